@@ -1,0 +1,1 @@
+"""Scripts: flags on top, one story each."""

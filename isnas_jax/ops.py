@@ -1,0 +1,258 @@
+"""The operations the networks are made of, as functions of arrays.
+
+Feature maps are float32, NHWC; kernels are HWIO, a depthwise kernel (k, k, 1,
+C). Nothing here holds state. On CPUs, XLA's convolutions run far below the rate
+of its matrix products, and dilated ones, grouped ones and the automatic
+gradients of any inside a scan fall to a naive loop. Everything is therefore
+written in terms of matrix products and shifted sums, gradients included, and
+in few separate steps, since their number is what compilation time follows.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+_FEW_CHANNELS = 8
+
+ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
+
+
+def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
+    """What each output pixel sees, by kernel row: k arrays (N, H', W', k C)."""
+    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    taps = [x[:, :, j : j + width : stride] for j in range(size)]
+    rows = jnp.concatenate(taps, axis=-1) if size > 1 else x[:, :, ::stride]
+    return [rows[:, i : i + height : stride] for i in range(size)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Cross-correlation without padding, at stride 1, or 2 for even sides and odd kernels.
+
+    (N, H, W, I) and (k, k, I, O) to (N, (H - k) // stride + 1, ..., O), as one
+    matrix product for each row of the kernel. Inputs of few channels make one
+    product, summed channel by channel in the order of the published code: the
+    first normalisation of a network magnifies every rounding that comes before.
+    """
+    size, _, inputs, outputs = kernel.shape
+    rows = _row_patches(x, size, stride)
+    if inputs < _FEW_CHANNELS:
+        taps = jnp.stack(rows, axis=-2).reshape(*rows[0].shape[:3], size, size, inputs)
+        columns = jnp.moveaxis(taps, -1, -3).reshape(*rows[0].shape[:3], -1)
+        return columns @ kernel.transpose(2, 0, 1, 3).reshape(-1, outputs)
+    products = [
+        patches @ row.reshape(-1, outputs) for patches, row in zip(rows, kernel, strict=True)
+    ]
+    return functools.reduce(jnp.add, products)
+
+
+def _correlate_forward(x, kernel, stride):
+    return correlate(x, kernel, stride), (x, kernel)
+
+
+def _correlate_backward(stride, residuals, cotangent):
+    x, kernel = residuals
+    size = kernel.shape[0]
+    swapped = kernel.swapaxes(2, 3)
+    if stride == 1:
+        x_cotangent = correlate(pad(cotangent, size - 1, "zeros"), swapped[::-1, ::-1])
+    else:
+        x_cotangent = scatter(cotangent, swapped)
+    rows = [
+        jnp.tensordot(patches, cotangent, axes=((0, 1, 2), (0, 1, 2)))
+        for patches in _row_patches(x, size, stride)
+    ]
+    return x_cotangent, jnp.stack(rows).reshape(kernel.shape)
+
+
+correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+def scatter(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Adds x[m, n] * kernel at (2 m, 2 n): the adjoint of `correlate` at stride 2.
+
+    (N, H, W, I) and (k, k, I, O), k odd, to (N, 2 H + k - 1, 2 W + k - 1, O).
+    No zeros are inserted: each of the four phases of the output sees every
+    second tap, so one small correlation computes all four and a pixel shuffle
+    interleaves them.
+    """
+    size, _, inputs, outputs = kernel.shape
+    taps = (size + 1) // 2
+    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    phases = kernel.reshape(taps, 2, taps, 2, inputs, outputs)[::-1, :, ::-1]
+    phases = phases.transpose(0, 2, 4, 5, 1, 3).reshape(taps, taps, inputs, 4 * outputs)
+    return pixel_shuffle(correlate(pad(x, taps - 1, "zeros"), phases))
+
+
+@jax.custom_vjp
+def _reflect(x: jax.Array) -> jax.Array:
+    """Pads height and width by one reflected pixel on both sides."""
+    for axis in (1, 2):
+        low = lax.slice_in_dim(x, 1, 2, axis=axis)
+        high = lax.slice_in_dim(x, -2, -1, axis=axis)
+        x = lax.concatenate([low, x, high], axis)
+    return x
+
+
+def _reflect_backward(_, cotangent):
+    for axis in (2, 1):
+        size = cotangent.shape[axis] - 2
+        low = lax.slice_in_dim(cotangent, 0, 1, axis=axis)
+        high = lax.slice_in_dim(cotangent, size + 1, size + 2, axis=axis)
+        inner = lax.slice_in_dim(cotangent, 1, size + 1, axis=axis)
+        index = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
+        cotangent = (
+            inner + jnp.where(index == 1, low, 0.0) + jnp.where(index == size - 2, high, 0.0)
+        )
+    return (cotangent,)
+
+
+_reflect.defvjp(lambda x: (_reflect(x), None), _reflect_backward)
+
+
+def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
+    """Pads height and width on both sides by "zeros", or by one pixel with "reflect"."""
+    if not amount:
+        return x
+    if mode == "reflect":
+        if amount != 1:
+            raise ValueError(f"reflection padding is by 1 pixel, not {amount}")
+        return _reflect(x)
+    return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "padding"))
+def convolution(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "zeros"
+) -> jax.Array:
+    """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
+    return correlate(pad(x, kernel.shape[0] // 2, padding), kernel, stride)
+
+
+@jax.jit
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
+
+    The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
+    mirrored) of the input with a zero put after every pixel.
+    """
+    size = kernel.shape[0]
+    low = size // 2
+    full = pad(scatter(x, kernel[::-1, ::-1]), int(size == 1), "zeros")
+    low += int(size == 1)
+    return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
+
+
+@jax.jit
+@jax.custom_vjp
+def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    x = pad(x, size // 2, "zeros")
+    taps = [
+        x[:, i : i + height, j : j + width] * kernel[i, j, 0]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return functools.reduce(jnp.add, taps)
+
+
+def _depthwise_backward(residuals, cotangent):
+    x, kernel = residuals
+    size = kernel.shape[0]
+    x = pad(x, size // 2, "zeros")
+
+    def tap(index):
+        start = (0, index // size, index % size, 0)
+        return (lax.dynamic_slice(x, start, cotangent.shape) * cotangent).sum(axis=(0, 1, 2))
+
+    kernel_cotangent = lax.map(tap, jnp.arange(size**2)).reshape(kernel.shape)
+    return depthwise_convolution(cotangent, kernel[::-1, ::-1]), kernel_cotangent
+
+
+depthwise_convolution.__wrapped__.defvjp(
+    lambda x, kernel: (depthwise_convolution(x, kernel), (x, kernel)), _depthwise_backward
+)
+
+
+@jax.jit
+def pixel_shuffle(x: jax.Array) -> jax.Array:
+    """(N, H, W, 4 C) to (N, 2 H, 2 W, C); channel 4 c + 2 dy + dx goes to pixel (dy, dx)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height, width, channels // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
+    return x.reshape(batch, 2 * height, 2 * width, channels // 4)
+
+
+# Weights of the output pixel a quarter before an input pixel's centre, for the
+# inputs at -1, 0 (bilinear) and -2, -1, 0, 1 (bicubic, a = -0.75).
+_TAPS = {
+    "bilinear": (0.25, 0.75),
+    "bicubic": (-0.03515625, 0.26171875, 0.87890625, -0.10546875),
+}
+
+
+@functools.partial(jax.jit, static_argnames="method")
+def upsample(x: jax.Array, *, method: str) -> jax.Array:
+    """Doubles the sides: "nearest", "bilinear" or "bicubic" (a = -0.75, edges repeated).
+
+    Corners are not aligned, as with `align_corners=False` in PyTorch.
+    """
+    if method == "nearest":
+        return x.repeat(2, axis=1).repeat(2, axis=2)
+    taps = _TAPS[method]
+    reach = len(taps) // 2
+    for axis in (1, 2):
+        size = x.shape[axis]
+        widths = [(reach, reach) if a == axis else (0, 0) for a in range(x.ndim)]
+        padded = jnp.pad(x, widths, mode="edge")
+
+        def blend(weights, first, padded=padded, axis=axis, size=size):
+            return sum(
+                weight * lax.slice_in_dim(padded, first + i, first + i + size, axis=axis)
+                for i, weight in enumerate(weights)
+            )
+
+        pair = jnp.stack([blend(taps, 0), blend(taps[::-1], 1)], axis=axis + 1)
+        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
+    return x
+
+
+@jax.jit
+@jax.custom_vjp
+def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
+    return _batch_norm_forward(x, scale, bias)[0]
+
+
+def _batch_norm_forward(x, scale, bias):
+    # Channels whose mean is far above their spread lose digits unless shifted first.
+    shift = x[0, 0, 0]
+    shifted = x - shift
+    shifted_mean = shifted.mean(axis=(0, 1, 2))
+    variance = jnp.square(shifted - shifted_mean).mean(axis=(0, 1, 2))
+    mean = shift + shifted_mean
+    inverse = lax.rsqrt(variance + 1e-5)
+    gain = scale * inverse
+    return x * gain + (bias - mean * gain), (x, mean, inverse, gain)
+
+
+def _batch_norm_backward(residuals, cotangent):
+    x, mean, inverse, gain = residuals
+    normalised = (x - mean) * inverse
+    bias_cotangent = cotangent.sum(axis=(0, 1, 2))
+    scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
+    count = x.size // x.shape[-1]
+    centred = cotangent - (bias_cotangent + normalised * scale_cotangent) / count
+    return centred * gain, scale_cotangent, bias_cotangent
+
+
+batch_norm.__wrapped__.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+@jax.jit
+def leaky_relu(x: jax.Array, slope: float | jax.Array = 0.2) -> jax.Array:
+    """max(x, 0) + slope min(x, 0); slope 1 is the identity and 0 the ReLU."""
+    return jnp.where(x >= 0, x, slope * x)
