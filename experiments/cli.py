@@ -151,8 +151,8 @@ def load_problem(key: jax.Array, size: int) -> tuple[isnas.Problem, jax.Array | 
         truth = images.resize(truth, size)
     if FLAGS.task == "super_resolution":
         truth = images.crop_to_multiple(truth, FLAGS.factor)
-    truth = jnp.asarray(truth)
-    return task.corrupt(key, truth, **options(task.corrupt)), truth
+    clean = jnp.asarray(truth)
+    return task.corrupt(key, clean, **options(task.corrupt)), clean
 
 
 def load_genotypes(key: jax.Array, settings: dict[str, Any]) -> list[isnas.Genotype]:
@@ -210,6 +210,7 @@ class Bars:
         self._stage = ""
 
     def __call__(self, stage: str, news: Any) -> None:
+        """Shows where a stage is: a `Progress`, or the pair done and total."""
         done, total = (news.iteration, news.iterations) if isinstance(news, Progress) else news
         if stage != self._stage or self._bar is None:
             self.close()
@@ -219,6 +220,7 @@ class Bars:
             self._bar.set_postfix_str(f"loss {news.loss:.5f}")
 
     def close(self) -> None:
+        """Ends the present bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None
@@ -238,7 +240,7 @@ def write_restoration(
         "iterations": len(fit.loss),
         "restored_at": fit.restored_at,
     }
-    if truth is not None:
+    if truth is not None and fit.psnr_mean is not None:
         images.save(folder / "truth.png", np.asarray(truth))
         record["restored"] = quality.report(fit.restored, truth)
         titles = [f"{name}\n{record['restored']['psnr']:.2f} dB"]
@@ -251,7 +253,6 @@ def write_restoration(
         record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
         shown = dict(zip(titles, shown.values(), strict=True)) | {"truth": np.asarray(truth)}
     figures.comparison(folder / "comparison.png", shown)
-    spectra = {"observed": observed, "restored": fit.restored}
     planes = {"observed": observed, "restored": fit.restored}
     if truth is not None:
         planes["truth"] = np.asarray(truth)

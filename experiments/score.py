@@ -27,7 +27,7 @@ def main(_: Sequence[str]) -> None:
     settings = cli.preset()
     corrupt_key, draw_key, score_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     chosen = {name: metrics.find(name) for name in FLAGS.metrics}
-    problem, _ = cli.load_problem(corrupt_key, settings["size"])
+    problem, _truth = cli.load_problem(corrupt_key, settings["size"])
     genotypes = cli.load_genotypes(draw_key, settings)
     listed = {"metrics": FLAGS.metrics, "weights": FLAGS.weights}
     folder = cli.open_folder(settings | listed, "score")

@@ -4,6 +4,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+import jax.numpy as jnp
 import matplotlib
 import numpy as np
 
@@ -46,7 +47,9 @@ def power_spectra(path: pathlib.Path, images: Mapping[str, Any]) -> None:
     figure, axes = plt.subplots(1, len(images) + 1, figsize=(3 * len(images) + 4.5, 3))
     for axis, (title, image) in zip(axes, images.items(), strict=False):
         image = np.asarray(image, np.float32)
-        level = np.asarray(spectra.decibels(spectra.power_spectral_density(image))).mean(axis=-1)
+        level = np.asarray(
+            spectra.decibels(spectra.power_spectral_density(jnp.asarray(image)))
+        ).mean(axis=-1)
         axis.imshow(level, cmap="viridis", vmin=-110, vmax=-20, extent=(-0.5, 0.5, 0.5, -0.5))
         axis.set_title(title, fontsize=10)
         axis.set_xlabel("cycles per pixel")

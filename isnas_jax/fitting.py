@@ -23,6 +23,7 @@ from isnas_jax.stopping import FixedIterations, StoppingRule
 
 Z_SCALE = 0.1
 REG_NOISE_STD = 1 / 30
+FIXED = FixedIterations()
 
 
 class FitState(NamedTuple):
@@ -45,10 +46,10 @@ class FitState(NamedTuple):
 class Curves(NamedTuple):
     """What one iteration reports; stacked, one value for each iteration."""
 
-    loss: jax.Array
-    psnr: jax.Array  # dB, of the output; nan without a truth
-    psnr_mean: jax.Array  # dB, of the exponential mean; nan without a truth
-    criterion: jax.Array  # the stopping rule's
+    loss: Any
+    psnr: Any  # dB, of the output; nan without a truth
+    psnr_mean: Any  # dB, of the exponential mean; nan without a truth
+    criterion: Any  # the stopping rule's
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +149,8 @@ def _update(
     mean = exponential_mean(state.mean, output, recipe.mean_decay, iteration == 0)
     rule, decision = recipe.stopping.update(state.rule, iteration, output)
 
-    best, best_psnr, psnr, psnr_mean = state.best, state.best_psnr, jnp.nan, jnp.nan
+    best, best_psnr = state.best, state.best_psnr
+    psnr = psnr_mean = jnp.array(jnp.nan)
     if truth is not None:
         psnr, psnr_mean = quality.psnr(output, truth), quality.psnr(mean, truth)
         best = jnp.where(psnr_mean > best_psnr, mean, best)
@@ -168,7 +170,7 @@ def _update(
         best_psnr=best_psnr,
         snapshots=jnp.where(due[:, None, None, None], mean, state.snapshots),
     )
-    curves = Curves(loss, jnp.asarray(psnr), jnp.asarray(psnr_mean), decision.criterion)
+    curves = Curves(loss, psnr, psnr_mean, decision.criterion)
     return new, jax.tree.map(lambda value: value.astype(jnp.float32), curves)
 
 
@@ -219,7 +221,7 @@ def fit(
     learning_rate: float = 0.01,
     reg_noise_std: float = REG_NOISE_STD,
     mean_decay: float = 0.99,
-    stopping: StoppingRule = FixedIterations(),
+    stopping: StoppingRule = FIXED,
     truth: Any = None,
     snapshots: Sequence[int] = (),
     chunk: int = 50,

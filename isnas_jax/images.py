@@ -65,9 +65,9 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 def _from_pillow(image: Image.Image) -> np.ndarray:
     """Scales by the mode's range; composes transparency over white."""
     if image.mode.startswith("I"):
-        image = np.asarray(image, np.float32)[..., None] / 65535
+        pixels = np.asarray(image, np.float32) / np.float32(65535)
     elif image.mode == "F":
-        image = np.asarray(image, np.float32)[..., None]
+        pixels = np.asarray(image, np.float32)
     else:
         if image.has_transparency_data:
             opaque = Image.new("RGBA", image.size, "white")
@@ -75,13 +75,12 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
             image = opaque.convert("L" if image.mode in ("LA", "L", "1") else "RGB")
         elif image.mode != "L":
             image = image.convert("L" if image.mode == "1" else "RGB")
-        image = np.asarray(image, np.float32) / 255
-        image = image.reshape(*image.shape[:2], -1)
-    if not (image.min() >= 0 and image.max() <= 1):
+        pixels = np.asarray(image, np.float32) / np.float32(255)
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
         raise ValueError(
-            f"an image with values from {image.min()} to {image.max()}, where 0 to 1 is needed"
+            f"an image with values from {pixels.min()} to {pixels.max()}, where 0 to 1 is needed"
         )
-    return image
+    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def save(path: str | os.PathLike[str], image: np.ndarray) -> None:

@@ -82,8 +82,7 @@ def from_torch_state_dict(
     Raises:
       ValueError: If a weight is missing or of the wrong shape, naming it.
     """
-    hourglass = isinstance(net, Hourglass)
-    first = "1.1.1.1.weight" if hourglass else "enc1.op.0.1.weight"
+    first = "1.1.1.1.weight" if isinstance(net, Hourglass) else "enc1.op.0.1.weight"
     if first not in state:
         raise ValueError(f"the state dict has no {first!r}; is it of another network?")
     x = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, state[first].shape[1]), jnp.float32)
@@ -91,7 +90,10 @@ def from_torch_state_dict(
     params = {}
     for path, shape in traverse_util.flatten_dict(shapes).items():
         module, inner, leaf = path[0], ".".join(path[1:-1]), path[-1]
-        place = _hourglass_name(module, inner) if hourglass else _searched_name(net, module, inner)
+        if isinstance(net, Hourglass):
+            place = _hourglass_name(module, inner)
+        else:
+            place = _searched_name(net, module, inner)
         name = f"{place}.{'bias' if leaf == 'bias' else 'weight'}"
         if name not in state:
             raise ValueError(f"the state dict has no {name!r}")

@@ -145,8 +145,8 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
 
-@jax.jit
 @jax.custom_vjp
+@jax.jit
 def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""
     size = kernel.shape[0]
@@ -173,7 +173,7 @@ def _depthwise_backward(residuals, cotangent):
     return depthwise_convolution(cotangent, kernel[::-1, ::-1]), kernel_cotangent
 
 
-depthwise_convolution.__wrapped__.defvjp(
+depthwise_convolution.defvjp(
     lambda x, kernel: (depthwise_convolution(x, kernel), (x, kernel)), _depthwise_backward
 )
 
@@ -220,8 +220,8 @@ def upsample(x: jax.Array, *, method: str) -> jax.Array:
     return x
 
 
-@jax.jit
 @jax.custom_vjp
+@jax.jit
 def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
     return _batch_norm_forward(x, scale, bias)[0]
@@ -249,7 +249,7 @@ def _batch_norm_backward(residuals, cotangent):
     return centred * gain, scale_cotangent, bias_cotangent
 
 
-batch_norm.__wrapped__.defvjp(_batch_norm_forward, _batch_norm_backward)
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 @jax.jit

@@ -6,15 +6,16 @@ Images are float32 (H, W, C) in [0, 1].
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike
 
 
-def psnr(image: jax.Array, truth: jax.Array) -> jax.Array:
+def psnr(image: ArrayLike, truth: ArrayLike) -> jax.Array:
     """Peak signal-to-noise ratio in dB, over all channels, for a peak of 1."""
-    return -10 * jnp.log10(jnp.square(image - truth).mean())
+    return -10 * jnp.log10(jnp.square(jnp.subtract(image, truth)).mean())
 
 
-def ssim(image: np.ndarray, truth: np.ndarray) -> float:
-    """Structural similarity (Wang et al., 2004) with its Gaussian window, up to 1; needs scikit-image."""
+def ssim(image: ArrayLike, truth: ArrayLike) -> float:
+    """Structural similarity (Wang et al., 2004, Gaussian window), at most 1; needs scikit-image."""
     from skimage.metrics import structural_similarity
 
     return float(
@@ -30,17 +31,16 @@ def ssim(image: np.ndarray, truth: np.ndarray) -> float:
     )
 
 
-def luma(image: np.ndarray) -> np.ndarray:
+def luma(image: ArrayLike) -> np.ndarray:
     """ITU-R BT.601 luma of an RGB image, (H, W, 1) in [16/255, 235/255]; grey as it is."""
-    image = np.asarray(image)
-    if image.shape[-1] == 1:
-        return image
-    return ((image @ np.float32([65.481, 128.553, 24.966]) + 16) / 255)[..., None].astype(
-        np.float32
-    )
+    pixels = np.asarray(image, np.float32)
+    if pixels.shape[-1] == 1:
+        return pixels
+    weights = np.array([65.481, 128.553, 24.966], np.float32)
+    return ((pixels @ weights + 16) / 255)[..., None].astype(np.float32)
 
 
-def report(image: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+def report(image: ArrayLike, truth: ArrayLike) -> dict[str, float]:
     """PSNR in dB over all channels and on luma (usual for super-resolution), and SSIM."""
     return {
         "psnr": float(psnr(image, truth)),

@@ -128,7 +128,7 @@ def restore(
             truth=truth,
             snapshots=snapshots,
             progress=progress,
-            checkpoint=checkpoint and Checkpoint(checkpoint),
+            checkpoint=Checkpoint(checkpoint) if checkpoint else None,
         )
         taken = {f"snapshot_{at}": image for at, image in result.snapshots.items()}
         fields = {name: value for name, value in vars(result).items() if value is not None}

@@ -48,5 +48,5 @@ def weighted_mean(images: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def closest(images: np.ndarray, reference: np.ndarray) -> int:
-    """Index of the image with the smallest mean squared error to a reference; the first of equals."""
+    """Index of the image with the least mean squared error to a reference, the first of equals."""
     return int(np.square(images - reference).mean(axis=(1, 2, 3)).argmin())
