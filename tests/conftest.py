@@ -1,0 +1,38 @@
+import pathlib
+
+
+import numpy as np
+import pytest
+from flax import linen as nn
+
+DATA = pathlib.Path(__file__).parent / "data"
+
+
+
+
+@pytest.fixture
+def reference():
+    """Loads a reference file as a dict; images become channels-last."""
+
+    def load(name):
+        with np.load(DATA / f"{name}.npz") as arrays:
+            return dict(arrays)
+
+    return load
+
+
+class SmallNetwork(nn.Module):
+    """A network that compiles quickly, for what does not depend on the architecture."""
+
+    out_channels: int = 1
+    in_channels: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        x = nn.relu(nn.Dense(8)(x))
+        return nn.sigmoid(nn.Dense(self.out_channels)(x))
+
+
+@pytest.fixture
+def small_network():
+    return SmallNetwork

@@ -1,0 +1,88 @@
+import jax
+import numpy as np
+import pytest
+
+from isnas_jax import genotypes
+from isnas_jax.genotypes import Genotype
+
+BITS = "0000011001001001100111101"
+
+
+@pytest.mark.parametrize(
+    "text", [f"172:{BITS}", f"172,{BITS}", f"0_172_iteration_4000_sigma_25_skip_{BITS}"]
+)
+def test_parses_every_published_spelling(text):
+    genotype = Genotype.parse(text)
+    assert genotype == Genotype(172, BITS)
+    assert Genotype.parse(str(genotype)) == genotype
+    assert hash(genotype) == hash(Genotype(172, BITS))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "172", f"172:{BITS[1:]}", f"172:{BITS}0", f"324:{BITS}", f"x:{BITS}", "172:abc"]
+)
+def test_refuses_malformed_text(text):
+    with pytest.raises(ValueError):
+        Genotype.parse(text)
+
+
+def test_skip_matrix_rows_are_decoder_levels():
+    genotype = Genotype(0, "10000" + "00100" + "0" * 15)
+    present = {(l, j) for l in range(1, 6) for j in range(5) if genotype.has_skip(l, j)}
+    assert present == {(1, 0), (2, 2)}
+
+
+def test_impossible_cells_at_128_channels_are_the_published_ones():
+    # The published code fails to build exactly these.
+    assert set(range(324)) - set(genotypes.valid_cells(128)) == {
+        *range(237, 252),
+        *range(300, 312),
+    }
+
+
+def test_decodes_known_cells():
+    assert genotypes.decode_cell(172) == ("nearest", "separable", 7, "relu", False)
+    assert genotypes.decode_cell(60) == ("bilinear", "identity", 1, "none", False)
+    assert genotypes.decode_cell(283) == ("pixel_shuffle", "split_stack_sum", 5, "relu", True)
+    assert genotypes.decode_cell(323) == ("transposed", "transposed", 7, "leaky_relu", False)
+
+
+def test_every_cell_decodes_differently():
+    cells = [genotypes.decode_cell(index) for index in range(324)]
+    # Pixel-shuffle identities do not exist in the convolution-first block.
+    assert len(set(cells)) == 324
+
+
+def test_sampling_is_repeatable_valid_and_extends():
+    key = jax.random.key(3)
+    many = genotypes.sample_genotypes(key, 400, channels=128)
+    assert genotypes.sample_genotypes(key, 50, channels=128) == many[:50]
+    assert {g.cell for g in many} <= set(genotypes.valid_cells(128))
+    bits = np.array([[int(b) for b in g.skips] for g in many])
+    # 400 fair coins: five standard deviations around the mean.
+    assert np.all(np.abs(bits.mean(axis=0) - 0.5) < 5 * 0.5 / 20)
+    assert genotypes.sample_genotypes(jax.random.key(4), 50, channels=128) != many[:50]
+
+
+def test_toeplitz_space_is_constant_along_diagonals():
+    for genotype in genotypes.sample_genotypes(jax.random.key(0), 50, space="toeplitz"):
+        matrix = np.array([int(b) for b in genotype.skips]).reshape(5, 5)
+        assert all(len(set(np.diag(matrix, k))) == 1 for k in range(-4, 5))
+
+
+def test_reads_lists_and_names_line_and_reason(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(f"172,{BITS}\n\n# note\n240:{BITS}\n3:{BITS[1:]}\n5:{BITS}\n")
+    with pytest.raises(ValueError, match=r"line 4: .*impossible at 128 channels: a depthwise"):
+        genotypes.read_genotypes(path)
+    found, skipped = genotypes.read_genotypes(path, skip_invalid=True)
+    assert [g.cell for g in found] == [172, 5]
+    assert len(skipped) == 2
+    assert "line 5" in skipped[1]
+
+
+def test_refuses_an_empty_list(tmp_path):
+    path = tmp_path / "empty.txt"
+    path.write_text("\n")
+    with pytest.raises(ValueError, match="no usable genotype"):
+        genotypes.read_genotypes(path)

@@ -1,0 +1,123 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import isnas_jax as isnas
+from isnas_jax import networks
+from isnas_jax.genotypes import NAS_DIP, valid_cells
+
+TASK_OF = {"sr": "super_resolution"}
+
+
+def build(meta):
+    options = {"out_channels": 3, "channels": meta["channels"]}
+    if meta["kind"] == "cross_skip":
+        return isnas.build_network(isnas.Genotype(meta["cell"], meta["skips"]), **options)
+    kind, task = meta["kind"].split("_")
+    name = {"dip": "dip", "nasdip": "nas-dip"}[kind]
+    return isnas.build_network(name, task=TASK_OF.get(task, task), **options)
+
+
+@pytest.mark.parametrize(
+    "name", ["cell016", "cell044", "cell080", "cell283", "dip_inpainting", "nasdip_sr", "skips_none"]
+)
+def test_matches_the_published_network(reference, name):
+    arrays = reference(f"network_{name}")
+    net = build(json.loads(str(arrays["meta"])))
+    state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
+    variables = isnas.interop.from_torch_state_dict(net, state)
+    y = net.apply(variables, arrays["x"].transpose(0, 2, 3, 1))
+    np.testing.assert_allclose(np.moveaxis(y, -1, 1), arrays["y"], atol=1e-4)
+
+
+def test_state_dict_errors_name_the_weight(reference):
+    arrays = reference("network_cell016")
+    net = build(json.loads(str(arrays["meta"])))
+    state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
+    del state["dec3.op.4.1.weight"]
+    with pytest.raises(ValueError, match=r"no 'dec3\.op\.4\.1\.weight'"):
+        isnas.interop.from_torch_state_dict(net, state)
+
+
+@pytest.mark.parametrize("first", range(0, 324, 27))
+def test_every_possible_cell_doubles_the_sides_and_learns(first):
+    x = jax.random.normal(jax.random.key(1), (1, 4, 6, 16))
+    weights = jax.random.normal(jax.random.key(2), (1, 8, 12, 16))
+    for index in sorted(set(range(first, first + 27)) & set(valid_cells(16))):
+        cell = networks.UpsamplingCell(index, 16)
+        variables = cell.init(jax.random.key(0), x)
+
+        def loss(variables, x, cell=cell):
+            return (cell.apply(variables, x) * weights).sum()
+
+        gradient = jax.grad(loss, argnums=(0, 1))(variables, x)
+        assert cell.apply(variables, x).shape == (1, 8, 12, 16), index
+        for leaf in jax.tree.leaves(gradient):
+            assert np.isfinite(leaf).all(), index
+            assert np.any(leaf != 0), index
+
+
+def test_valid_cells_at_16_channels_are_those_at_128():
+    assert valid_cells(16) == valid_cells(128)
+    assert len(valid_cells(128)) == 297
+
+
+def test_initialisation_is_that_of_pytorch():
+    net = isnas.build_network(isnas.Genotype(316, "0" * 25), out_channels=3, channels=32)
+    params = net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)))["params"]
+    # conv weights and biases: 1 / sqrt(fan in); transposed: fan in = outputs x taps
+    for kernel, bias, fan_in in (
+        (params["enc1"]["down"]["conv"]["kernel"], params["enc1"]["down"]["conv"]["bias"], 27),
+        (params["dec1"]["block1"]["conv"]["kernel"], None, 288),
+        (params["up1"]["conv"]["kernel"], params["up1"]["conv"]["bias"], 32 * 9),
+    ):
+        bound = fan_in**-0.5
+        assert 0.98 * bound < np.abs(kernel).max() <= bound
+        assert abs(np.std(kernel) / (bound / 3**0.5) - 1) < 0.1
+        if bias is not None:
+            assert 0 < np.abs(bias).max() <= bound
+
+
+def test_unused_modules_have_no_parameters_and_shared_ones_only_one_set():
+    def modules(skips):
+        net = isnas.build_network(isnas.Genotype(4, skips), out_channels=1, channels=8)
+        x = jax.ShapeDtypeStruct((1, 64, 64, 1), jnp.float32)
+        return set(jax.eval_shape(net.init, jax.random.key(0), x)["params"])
+
+    bare = modules("0" * 25)
+    assert not any(name.startswith("skip") for name in bare)
+    # e_0 to level 3 passes two transitions; e_1 to level 3 shares the second.
+    level3 = "0" * 10 + "11000" + "0" * 10
+    assert modules(level3) - bare == {"skip_down_1_2", "skip_down_2_3"}
+
+
+def test_same_key_gives_shared_modules_the_same_weights():
+    key, x = jax.random.key(5), jnp.zeros((1, 64, 64, 1))
+    first, second = (
+        isnas.build_network(isnas.Genotype(4, skips), out_channels=1, channels=8).init(key, x)
+        for skips in ("1" * 25, "0" * 25)
+    )
+    for name, value in second["params"].items():
+        jax.tree.map(np.testing.assert_array_equal, value, first["params"][name])
+
+
+def test_baselines():
+    dip = isnas.build_network("dip", out_channels=3, task="inpainting")
+    assert (dip.skip_channels, dip.upsampling, dip.in_channels) == (128, "nearest", 32)
+    dip = isnas.build_network("dip", out_channels=3, task="denoising")
+    assert (dip.skip_channels, dip.upsampling) == (4, "bilinear")
+    found = isnas.build_network("nas-dip", out_channels=3, task="super_resolution")
+    assert (found.genotype, found.in_channels) == (NAS_DIP["super_resolution"], 32)
+
+
+def test_errors_name_the_choices():
+    with pytest.raises(ValueError, match="dip, nas-dip"):
+        isnas.build_network("unet", out_channels=3)
+    with pytest.raises(ValueError, match="impossible at 128 channels"):
+        isnas.build_network(isnas.Genotype(240, "0" * 25), out_channels=3)
+    net = isnas.build_network("dip", out_channels=3, channels=4)
+    with pytest.raises(ValueError, match="multiple of 32"):
+        net.init(jax.random.key(0), jnp.zeros((1, 80, 64, 32)))

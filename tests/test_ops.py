@@ -1,0 +1,137 @@
+"""Every operation against XLA's own form in float64, value and gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax import lax
+
+from isnas_jax import ops
+
+NHWC = ("NHWC", "HWIO", "NHWC")
+
+
+@pytest.fixture(autouse=True)
+def double_precision():
+    with jax.enable_x64(True):
+        yield
+
+
+def normal(*shape, seed=0):
+    return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
+
+
+def assert_same_with_gradients(ours, plain, *arguments):
+    """Compares values, and vector-Jacobian products with a random cotangent."""
+    value, pull = jax.vjp(ours, *arguments)
+    expected, expected_pull = jax.vjp(plain, *arguments)
+    assert value.dtype == jnp.float64
+    np.testing.assert_allclose(value, expected, atol=1e-10)
+    cotangent = normal(*expected.shape, seed=9)
+    for found, wanted in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+        np.testing.assert_allclose(found, wanted, atol=1e-9)
+
+
+@pytest.mark.parametrize("channels", [3, 12])
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_convolution(size, channels):
+    def plain(x, kernel):
+        half = (size // 2,) * 2
+        return lax.conv_general_dilated(x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC)
+
+    arguments = normal(2, 8, 10, channels), normal(size, size, channels, 5, seed=1)
+    assert_same_with_gradients(ops.convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize("channels", [3, 12])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_reflected_convolution(stride, channels):
+    def ours(x, kernel):
+        return ops.convolution(x, kernel, stride=stride, padding="reflect")
+
+    def plain(x, kernel):
+        x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
+        return lax.conv_general_dilated(x, kernel, (stride,) * 2, "VALID", dimension_numbers=NHWC)
+
+    for shape in ((2, 8, 10, channels), (1, 2, 2, channels)):
+        assert_same_with_gradients(ours, plain, normal(*shape), normal(3, 3, channels, 5, seed=1))
+
+
+@pytest.mark.parametrize("size", [1, 3, 5, 7])
+def test_transposed_convolution(size):
+    def plain(x, kernel):
+        low = size - 1 - size // 2
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), [(low, low + 1)] * 2, lhs_dilation=(2, 2), dimension_numbers=NHWC
+        )
+
+    arguments = normal(2, 6, 4, 3), normal(size, size, 3, 5, seed=1)
+    assert_same_with_gradients(ops.transposed_convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_depthwise_convolution(size):
+    def plain(x, kernel):
+        half = (size // 2,) * 2
+        return lax.conv_general_dilated(
+            x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC, feature_group_count=4
+        )
+
+    arguments = normal(2, 6, 8, 4), normal(size, size, 1, 4, seed=1)
+    assert_same_with_gradients(ops.depthwise_convolution, plain, *arguments)
+
+
+def test_batch_norm():
+    def plain(x, scale, bias):
+        mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
+        return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
+
+    arguments = 0.1 * normal(2, 6, 8, 4) + 5, normal(4, seed=1), normal(4, seed=2)
+    assert_same_with_gradients(ops.batch_norm, plain, *arguments)
+
+
+def test_batch_norm_keeps_its_digits_far_from_zero():
+    x = 1e-3 * normal(1, 16, 16, 2) + 10
+    single = ops.batch_norm(x.astype(jnp.float32), jnp.ones(2, "float32"), jnp.zeros(2, "float32"))
+    exact = ops.batch_norm(x.astype(jnp.float32).astype(float), jnp.ones(2), jnp.zeros(2))
+    # Values of magnitude 10 carry 1e-6, a thousandth of the spread.
+    np.testing.assert_allclose(single, exact, atol=3e-3)
+
+
+def interpolate(x, taps):
+    """Doubles a row by the definition: repeated edges, weights by distance."""
+    size = len(x)
+    out = np.zeros((2 * size, *x.shape[1:]))
+    for i in range(2 * size):
+        position = (i + 0.5) / 2 - 0.5
+        for k in range(int(np.floor(position)) - 1, int(np.floor(position)) + 3):
+            out[i] += taps(abs(position - k)) * x[np.clip(k, 0, size - 1)]
+    return out
+
+
+def bilinear(d):
+    return max(0.0, 1 - d)
+
+
+def bicubic(d, a=-0.75):
+    if d <= 1:
+        return (a + 2) * d**3 - (a + 3) * d**2 + 1
+    return a * d**3 - 5 * a * d**2 + 8 * a * d - 4 * a if d < 2 else 0.0
+
+
+@pytest.mark.parametrize("taps", [bilinear, bicubic])
+def test_upsample(taps):
+    x = normal(1, 5, 7, 2)
+    rows = interpolate(np.asarray(x[0]), taps)
+    expected = interpolate(rows.swapaxes(0, 1), taps).swapaxes(0, 1)
+    np.testing.assert_allclose(ops.upsample(x, method=taps.__name__)[0], expected, atol=1e-12)
+
+
+def test_nearest_upsample_and_pixel_shuffle():
+    x = normal(1, 3, 4, 8)
+    np.testing.assert_array_equal(
+        ops.upsample(x, method="nearest")[0], np.kron(x[0], np.ones((2, 2, 1)))
+    )
+    shuffled = ops.pixel_shuffle(x)
+    for c, dy, dx in np.ndindex(2, 2, 2):
+        np.testing.assert_array_equal(shuffled[:, dy::2, dx::2, c], x[..., 4 * c + 2 * dy + dx])
