@@ -9,7 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import app, flags
+from absl import app, flags, logging
 from tqdm import tqdm
 
 import isnas_jax as isnas
@@ -23,14 +23,14 @@ FLAGS = flags.FLAGS
 # a clean image's shorter side is reduced first, 0 for none.
 PRESETS: dict[str, dict[str, Any]] = {
     "quick": {
-        "size": 128,
+        "size": 96,
         "channels": 32,
-        "iterations": 800,
+        "iterations": 600,
         "stopping": "es-wmv",
-        "num_genotypes": 60,
+        "num_genotypes": 24,
         "num_inits": 1,
         "cohort": 3,
-        "cohort_iterations": 500,
+        "cohort_iterations": 300,
         "proxy": "crop",
         "proxy_size": 64,
     },
@@ -296,6 +296,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a script; an error in what the user gave is one line and exit code 2."""
 
     def guarded(argv: Sequence[str]) -> None:
+        logging.set_verbosity(logging.WARNING)
         try:
             if len(argv) > 1:
                 raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")

@@ -194,7 +194,7 @@ def _run_chunk(state, key, z, problem, truth, *, recipe, length):
 @functools.partial(jax.jit, static_argnames="recipe")
 def _start(variables, *, recipe, shape_of):
     blank = jnp.zeros_like(shape_of)
-    return FitState(
+    state = FitState(
         iteration=jnp.array(0, jnp.int32),
         stopped=jnp.array(False),
         variables=jax.tree.map(jnp.copy, variables),
@@ -208,6 +208,8 @@ def _start(variables, *, recipe, shape_of):
         best_psnr=jnp.array(-jnp.inf),
         snapshots=jnp.zeros((len(recipe.snapshots), *shape_of.shape)),
     )
+    # A weakly typed start would compile the first chunk for itself.
+    return jax.tree.map(lambda leaf: lax.convert_element_type(leaf, leaf.dtype), state)
 
 
 def fit(
@@ -272,7 +274,7 @@ def fit(
     init_key, z_key, noise_key = jax.random.split(key, 3)
     z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z)
     if variables is None:
-        variables = jax.jit(net.init)(init_key, z)
+        variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
     recipe = _Recipe(
         net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, tuple(snapshots)
     )

@@ -186,6 +186,12 @@ def search(
             f"cohort_by {search_settings.cohort_by!r} is not a choice; "
             f"choose from {', '.join(COHORTS)}"
         )
+    if not 1 <= search_settings.cohort <= len(genotypes):
+        raise ValueError(
+            f"a cohort of {search_settings.cohort} from {len(genotypes)} genotypes; "
+            f"1 to {len(genotypes)} can be"
+        )
+    metric = metrics.find(search_settings.metric)
     score_key, draw_key, cohort_key, restore_key = jax.random.split(key, 4)
     channels, size = fit_settings.channels, search_settings.cohort
     stand_in = observations.proxy(problem, task, search_settings.proxy, search_settings.proxy_size)
@@ -209,7 +215,7 @@ def search(
         score_key,
         genotypes,
         problem,
-        {"score": metrics.find(search_settings.metric)},
+        {"score": metric},
         num_inits=search_settings.num_inits,
         channels=channels,
         folder=folder,

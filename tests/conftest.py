@@ -1,13 +1,10 @@
 import pathlib
 
-
 import numpy as np
 import pytest
 from flax import linen as nn
 
 DATA = pathlib.Path(__file__).parent / "data"
-
-
 
 
 @pytest.fixture

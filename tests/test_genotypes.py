@@ -22,13 +22,14 @@ def test_parses_every_published_spelling(text):
     "text", ["", "172", f"172:{BITS[1:]}", f"172:{BITS}0", f"324:{BITS}", f"x:{BITS}", "172:abc"]
 )
 def test_refuses_malformed_text(text):
-    with pytest.raises(ValueError):
+    with pytest.raises(ValueError, match=r"genotype|bits|cells"):
         Genotype.parse(text)
 
 
 def test_skip_matrix_rows_are_decoder_levels():
     genotype = Genotype(0, "10000" + "00100" + "0" * 15)
-    present = {(l, j) for l in range(1, 6) for j in range(5) if genotype.has_skip(l, j)}
+    levels, sources = range(1, 6), range(5)
+    present = {(i, j) for i in levels for j in sources if genotype.has_skip(i, j)}
     assert present == {(1, 0), (2, 2)}
 
 

@@ -22,7 +22,8 @@ def build(meta):
 
 
 @pytest.mark.parametrize(
-    "name", ["cell016", "cell044", "cell080", "cell283", "dip_inpainting", "nasdip_sr", "skips_none"]
+    "name",
+    ["cell016", "cell044", "cell080", "cell283", "dip_inpainting", "nasdip_sr", "skips_none"],
 )
 def test_matches_the_published_network(reference, name):
     arrays = reference(f"network_{name}")

@@ -1,0 +1,153 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import isnas_jax as isnas
+from isnas_jax.checkpoints import Checkpoint
+from isnas_jax.fitting import exponential_mean
+from isnas_jax.stopping import FixedIterations, WindowedVariance
+
+
+def trajectory_problem(arrays, name):
+    observed = arrays["observed"].transpose(1, 2, 0)
+    if name == "inpainting":
+        return isnas.inpainting(observed, arrays["mask"])
+    if name == "sr":
+        return isnas.super_resolution(observed, int(arrays["factor"]))
+    return isnas.denoising(observed)
+
+
+@pytest.mark.parametrize("name", ["denoising", "inpainting", "sr"])
+def test_follows_the_published_trajectory(reference, name):
+    arrays = reference(f"trajectory_{name}")
+    state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
+    width = state["enc1.op.0.1.weight"].shape[0]
+    genotype = isnas.Genotype(int(arrays["cell"]), str(arrays["skips"]))
+    net = isnas.build_network(genotype, out_channels=3, channels=width)
+    fit = isnas.fit(
+        jax.random.key(0),
+        net,
+        trajectory_problem(arrays, name),
+        variables=isnas.interop.from_torch_state_dict(net, state),
+        z=arrays["input_noise"].transpose(0, 2, 3, 1),
+        iterations=12,
+        learning_rate=0.01,
+        reg_noise_std=0.0,
+        mean_decay=0.99,
+        truth=arrays["truth"].transpose(1, 2, 0),
+    )
+    # Rounding grows fast at Adam's first steps, in the published code as well.
+    tolerance = np.array([1e-6, 1e-5, 1e-4] + [3e-3] * 9)
+    assert np.all(np.abs(fit.loss - arrays["loss"]) <= tolerance)
+    np.testing.assert_allclose(fit.psnr[:2], arrays["psnr"][:2], atol=1e-2)
+    np.testing.assert_allclose(fit.psnr_mean[:3], arrays["psnr_ema"][:3], atol=1e-2)
+    np.testing.assert_allclose(fit.mean, arrays["last_ema"].transpose(1, 2, 0), atol=2e-2)
+
+
+def test_exponential_mean_is_equation_4():
+    x, decay = np.random.default_rng(0).normal(size=(30, 4)), 0.9
+    mean = jnp.zeros(4)
+    for t in range(30):
+        mean = exponential_mean(mean, x[t], decay, t == 0)
+        steps = np.arange(1, t + 1)
+        explicit = decay**t * x[0] + ((1 - decay) * decay ** (t - steps)) @ x[1 : t + 1]
+        np.testing.assert_allclose(mean, explicit, atol=1e-6)
+
+
+@pytest.fixture
+def problem():
+    return isnas.denoising(jax.random.uniform(jax.random.key(1), (40, 72, 1)))
+
+
+def run(net, problem, **options):
+    options = {"iterations": 40, "stopping": WindowedVariance(5, 10)} | options
+    return isnas.fit(jax.random.key(0), net, problem, **options)
+
+
+def assert_same(first, second):
+    for name in ("loss", "criterion", "output", "mean", "restored"):
+        np.testing.assert_array_equal(getattr(first, name), getattr(second, name), name)
+    assert first.restored_at == second.restored_at
+
+
+def test_same_key_same_fit_whatever_the_chunk(small_network, problem):
+    whole = run(small_network(), problem)
+    assert_same(whole, run(small_network(), problem))
+    assert_same(whole, run(small_network(), problem, chunk=7))
+    other = isnas.fit(jax.random.key(9), small_network(), problem, iterations=40)
+    assert not np.array_equal(other.loss[:5], whole.loss[:5])
+
+
+def test_truth_changes_nothing_but_the_evaluation(small_network, problem):
+    garbage = jax.random.normal(jax.random.key(5), problem.shape)
+    blind, evaluated = (run(small_network(), problem, truth=t) for t in (None, garbage))
+    assert_same(blind, evaluated)
+    assert blind.psnr is None
+    expected = -10 * np.log10(np.square(evaluated.mean - np.asarray(garbage)).mean())
+    assert evaluated.psnr_mean[-1] == pytest.approx(expected, abs=1e-4)
+    best = -10 * np.log10(np.square(evaluated.best - np.asarray(garbage)).mean())
+    assert best == pytest.approx(evaluated.psnr_mean.max(), abs=1e-4)
+
+
+def test_snapshots_are_the_mean_at_their_iteration(small_network, problem):
+    fit = run(small_network(), problem, snapshots=(0, 6, 39, 1000), stopping=FixedIterations())
+    assert list(fit.snapshots) == [0, 6, 39]
+    np.testing.assert_array_equal(fit.snapshots[39], fit.mean)
+    np.testing.assert_array_equal(
+        fit.snapshots[6],
+        run(small_network(), problem, iterations=7, stopping=FixedIterations()).restored,
+    )
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_fit_goes_on_where_it_was(small_network, problem, tmp_path):
+    path = tmp_path / "fit.checkpoint"
+
+    def die(progress):
+        if progress.iteration >= 20:
+            raise KilledError
+
+    rest = []
+    options = {"chunk": 5, "stopping": FixedIterations()}
+    with pytest.raises(KilledError):
+        run(small_network(), problem, checkpoint=Checkpoint(path, 0), progress=die, **options)
+    resumed = run(
+        small_network(),
+        problem,
+        checkpoint=Checkpoint(path, 0),
+        progress=lambda p: rest.append(p.iteration),
+        **options,
+    )
+    assert rest == [20, 25, 30, 35, 40]
+    assert_same(resumed, run(small_network(), problem, stopping=FixedIterations()))
+
+
+def test_a_fit_that_explodes_says_which_and_when(problem, small_network):
+    with pytest.raises(FloatingPointError, match=r"SmallNetwork is not finite at iteration 0"):
+        run(
+            small_network(),
+            problem,
+            variables=jax.tree.map(
+                lambda p: p * jnp.nan,
+                small_network().init(jax.random.key(0), jnp.zeros((1, 64, 96, 2))),
+            ),
+        )
+
+
+def test_padding_never_enters_the_loss(small_network, problem):
+    fit = run(small_network(), problem, iterations=1)
+    assert fit.output.shape == (40, 72, 1)
+    expected = np.square(fit.output - np.asarray(problem.observed)).mean()
+    assert fit.loss[0] == pytest.approx(expected, rel=1e-5)
+
+
+def test_refuses_impossible_settings(small_network, problem):
+    for options in ({"iterations": 0}, {"learning_rate": 0.0}, {"mean_decay": 1.0}):
+        with pytest.raises(ValueError, match=str(next(iter(options)))):
+            run(small_network(), problem, **options)
+    with pytest.raises(ValueError, match="truth of shape"):
+        run(small_network(), problem, truth=np.zeros((3, 3, 1)))

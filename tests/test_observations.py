@@ -1,0 +1,102 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import isnas_jax as isnas
+from isnas_jax import observations
+from isnas_jax.observations import TASKS
+
+
+@pytest.fixture
+def truth():
+    return jax.random.uniform(jax.random.key(0), (48, 64, 3))
+
+
+@pytest.mark.parametrize("factor", [2, 4, 8])
+def test_downsampling_is_the_published_one(reference, factor):
+    arrays = reference(f"lanczos2_x{factor}")
+    x, y = (arrays[name][0].transpose(1, 2, 0) for name in "xy")
+    problem = isnas.super_resolution(np.zeros_like(y), factor)
+    np.testing.assert_allclose(problem.operator(x), y, atol=1e-5)
+
+
+def test_super_resolution_observes_through_its_own_operator(truth):
+    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), truth, factor=4)
+    assert problem.observed.shape == (12, 16, 3)
+    assert problem.shape == truth.shape
+    np.testing.assert_allclose(problem.operator(truth), problem.observed, atol=1e-6)
+
+
+def test_noise_has_the_strength_asked_for_and_is_clipped(truth):
+    middle = jnp.full((128, 128, 1), 0.5)
+    noisy = TASKS["denoising"].corrupt(jax.random.key(1), middle, sigma=25).observed
+    assert np.std(noisy) == pytest.approx(25 / 255, rel=0.03)
+    clipped = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=100).observed
+    assert clipped.min() == 0
+    assert clipped.max() == 1
+
+
+def test_inpainting_hides_pixels_in_all_channels(truth):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=70)
+    known = np.asarray(problem.observed != 0)
+    assert known.mean() == pytest.approx(0.3, abs=0.03)
+    assert (known.all(-1) == known.any(-1)).all()
+    np.testing.assert_array_equal(problem.operator(truth), problem.observed)
+
+
+def test_what_missing_pixels_hold_does_not_matter(truth):
+    mask = np.asarray(jax.random.bernoulli(jax.random.key(2), 0.5, truth.shape[:2]))
+    garbage = jnp.where(mask[..., None], truth, 7.0)
+    first, second = isnas.inpainting(truth, mask), isnas.inpainting(garbage, mask)
+    np.testing.assert_array_equal(first.observed, second.observed)
+
+
+@pytest.mark.parametrize(
+    ("task", "options", "message"),
+    [
+        ("denoising", {"sigma": -1}, "sigma -1"),
+        ("inpainting", {"missing": 0}, "missing 0"),
+        ("inpainting", {"missing": 100}, "missing 100"),
+        ("inpainting", {"mask": np.ones((5, 5))}, r"\(5, 5, 1\)"),
+        ("inpainting", {"mask": np.full((48, 64), 0.5)}, "only 0"),
+        ("inpainting", {"mask": np.zeros((48, 64))}, "no pixel"),
+        ("super_resolution", {"factor": 3}, "factor 3"),
+    ],
+)
+def test_refuses(truth, task, options, message):
+    with pytest.raises(ValueError, match=message):
+        TASKS[task].corrupt(jax.random.key(0), truth, **options)
+
+
+def test_proxies_see_the_observation_only(truth):
+    noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)
+    crop = observations.proxy(noisy, "denoising", "crop", 32)
+    np.testing.assert_array_equal(crop.observed, noisy.observed[8:40, 16:48])
+    assert observations.proxy(noisy, "denoising", "full", 32) is noisy
+    resized = observations.proxy(noisy, "denoising", "resize", 24)
+    assert resized.shape == (24, 32, 3)
+
+
+@pytest.mark.parametrize("kind", ["crop", "decimate"])
+def test_proxy_masks_stay_binary_and_keep_their_rate(truth, kind):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
+    small = observations.proxy(problem, "inpainting", kind, 32)
+    (mask,) = small.operator.args
+    assert set(np.unique(mask)) == {0, 1}
+    assert np.mean(mask) == pytest.approx(0.5, abs=0.08)
+    np.testing.assert_array_equal(small.observed, mask * small.observed)
+
+
+def test_resizing_a_mask_is_refused(truth):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
+    with pytest.raises(ValueError, match="only 0"):
+        observations.proxy(problem, "inpainting", "resize", 32)
+
+
+def test_super_resolution_proxy_keeps_the_factor(truth):
+    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), truth, factor=2)
+    small = observations.proxy(problem, "super_resolution", "crop", 16)
+    assert small.observed.shape == (16, 16, 3)
+    assert small.shape == (32, 32, 3)
+    np.testing.assert_array_equal(small.observed, problem.observed[4:20, 8:24])

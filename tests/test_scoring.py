@@ -1,0 +1,73 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import isnas_jax as isnas
+
+GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
+KEY = jax.random.key(7)
+
+
+@pytest.fixture(scope="module")
+def problem():
+    image = jax.random.uniform(jax.random.key(1), (40, 64, 1))
+    return isnas.inpainting(image, jax.random.bernoulli(jax.random.key(2), 0.5, (40, 64)))
+
+
+def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
+    names = ("psd_db_strip_mse", "psd_99_bw")
+    metrics = {name: isnas.METRICS[name] for name in names}
+    scores = isnas.score(KEY, GENOTYPES, problem, metrics, num_inits=2, channels=8)
+    for row, genotype in enumerate(GENOTYPES):
+        net = isnas.build_network(genotype, out_channels=1, channels=8)
+        outputs = isnas.random_outputs(KEY, net, problem.shape, 2)
+        assert outputs.shape == (2, 40, 64, 1)
+        for name in names:
+            expected = [metrics[name](problem.observed, problem.operator(x)) for x in outputs]
+            np.testing.assert_allclose(scores[name][row], expected, rtol=1e-4)
+    assert len(np.unique(scores["psd_db_strip_mse"])) == 4
+
+
+def test_vectorised_and_single_outputs_agree(problem):
+    net = isnas.build_network(GENOTYPES[1], out_channels=1, channels=8)
+    single, batch = (
+        isnas.random_outputs(KEY, net, problem.shape, 3, vectorize=vectorize)
+        for vectorize in (False, True)
+    )
+    np.testing.assert_allclose(single, batch, atol=1e-5)
+    np.testing.assert_array_equal(
+        single[:2], isnas.random_outputs(KEY, net, problem.shape, 2, vectorize=False)
+    )
+
+
+def test_shared_weights_vary_less_than_fresh_ones(problem):
+    net = isnas.build_network(GENOTYPES[1], out_channels=1, channels=8)
+
+    def spread(weights):
+        outputs = isnas.random_outputs(KEY, net, problem.shape, 4, weights=weights)
+        return float(jnp.std(outputs.mean(axis=(1, 2, 3))))
+
+    assert 0 < spread("shared") < 0.2 * spread("fresh")
+    with pytest.raises(ValueError, match="fresh, shared"):
+        isnas.random_outputs(KEY, net, problem.shape, 1, weights="old")
+
+
+def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
+    monkeypatch.setattr("isnas_jax.scoring.BLOCK", 1)
+    metrics = {"m": isnas.METRICS["psd_db_mse"]}
+    seen = []
+    first, again = (
+        isnas.score_in_blocks(
+            KEY,
+            GENOTYPES,
+            problem,
+            metrics,
+            channels=8,
+            folder=tmp_path,
+            progress=lambda done, total: seen.append((done, total)),
+        )
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first["m"], again["m"])
+    assert seen == [(1, 2), (2, 2)]

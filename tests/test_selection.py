@@ -1,0 +1,36 @@
+import jax
+import numpy as np
+import pytest
+
+from isnas_jax import selection
+
+
+def test_best_by_score_is_ascending_and_stable():
+    assert selection.best_by_score([3.0, 1.0, 2.0, 1.0], 3).tolist() == [1, 3, 2]
+    with pytest.raises(ValueError, match="cohort of 5 from 4"):
+        selection.best_by_score([3.0, 1.0, 2.0, 1.0], 5)
+    with pytest.raises(ValueError, match="candidate 1"):
+        selection.best_by_score([3.0, np.nan], 1)
+
+
+def test_weights_fall_with_the_score_and_the_worst_has_a_voice():
+    weights = selection.metric_weights([1.0, 2.0, 4.0])
+    assert weights.sum() == pytest.approx(1)
+    # (4 - s + 3 / 2) normalised
+    np.testing.assert_allclose(weights, np.array([4.5, 3.5, 1.5]) / 9.5)
+    np.testing.assert_allclose(selection.metric_weights([2.0, 2.0]), [0.5, 0.5])
+    np.testing.assert_allclose(selection.metric_weights([2.0]), [1.0])
+
+
+def test_closest_to_the_weighted_mean():
+    images = np.stack([np.full((4, 4, 1), v, np.float32) for v in (0.0, 0.4, 1.0)])
+    mean = selection.weighted_mean(images, np.array([0.5, 0.25, 0.25]))
+    np.testing.assert_allclose(mean, 0.35)
+    assert selection.closest(images, mean) == 1
+    assert selection.closest(images[[1, 1]], mean) == 0
+
+
+def test_random_cohorts_are_distinct_and_repeatable():
+    drawn = selection.at_random(jax.random.key(0), 20, 15)
+    assert len(set(drawn.tolist())) == 15
+    np.testing.assert_array_equal(drawn, selection.at_random(jax.random.key(0), 20, 15))

@@ -1,0 +1,53 @@
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from isnas_jax import stopping
+from isnas_jax.stopping import FixedIterations, WindowedVariance
+
+
+def follow(rule, outputs):
+    state = rule.init(outputs[0].shape)
+    decisions = []
+    for t, x in enumerate(outputs):
+        state, decision = rule.update(state, jnp.array(t, jnp.int32), jnp.asarray(x))
+        decisions.append([np.asarray(value) for value in decision])
+    return [np.array(column) for column in zip(*decisions, strict=True)]
+
+
+def test_windowed_variance_is_the_papers():
+    rng, window, patience = np.random.default_rng(0), 6, 9
+    steps = np.abs(np.arange(60) - 25)[:, None, None, None] + 1  # calmest around 25
+    x = (rng.normal(size=(60, 4, 5, 1)) * steps).astype(np.float32)
+    keep, stop, criterion = follow(WindowedVariance(window, patience), x)
+    expected = np.full(60, np.nan)
+    for t in range(window - 1, 60):
+        expected[t] = x[t - window + 1 : t + 1].var(axis=0).mean()
+    np.testing.assert_allclose(criterion, expected, rtol=1e-4)
+    smallest = np.nanargmin(expected)
+    assert np.flatnonzero(keep)[-1] == smallest
+    assert np.flatnonzero(stop)[0] == smallest + patience
+
+
+def test_keeps_the_latest_until_the_window_is_full():
+    keep, stop, _ = follow(WindowedVariance(50, 5), np.zeros((10, 2, 2, 1), np.float32))
+    assert keep.all()
+    assert not stop.any()
+
+
+def test_fixed_never_stops_and_keeps_the_last():
+    keep, stop, _ = follow(FixedIterations(), np.zeros((10, 2, 2, 1), np.float32))
+    assert keep.all()
+    assert not stop.any()
+
+
+def test_published_settings_are_reached_in_long_runs():
+    assert stopping.STOPPING["es-wmv"](6000) == WindowedVariance(100, 1000)
+    assert stopping.STOPPING["es-wmv"](600) == WindowedVariance(50, 100)
+
+
+def test_errors():
+    with pytest.raises(ValueError, match="window 1"):
+        WindowedVariance(1, 5)
+    with pytest.raises(ValueError, match="es-wmv, fixed"):
+        stopping.find("never")
