@@ -67,7 +67,8 @@ def _published_histogram_distance(observed, output, **options):
 def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
     """Diameter of the circle that holds a fraction of the energy, relative to the diagonal.
 
-    Energies are taken at 99 diameters and interpolated linearly.
+    Energies are taken at 99 diameters and interpolated linearly; no energy
+    has no bandwidth, 0.
     """
     squared = np.square(spectra.radius(*psd.shape[:2]))
     diameters = np.arange(1, CIRCLES + 1) * np.sqrt(2) / CIRCLES
@@ -77,7 +78,7 @@ def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
     below = jnp.concatenate([jnp.zeros(1), inside[:-1]])
     index = jnp.argmax(inside >= fraction)
     step = (fraction - below[index]) / (inside[index] - below[index])
-    return (index + step) / CIRCLES
+    return jnp.where(energy.sum() > 0, (index + step) / CIRCLES, 0.0)
 
 
 def _per_channel_centred(image: jax.Array) -> jax.Array:

@@ -49,5 +49,6 @@ def test_task_network_and_rule_restore():
     fit = isnas.fit(
         jax.random.key(1), net, problem, iterations=150, stopping=rule, reg_noise_std=0.0
     )
-    assert fit.loss[-1] < 0.6 * fit.loss[0]
-    assert fit.criterion[-1] < fit.criterion[:5].max()
+    assert fit.loss[-1] < fit.loss[0]
+    assert 1 < len(fit.loss) < 150
+    assert fit.criterion[-1] < rule.tolerance <= fit.criterion[1:-1].min(initial=1.0)

@@ -51,7 +51,7 @@ def test_clean_histogram_distance_is_scipys_up_to_the_bin_width(pair):
     width = np.ptp(np.concatenate(samples)) / metrics.BINS
     expected = wasserstein_distance(*samples)
     assert expected > 3 * width
-    assert isnas.METRICS["psd_strip_hist_emd"](*pair) == pytest.approx(expected, abs=width)
+    assert isnas.METRICS["psd_strip_hist_emd"](*pair) == pytest.approx(expected, abs=float(width))
 
 
 def test_clean_bandwidth_ignores_brightness_and_the_published_one_does_not(pair):
