@@ -1,6 +1,7 @@
 """The pipeline from a corrupted image to a restored one, and through the scripts."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -60,7 +61,10 @@ def test_search_never_sees_the_truth_and_resumes_to_the_same_result(tmp_path):
 
 def script(name, *flags, cwd):
     command = [sys.executable, "-m", f"experiments.{name}", *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
+    return subprocess.run(
+        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
 
 
 FAST = (
