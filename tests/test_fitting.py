@@ -18,7 +18,7 @@ def trajectory_problem(arrays, name):
     return isnas.denoising(observed)
 
 
-@pytest.mark.parametrize("name", ["denoising", "inpainting", "sr"])
+@pytest.mark.parametrize("name", ["inpainting", "sr"])
 def test_follows_the_published_trajectory(reference, name):
     arrays = reference(f"trajectory_{name}")
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
