@@ -28,7 +28,8 @@ def registered():
 
 def test_every_extension_is_short():
     assert len(BLOCKS) == 4
-    assert all(len(block.splitlines()) < 20 for block in BLOCKS)
+    for block in BLOCKS:
+        assert sum(bool(line.strip()) for line in block.splitlines()) < 20
 
 
 def test_metric_scores_genotypes():
