@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from isnas_jax import ops
-from isnas_jax.genotypes import LEVELS, NAS_DIP, Cell, Genotype, decode_cell
+from isnas_jax.genotypes import LEVELS, NAS_DIP, Genotype, decode_cell
 
 Array: TypeAlias = jax.Array
 
@@ -128,6 +128,60 @@ class Decoder(nn.Module):
         return x
 
 
+# Gives the module of a name, made of a kind and its fields where there is none yet.
+Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
+
+
+def _submodules() -> Modules:
+    """The modules of the one that is being called."""
+    made: dict[str, nn.Module] = {}
+
+    def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
+        if name not in made:
+            made[name] = kind(*fields, name=name)
+        return made[name]
+
+    return module
+
+
+def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
+    """What a searched cell does with a feature map, with the convolutions that `module` gives."""
+    cell = decode_cell(index)
+
+    def resample(x):
+        if cell.resample == "pixel_shuffle":
+            return ops.pixel_shuffle(x)
+        return ops.upsample(x, method=cell.resample)
+
+    def convolve(x):
+        leaving = 4 * features if cell.convolution_first else features
+        if cell.resample == "transposed":
+            return module("conv", TransposedConv, features, cell.kernel, 2)(x)
+        if cell.convolution == "transposed":
+            return module("conv", TransposedConv, leaving, cell.kernel, 1)(x)
+        if cell.convolution == "separable":
+            x = module("conv", DepthwiseConv, cell.kernel)(x)
+            return module("pointwise", Conv, leaving, 1, 1, "zeros", False)(x)
+        if cell.convolution == "depthwise":
+            return module("conv", DepthwiseConv, cell.kernel)(x)
+        if cell.convolution == "split_stack_sum":
+            x = ops.split_stack_sum(x)
+        return module("conv", Conv, leaving, cell.kernel, 1, "zeros", False)(x)
+
+    steps = [resample, convolve]
+    if cell.resample == "transposed":
+        steps = [convolve]
+    elif cell.convolution == "identity":
+        steps = [resample]
+    elif cell.convolution_first:
+        steps = [convolve, resample]
+    for step in steps:
+        x = step(x)
+        if cell.activation != "none":
+            x = ops.leaky_relu(x, ops.ACTIVATION_SLOPES[cell.activation])
+    return x
+
+
 class UpsamplingCell(nn.Module):
     """One of the 324 searched cells: doubles the sides."""
 
@@ -136,40 +190,7 @@ class UpsamplingCell(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        cell = decode_cell(self.cell)
-        slope = ops.ACTIVATION_SLOPES[cell.activation]
-        steps: list[Callable[[Array], Array]] = [lambda x: _resample(cell, x)]
-        if cell.resample == "transposed":
-            steps = [TransposedConv(self.features, cell.kernel, stride=2, name="conv")]
-        elif cell.convolution != "identity":
-            steps.append(self._convolve)
-        if cell.convolution_first:
-            steps.reverse()
-        for step in steps:
-            x = step(x)
-            if cell.activation != "none":
-                x = ops.leaky_relu(x, slope)
-        return x
-
-    def _convolve(self, x: Array) -> Array:
-        cell = decode_cell(self.cell)
-        features = 4 * self.features if cell.convolution_first else self.features
-        if cell.convolution == "transposed":
-            return TransposedConv(features, cell.kernel, stride=1, name="conv")(x)
-        if cell.convolution == "split_stack_sum":
-            x = sum(jnp.split(x, 4, axis=-1))  # type: ignore[assignment]
-        if cell.convolution in ("depthwise", "separable"):
-            x = DepthwiseConv(cell.kernel, name="conv")(x)
-            if cell.convolution == "separable":
-                x = Conv(features, use_bias=False, name="pointwise")(x)
-            return x
-        return Conv(features, cell.kernel, padding="zeros", use_bias=False, name="conv")(x)
-
-
-def _resample(cell: Cell, x: Array) -> Array:
-    if cell.resample == "pixel_shuffle":
-        return ops.pixel_shuffle(x)
-    return ops.upsample(x, method=cell.resample)
+        return run_cell(self.cell, self.features, x, _submodules())
 
 
 class SearchedNetwork(nn.Module):
@@ -193,51 +214,50 @@ class SearchedNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        check_input(x)
-        sources = [x]
-        for level in range(1, LEVELS + 1):
-            sources.append(Encoder(self.channels, name=f"enc{level}")(sources[-1]))
-        skips = self._skips(sources)
-        x = sources[-1]
-        for level in range(LEVELS, 0, -1):
-            x = UpsamplingCell(self.genotype.cell, self.channels, name=f"up{level}")(x)
-            for skip in skips[level]:
-                x = x + skip
-            x = Decoder(self.channels, (3, 3, 1), name=f"dec{level}")(x)
-        return nn.sigmoid(Conv(self.out_channels, name="output")(x))
+        return run_searched(self, x, _submodules())
 
-    def _skips(self, sources: list[Array]) -> dict[int, list[Array]]:
-        """The feature maps that arrive at each level, source 0 first.
 
-        A source travels from level to level through modules that all sources
-        share; it leaves a copy wherever its bit is set.
-        """
-        cell, width = self.genotype.cell, self.channels
-        levels = range(1, LEVELS + 1)
-        down = {
-            level: ConvBlock(width, 3, 2, name=f"skip_down_{level - 1}_{level}")
-            for level in levels[1:]
-        }
-        up = {
-            level: UpsamplingCell(cell, width, name=f"skip_up_{level + 1}_{level}")
-            for level in levels[:-1]
-        }
-        arriving: dict[int, list[Array]] = {level: [] for level in levels}
-        for source, x in enumerate(sources[:LEVELS]):
-            own = source + 1  # the level of the source's scale
-            targets = [level for level in levels if self.genotype.has_skip(level, source)]
-            if own in targets:
-                arriving[own].append(ConvBlock(width, name=f"skip{own}")(x))
-            for modules, path in (
-                (down, range(own + 1, max(targets, default=own) + 1)),
-                (up, range(own - 1, min(targets, default=own) - 1, -1)),
-            ):
-                carried = x
-                for level in path:
-                    carried = modules[level](carried)
-                    if level in targets:
-                        arriving[level].append(carried)
-        return arriving
+def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
+    """What a searched network does with its input, with the modules that `module` gives."""
+    check_input(x)
+    sources = [x]
+    for level in range(1, LEVELS + 1):
+        sources.append(module(f"enc{level}", Encoder, net.channels)(sources[-1]))
+    skips = _skips(net, sources, module)
+    x = sources[-1]
+    for level in range(LEVELS, 0, -1):
+        x = module(f"up{level}", UpsamplingCell, net.genotype.cell, net.channels)(x)
+        for skip in skips[level]:
+            x = x + skip
+        x = module(f"dec{level}", Decoder, net.channels, (3, 3, 1))(x)
+    return nn.sigmoid(module("output", Conv, net.out_channels)(x))
+
+
+def _skips(net: SearchedNetwork, sources: list[Array], module: Modules) -> dict[int, list[Array]]:
+    """The feature maps that arrive at each level, source 0 first.
+
+    A source travels from level to level through modules that all sources
+    share; it leaves a copy wherever its bit is set.
+    """
+    cell, width = net.genotype.cell, net.channels
+    levels = range(1, LEVELS + 1)
+    arriving: dict[int, list[Array]] = {level: [] for level in levels}
+    for source, x in enumerate(sources[:LEVELS]):
+        own = source + 1  # the level of the source's scale
+        targets = [level for level in levels if net.genotype.has_skip(level, source)]
+        if own in targets:
+            arriving[own].append(module(f"skip{own}", ConvBlock, width)(x))
+        carried = x
+        for level in range(own + 1, max(targets, default=own) + 1):
+            carried = module(f"skip_down_{level - 1}_{level}", ConvBlock, width, 3, 2)(carried)
+            if level in targets:
+                arriving[level].append(carried)
+        carried = x
+        for level in range(own - 1, min(targets, default=own) - 1, -1):
+            carried = module(f"skip_up_{level + 1}_{level}", UpsamplingCell, cell, width)(carried)
+            if level in targets:
+                arriving[level].append(carried)
+    return arriving
 
 
 class Hourglass(nn.Module):

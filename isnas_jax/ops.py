@@ -14,6 +14,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax import winograd
+
 _FEW_CHANNELS = 8
 
 ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
@@ -128,7 +130,12 @@ def convolution(
     x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "zeros"
 ) -> jax.Array:
     """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
-    return correlate(pad(x, kernel.shape[0] // 2, padding), kernel, stride)
+    size, _, inputs, outputs = kernel.shape
+    padded = pad(x, size // 2, padding)
+    tiled = stride == 1 and size in winograd.SIZES
+    if tiled and min(x.shape[1:3]) >= 16 and min(inputs, outputs) >= 32:
+        return winograd.correlate(padded, kernel)
+    return correlate(padded, kernel, stride)
 
 
 @jax.jit
@@ -165,11 +172,17 @@ def _depthwise_backward(residuals, cotangent):
     size = kernel.shape[0]
     x = pad(x, size // 2, "zeros")
 
-    def tap(index):
-        start = (0, index // size, index % size, 0)
-        return (lax.dynamic_slice(x, start, cotangent.shape) * cotangent).sum(axis=(0, 1, 2))
+    height, width, channels = cotangent.shape[1:]
 
-    kernel_cotangent = lax.map(tap, jnp.arange(size**2)).reshape(kernel.shape)
+    def row(index):
+        # One pass for the k taps of a kernel row: a reduction of k operands.
+        seen = lax.dynamic_slice_in_dim(x, index, height, axis=1)
+        products = tuple(seen[:, :, j : j + width] * cotangent for j in range(size))
+        add = functools.partial(jax.tree.map, jnp.add)
+        sums = lax.reduce(products, (jnp.zeros((), x.dtype),) * size, add, (0, 2))
+        return jnp.stack(sums).sum(axis=1)
+
+    kernel_cotangent = lax.map(row, jnp.arange(size)).reshape(size, size, 1, channels)
     return depthwise_convolution(cotangent, kernel[::-1, ::-1]), kernel_cotangent
 
 
@@ -186,12 +199,62 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
+@jax.jit
+def split_stack_sum(x: jax.Array) -> jax.Array:
+    """(N, H, W, 4 C) to (N, H, W, C): the sum of the four channel quarters."""
+    return functools.reduce(jnp.add, jnp.split(x, 4, axis=-1))
+
+
 # Weights of the output pixel a quarter before an input pixel's centre, for the
 # inputs at -1, 0 (bilinear) and -2, -1, 0, 1 (bicubic, a = -0.75).
 _TAPS = {
     "bilinear": (0.25, 0.75),
     "bicubic": (-0.03515625, 0.26171875, 0.87890625, -0.10546875),
 }
+
+
+def _slices(x: jax.Array, axis: int, size: int, weights: tuple[float, ...], first: int) -> jax.Array:
+    """The weighted sum of slices of this size that start at first, first + 1, ..."""
+    return functools.reduce(
+        jnp.add,
+        [
+            weight * lax.slice_in_dim(x, first + i, first + i + size, axis=axis)
+            for i, weight in enumerate(weights)
+        ],
+    )
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
+def _double(x: jax.Array, axis: int, taps: tuple[float, ...]) -> jax.Array:
+    """Doubles one side; taps are the weights of the earlier of two new pixels."""
+    size, reach = x.shape[axis], len(taps) // 2
+    padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(4)], mode="edge")
+    pair = [_slices(padded, axis, size, taps, 0), _slices(padded, axis, size, taps[::-1], 1)]
+    return jnp.stack(pair, axis=axis + 1).reshape(
+        *x.shape[:axis], 2 * size, *x.shape[axis + 1 :]
+    )
+
+
+def _double_backward(axis, taps, _, cotangent):
+    size, reach = cotangent.shape[axis] // 2, len(taps) // 2
+    # What arrives at the input and at the pixels that repeat its edges.
+    widths = [(2 * reach, 2 * reach) if a == axis else (0, 0) for a in range(4)]
+    phases = (
+        jnp.pad(lax.slice_in_dim(cotangent, phase, None, stride=2, axis=axis), widths)
+        for phase in (0, 1)
+    )
+    early, late = phases
+    span = size + 2 * reach
+    padded = _slices(early, axis, span, taps[::-1], 1) + _slices(late, axis, span, taps, 0)
+    inner = lax.slice_in_dim(padded, reach, reach + size, axis=axis)
+    low = lax.slice_in_dim(padded, 0, reach, axis=axis).sum(axis, keepdims=True)
+    high = lax.slice_in_dim(padded, reach + size, span, axis=axis).sum(axis, keepdims=True)
+    index = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
+    edges = jnp.where(index == 0, low, 0.0) + jnp.where(index == size - 1, high, 0.0)
+    return (inner + edges,)
+
+
+_double.defvjp(lambda x, axis, taps: (_double(x, axis, taps), None), _double_backward)
 
 
 @functools.partial(jax.jit, static_argnames="method")
@@ -202,22 +265,7 @@ def upsample(x: jax.Array, *, method: str) -> jax.Array:
     """
     if method == "nearest":
         return x.repeat(2, axis=1).repeat(2, axis=2)
-    taps = _TAPS[method]
-    reach = len(taps) // 2
-    for axis in (1, 2):
-        size = x.shape[axis]
-        widths = [(reach, reach) if a == axis else (0, 0) for a in range(x.ndim)]
-        padded = jnp.pad(x, widths, mode="edge")
-
-        def blend(weights, first, padded=padded, axis=axis, size=size):
-            return sum(
-                weight * lax.slice_in_dim(padded, first + i, first + i + size, axis=axis)
-                for i, weight in enumerate(weights)
-            )
-
-        pair = jnp.stack([blend(taps, 0), blend(taps[::-1], 1)], axis=axis + 1)
-        x = pair.reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
-    return x
+    return _double(_double(x, 1, _TAPS[method]), 2, _TAPS[method])
 
 
 @jax.custom_vjp

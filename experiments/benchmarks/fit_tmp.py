@@ -1,0 +1,84 @@
+r"""Time the steps of a fit against this machine's matrix products.
+
+python -m experiments.benchmarks.fit --size=64
+"""
+
+import json
+import math
+import pathlib
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+import isnas_jax as isnas
+from experiments import cli
+from experiments.benchmarks import machine
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
+flags.DEFINE_integer("channels", 128, "Width of the networks.")
+flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
+flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
+flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
+flags.DEFINE_boolean("remat", False, "Compute activations again instead of keeping them.")
+flags.DEFINE_string("json", None, "File to write the figures to.")
+
+
+def measure(text: str) -> dict[str, float | str]:
+    """Fits one genotype; the first chunk, which compiles, does not count."""
+    genotype = isnas.Genotype.parse(text)
+    net = isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels)
+    image = jax.random.uniform(jax.random.key(0), (FLAGS.size, FLAGS.size, 3))
+    compilations, rate = machine.Compilations(), machine.matmul_rate()
+    ends = [time.perf_counter()]
+    isnas.fit(
+        jax.random.key(1),
+        net,
+        isnas.denoising(image),
+        iterations=FLAGS.steps * (FLAGS.chunks + 1),
+        chunk=FLAGS.steps,
+
+        progress=lambda _: ends.append(time.perf_counter()),
+    )
+    steps = [(end - start) / FLAGS.steps for start, end in zip(ends[1:], ends[2:], strict=False)]
+    step = statistics.median(steps)
+    flops = 3 * machine.forward_flops(genotype, FLAGS.size, channels=FLAGS.channels)
+    return {
+        "genotype": text,
+        "P_gflops": rate / 1e9,
+        "step_ms": 1e3 * step,
+        "ratio": flops / step / rate,
+        "compilations": compilations.count,
+        "compile_s": compilations.seconds,
+        "first_chunk_s": ends[1] - ends[0],
+        "peak_memory_mb": machine.peak_memory() / 1e6,
+    }
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: describe the machine, fit each genotype, print ratios and their mean."""
+    record = machine.describe()
+    rows = []
+    for genotype in FLAGS.genotypes:
+        row = measure(genotype)
+        rows.append(row)
+        print(
+            f"{row['genotype']}: {row['step_ms']:.0f} ms a step, (3F / time) / P = "
+            f"{row['ratio']:.2f} (P {row['P_gflops']:.0f} GFLOP/s); {row['compilations']} "
+            f"compilations in {row['compile_s']:.1f} s; peak memory {row['peak_memory_mb']:.0f} MB",
+            flush=True,
+        )
+    mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
+    print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
+    if FLAGS.json:
+        settings = {"size": FLAGS.size, "channels": FLAGS.channels, "remat": FLAGS.remat}
+        result = record | settings | {"geometric_mean": mean, "fits": rows}
+        pathlib.Path(FLAGS.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,87 @@
+r"""Time the scoring of genotypes against this machine's matrix products.
+
+python -m experiments.benchmarks.scoring --num_genotypes=100
+"""
+
+import json
+import pathlib
+import statistics
+import time
+from collections.abc import Sequence
+
+import jax
+from absl import flags
+
+import isnas_jax as isnas
+from experiments import cli
+from experiments.benchmarks import machine
+
+FLAGS = flags.FLAGS
+
+cli.define_score_flags()
+flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
+flags.DEFINE_integer("channels", 128, "Width of the networks.")
+flags.DEFINE_integer("repeats", 3, "Warm runs after the cold one; their median counts.")
+flags.DEFINE_string("json", None, "File to write the figures to.")
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: score once cold, compilations included, and again warm; print the ratios."""
+    settings = {"num_genotypes": FLAGS.num_genotypes or 100, "channels": FLAGS.channels}
+    draw_key, image_key, score_key = jax.random.split(jax.random.key(0), 3)
+    genotypes = cli.load_genotypes(draw_key, settings)
+    problem = isnas.denoising(jax.random.uniform(image_key, (FLAGS.size, FLAGS.size, 3)))
+    metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
+    evaluations = len(genotypes) * (FLAGS.num_inits or 1)
+    flops = sum(machine.forward_flops(g, FLAGS.size, channels=FLAGS.channels) for g in genotypes)
+    flops *= FLAGS.num_inits or 1
+
+    def run(index: int) -> tuple[float, float]:
+        """Seconds, and the rate of matrix products right before and after."""
+        before, start = machine.matmul_rate(), time.perf_counter()
+        key = jax.random.fold_in(score_key, index)
+        isnas.score_in_blocks(
+            key,
+            genotypes,
+            problem,
+            metrics,
+            num_inits=FLAGS.num_inits or 1,
+            channels=FLAGS.channels,
+        )
+        seconds = time.perf_counter() - start
+        return seconds, statistics.mean([before, machine.matmul_rate()])
+
+    record = machine.describe() | {
+        "genotypes": len(genotypes),
+        "evaluations": evaluations,
+        "size": FLAGS.size,
+        "channels": FLAGS.channels,
+        "mean_gflop": flops / evaluations / 1e9,
+    }
+    compilations = machine.Compilations()
+    cold, rate = run(0)
+    record |= {"cold_s": cold, "cold_ratio": flops / cold / rate, "cold_P_gflops": rate / 1e9}
+    record |= {"compilations": compilations.count, "compile_s": compilations.seconds}
+    print(
+        f"{evaluations} evaluations of {record['mean_gflop']:.2f} GFLOP; first run {cold:.1f} s, "
+        f"{compilations.count} compilations in {compilations.seconds:.1f} s; (F x evaluations / "
+        f"time) / P = {record['cold_ratio']:.2f} (P {rate / 1e9:.0f} GFLOP/s)",
+        flush=True,
+    )
+    warm = [run(1 + index) for index in range(FLAGS.repeats)]
+    if warm:
+        record["warm_s"] = [seconds for seconds, _ in warm]
+        record["warm_ratio"] = statistics.median(flops / s / rate for s, rate in warm)
+        print(
+            f"again, with other keys: {', '.join(f'{s:.1f}' for s, _ in warm)} s; "
+            f"ratio {record['warm_ratio']:.2f}"
+        )
+    record["peak_memory_mb"] = machine.peak_memory() / 1e6
+    print(f"peak memory of the process: {record['peak_memory_mb']:.0f} MB")
+    if FLAGS.json:
+        text = json.dumps(record, indent=1)
+        pathlib.Path(FLAGS.json).write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    cli.run(main)
