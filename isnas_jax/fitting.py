@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import lax
+from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import quality
 from isnas_jax.checkpoints import Checkpoint
@@ -174,8 +175,7 @@ def _update(
     return new, jax.tree.map(lambda value: value.astype(jnp.float32), curves)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "length"), donate_argnames="state")
-def _run_chunk(state, key, z, problem, truth, *, recipe, length):
+def _advance(state, key, z, problem, truth, *, recipe, length):
     """Runs up to `length` iterations; those past the end or the stop change nothing."""
 
     def step(state, _):
@@ -189,6 +189,20 @@ def _run_chunk(state, key, z, problem, truth, *, recipe, length):
         )
 
     return lax.scan(step, state, length=length)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "length"), donate_argnames="state")
+def _run_chunk(state, key, z, problem, truth, *, recipe, length):
+    return _advance(state, key, z, problem, truth, recipe=recipe, length=length)
+
+
+@functools.partial(jax.jit, static_argnames=("recipe", "length", "mesh"), donate_argnames="state")
+def _run_chunk_of_many(state, key, z, problem, truth, *, recipe, length, mesh):
+    """The same for fits stacked along a new first axis, divided among the mesh's devices."""
+    advance = jax.vmap(functools.partial(_advance, recipe=recipe, length=length))
+    spec = PartitionSpec(mesh.axis_names[0])
+    divided = jax.shard_map(advance, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
+    return divided(state, key, z, problem, truth)
 
 
 @functools.partial(jax.jit, static_argnames="recipe")
@@ -260,25 +274,10 @@ def fit(
       FloatingPointError: If the loss stops being finite, naming the network
         and the iteration.
     """
-    if iterations < 1 or chunk < 1:
-        raise ValueError(f"iterations {iterations} and chunk {chunk} must be at least 1")
-    if learning_rate <= 0 or reg_noise_std < 0 or not 0 <= mean_decay < 1:
-        raise ValueError(
-            f"learning_rate {learning_rate} must be positive, reg_noise_std {reg_noise_std} "
-            f"not negative and mean_decay {mean_decay} in [0, 1)"
-        )
-    if truth is not None:
-        truth = jnp.asarray(truth, jnp.float32)
-        if truth.shape != problem.shape:
-            raise ValueError(f"a truth of shape {truth.shape} for an image of {problem.shape}")
-    init_key, z_key, noise_key = jax.random.split(key, 3)
-    z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z)
-    if variables is None:
-        variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
     recipe = _Recipe(
         net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, tuple(snapshots)
     )
-    state = _start(variables, recipe=recipe, shape_of=jnp.zeros(problem.shape))
+    state, noise_key, z, truth = _prepare(key, recipe, problem, chunk, truth, variables, z)
     curves = Curves(*(np.zeros(0, np.float32),) * 4)
     if checkpoint:
         state, curves = checkpoint.restore((state, curves))
@@ -289,18 +288,44 @@ def fit(
         )
         done = int(state.iteration) - before
         latest = Curves(*(np.asarray(values)[:done] for values in latest))
-        if not np.isfinite(latest.loss).all():
-            first = before + int(np.argmin(np.isfinite(latest.loss)))
-            raise FloatingPointError(
-                f"the loss of {describe(net)} is not finite at iteration {first}"
-            )
+        _check_finite(net, before, latest.loss)
         curves = Curves(*map(np.append, curves, latest))
         if progress:
             last = (float(latest.loss[-1]), float(latest.psnr_mean[-1]))
             progress(Progress(before + done, iterations, *last))
         if checkpoint:
             checkpoint.save((state, curves))
-    evaluated = truth is not None
+    return _finished(recipe, state, curves, truth is not None)
+
+
+def _prepare(key, recipe, problem, chunk, truth=None, variables=None, z=None):
+    """Checks what is given and draws the rest: the state, the noise's key, z and the truth."""
+    if recipe.iterations < 1 or chunk < 1:
+        raise ValueError(f"iterations {recipe.iterations} and chunk {chunk} must be at least 1")
+    if recipe.learning_rate <= 0 or recipe.reg_noise_std < 0 or not 0 <= recipe.mean_decay < 1:
+        raise ValueError(
+            f"learning_rate {recipe.learning_rate} must be positive, reg_noise_std "
+            f"{recipe.reg_noise_std} not negative and mean_decay {recipe.mean_decay} in [0, 1)"
+        )
+    if truth is not None:
+        truth = jnp.asarray(truth, jnp.float32)
+        if truth.shape != problem.shape:
+            raise ValueError(f"a truth of shape {truth.shape} for an image of {problem.shape}")
+    init_key, z_key, noise_key = jax.random.split(key, 3)
+    z = draw_noise_map(z_key, recipe.net, problem.shape) if z is None else jnp.asarray(z)
+    if variables is None:
+        variables = recipe.net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
+    state = _start(variables, recipe=recipe, shape_of=jnp.zeros(problem.shape))
+    return state, noise_key, z, truth
+
+
+def _check_finite(net: Any, before: int, loss: np.ndarray) -> None:
+    if not np.isfinite(loss).all():
+        first = before + int(np.argmin(np.isfinite(loss)))
+        raise FloatingPointError(f"the loss of {describe(net)} is not finite at iteration {first}")
+
+
+def _finished(recipe: _Recipe, state: FitState, curves: Curves, evaluated: bool) -> Fit:
     return Fit(
         loss=curves.loss,
         psnr=curves.psnr if evaluated else None,
@@ -318,6 +343,126 @@ def fit(
         },
         variables=state.variables,
     )
+
+
+def fit_many(
+    keys: Sequence[jax.Array] | jax.Array,
+    net: Any,
+    problems: Sequence[Problem],
+    *,
+    iterations: int,
+    truths: Sequence[Any] | None = None,
+    learning_rate: float = 0.01,
+    reg_noise_std: float = REG_NOISE_STD,
+    mean_decay: float = 0.99,
+    stopping: StoppingRule = FIXED,
+    snapshots: Sequence[int] = (),
+    chunk: int = 50,
+    together: bool | None = None,
+) -> list[Fit]:
+    """Fits one network to many observations, or with many seeds, by one compiled program.
+
+    Args:
+      keys: A random key for each fit, F of them.
+      net: As for `fit`.
+      problems: F problems of one task and size.
+      iterations: As for `fit`, and so is what is not named here.
+      truths: F clean images, for the PSNR curves only.
+      chunk: Iterations between looks at whether all fits have ended.
+      together: Run all fits as one batch, divided among all devices; by
+        default where there is an accelerator or more than one device.
+        Otherwise they run one after the other.
+
+    Returns:
+      What `fit` would for each, up to rounding.
+
+    Raises:
+      ValueError: As `fit` does, and if the problems differ in size or kind.
+      FloatingPointError: As `fit` does.
+    """
+    truths = [None] * len(problems) if truths is None else truths
+    if not len(keys) == len(problems) == len(truths) or not problems:
+        raise ValueError(
+            f"{len(keys)} keys, {len(problems)} problems and {len(truths)} truths; "
+            "there must be one of each for every fit, and a fit at least"
+        )
+    recipe = _Recipe(
+        net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, tuple(snapshots)
+    )
+    if together is None:
+        together = jax.default_backend() != "cpu" or jax.device_count() > 1
+    if not together:
+        options = {name: value for name, value in vars(recipe).items() if name != "net"}
+        return [
+            fit(key, net, problem, truth=truth, chunk=chunk, **options)
+            for key, problem, truth in zip(keys, problems, truths, strict=True)
+        ]
+    parts = [
+        (*_prepare(key, recipe, problem, chunk, truth), problem)
+        for key, problem, truth in zip(keys, problems, truths, strict=True)
+    ]
+    # Every device takes the same number; what fills up the last is thrown away.
+    parts += parts[-1:] * (-len(parts) % jax.device_count())
+    try:
+        state, noise_keys, z, truth, problem = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+    except ValueError:
+        shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
+        raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
+    mesh = Mesh(np.array(jax.devices()), ("fits",))
+    latest: list[Curves] = []
+    while not bool(((state.iteration >= iterations) | state.stopped).all()):
+        state, curves = _run_chunk_of_many(
+            state,
+            noise_keys,
+            z,
+            problem,
+            truth,
+            recipe=recipe,
+            length=min(chunk, iterations),
+            mesh=mesh,
+        )
+        latest.append(jax.device_get(curves))
+    fits = []
+    for index in range(len(problems)):
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], state)
+        columns = [np.concatenate([part[field][index] for part in latest]) for field in range(4)]
+        done = Curves(*(column[: int(one.iteration)] for column in columns))
+        _check_finite(net, 0, done.loss)
+        fits.append(_finished(recipe, one, done, truth is not None))
+    return fits
+
+
+def compile_ahead(
+    net: Any,
+    problem: Problem,
+    *,
+    iterations: int,
+    learning_rate: float = 0.01,
+    reg_noise_std: float = REG_NOISE_STD,
+    mean_decay: float = 0.99,
+    stopping: StoppingRule = FIXED,
+    chunk: int = 50,
+) -> None:
+    """Compiles what `fit` with these arguments runs, without an iteration: for another thread."""
+    recipe = _Recipe(net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, ())
+    state, noise_key, z, _ = _prepare(jax.random.key(0), recipe, problem, chunk)
+    state = state._replace(stopped=jnp.array(True))
+    length = min(chunk, iterations)
+    _run_chunk(state, noise_key, z, problem, None, recipe=recipe, length=length)
+
+
+def planned_memory(net: Any, problem: Problem) -> int:
+    """Bytes that XLA plans for the steps of a fit on this backend: state, inputs and temporaries."""
+    recipe = _Recipe(net, 1, 0.01, REG_NOISE_STD, 0.99, FIXED, ())
+
+    def arguments():
+        state, noise_key, z, _ = _prepare(jax.random.key(0), recipe, problem, 1)
+        return state, noise_key, z, problem, None
+
+    lowered = _run_chunk.lower(*jax.eval_shape(arguments), recipe=recipe, length=1)
+    plan = lowered.compile().memory_analysis()
+    kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return kept + plan.temp_size_in_bytes
 
 
 def describe(net: Any) -> str:

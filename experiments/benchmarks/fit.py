@@ -9,6 +9,7 @@ import pathlib
 import statistics
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 from absl import flags
@@ -16,6 +17,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
+from isnas_jax.fitting import planned_memory
 
 FLAGS = flags.FLAGS
 
@@ -25,28 +27,34 @@ flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
 flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
 flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
 flags.DEFINE_boolean("remat", False, "Compute activations again instead of keeping them.")
+flags.DEFINE_boolean("plan", False, "Print the memory that XLA plans, and fit nothing.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
-def measure(text: str) -> dict[str, float | str]:
-    """Fits one genotype; the first chunk, which compiles, does not count."""
+def network(text: str) -> Any:
+    """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    net = isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels)
-    image = jax.random.uniform(jax.random.key(0), (FLAGS.size, FLAGS.size, 3))
+    return isnas.build_network(
+        genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat
+    )
+
+
+def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
+    """Fits one genotype; the first chunk, which compiles, does not count."""
+    net = network(text)
     compilations, rate = machine.Compilations(), machine.matmul_rate()
     ends = [time.perf_counter()]
     isnas.fit(
         jax.random.key(1),
         net,
-        isnas.denoising(image),
+        problem,
         iterations=FLAGS.steps * (FLAGS.chunks + 1),
         chunk=FLAGS.steps,
-        remat=FLAGS.remat,
         progress=lambda _: ends.append(time.perf_counter()),
     )
     steps = [(end - start) / FLAGS.steps for start, end in zip(ends[1:], ends[2:], strict=False)]
     step = statistics.median(steps)
-    flops = 3 * machine.forward_flops(genotype, FLAGS.size, channels=FLAGS.channels)
+    flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
     return {
         "genotype": text,
         "P_gflops": rate / 1e9,
@@ -61,10 +69,17 @@ def measure(text: str) -> dict[str, float | str]:
 
 def main(_: Sequence[str]) -> None:
     """The story: describe the machine, fit each genotype, print ratios and their mean."""
+    image = jax.random.uniform(jax.random.key(0), (FLAGS.size, FLAGS.size, 3))
+    problem = isnas.denoising(image)
+    if FLAGS.plan:
+        for genotype in FLAGS.genotypes:
+            planned = planned_memory(network(genotype), problem)
+            print(f"{genotype}: XLA plans {planned / 1e9:.2f} GB", flush=True)
+        return
     record = machine.describe()
     rows = []
     for genotype in FLAGS.genotypes:
-        row = measure(genotype)
+        row = measure(genotype, problem)
         rows.append(row)
         print(
             f"{row['genotype']}: {row['step_ms']:.0f} ms a step, (3F / time) / P = "
