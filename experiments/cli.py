@@ -1,6 +1,7 @@
 """What the scripts share: the flags of an image and a fit, presets, one-line errors."""
 
 import inspect
+import os
 import pathlib
 import sys
 from collections.abc import Callable, Sequence
@@ -47,6 +48,13 @@ PRESETS: dict[str, dict[str, Any]] = {
         "proxy_size": 64,
     },
 }
+
+
+flags.DEFINE_string(
+    "compilation_cache",
+    str(pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"),
+    "Folder that keeps compiled programs from run to run; empty for none.",
+)
 
 
 def define_image_flags() -> None:
@@ -189,7 +197,7 @@ def write_timings(folder: pathlib.Path, seconds: dict[str, float]) -> None:
 
 def open_folder(settings: dict[str, Any], script: str) -> pathlib.Path:
     """The output folder, with settings and versions written or compared."""
-    not_settings = {"preset", "output_dir", *settings}
+    not_settings = {"preset", "output_dir", "compilation_cache", *settings}
     flags_given = {
         flag.name: flag.value
         for module in ("experiments.cli", sys.argv[0])
@@ -292,12 +300,21 @@ def summary(record: dict[str, Any], folder: pathlib.Path) -> str:
     return f"{line}; see {folder}"
 
 
+def use_compilation_cache(folder: str) -> None:
+    """Keeps compiled programs in a folder; scoring has hundreds that compile in a moment each."""
+    if folder:
+        jax.config.update("jax_compilation_cache_dir", folder)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+
+
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a script; an error in what the user gave is one line and exit code 2."""
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
+            use_compilation_cache(FLAGS.compilation_cache)
             if len(argv) > 1:
                 raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")
             main(argv)

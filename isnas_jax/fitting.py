@@ -404,7 +404,9 @@ def fit_many(
     # Every device takes the same number; what fills up the last is thrown away.
     parts += parts[-1:] * (-len(parts) % jax.device_count())
     try:
-        state, noise_keys, z, truth, problem = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
+        state, noise_keys, z, truth, problem = jax.tree.map(
+            lambda *leaves: jnp.stack(leaves), *parts
+        )
     except ValueError:
         shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
         raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
@@ -451,16 +453,21 @@ def compile_ahead(
     _run_chunk(state, noise_key, z, problem, None, recipe=recipe, length=length)
 
 
-def planned_memory(net: Any, problem: Problem) -> int:
-    """Bytes that XLA plans for the steps of a fit on this backend: state, inputs and temporaries."""
+def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
+    """The program of a fit's steps for this backend, to be compiled and looked at."""
     recipe = _Recipe(net, 1, 0.01, REG_NOISE_STD, 0.99, FIXED, ())
 
     def arguments():
         state, noise_key, z, _ = _prepare(jax.random.key(0), recipe, problem, 1)
-        return state, noise_key, z, problem, None
+        return state, noise_key, z
 
-    lowered = _run_chunk.lower(*jax.eval_shape(arguments), recipe=recipe, length=1)
-    plan = lowered.compile().memory_analysis()
+    shapes = jax.eval_shape(arguments)
+    return _run_chunk.lower(*shapes, problem, None, recipe=recipe, length=1)
+
+
+def planned_memory(net: Any, problem: Problem) -> int:
+    """Bytes that XLA plans for the steps of a fit on this backend: state, inputs, temporaries."""
+    plan = lower_steps(net, problem).compile().memory_analysis()
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return kept + plan.temp_size_in_bytes
 

@@ -213,7 +213,9 @@ _TAPS = {
 }
 
 
-def _slices(x: jax.Array, axis: int, size: int, weights: tuple[float, ...], first: int) -> jax.Array:
+def _slices(
+    x: jax.Array, axis: int, size: int, weights: tuple[float, ...], first: int
+) -> jax.Array:
     """The weighted sum of slices of this size that start at first, first + 1, ..."""
     return functools.reduce(
         jnp.add,
@@ -230,9 +232,7 @@ def _double(x: jax.Array, axis: int, taps: tuple[float, ...]) -> jax.Array:
     size, reach = x.shape[axis], len(taps) // 2
     padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(4)], mode="edge")
     pair = [_slices(padded, axis, size, taps, 0), _slices(padded, axis, size, taps[::-1], 1)]
-    return jnp.stack(pair, axis=axis + 1).reshape(
-        *x.shape[:axis], 2 * size, *x.shape[axis + 1 :]
-    )
+    return jnp.stack(pair, axis=axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
 def _double_backward(axis, taps, _, cotangent):

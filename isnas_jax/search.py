@@ -11,6 +11,7 @@ import dataclasses
 import pathlib
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import jax
@@ -18,7 +19,7 @@ import numpy as np
 
 from isnas_jax import metrics, observations, quality, records, scoring, selection, stopping
 from isnas_jax.checkpoints import Checkpoint
-from isnas_jax.fitting import REG_NOISE_STD, Fit, Progress, fit
+from isnas_jax.fitting import REG_NOISE_STD, Fit, Progress, compile_ahead, fit
 from isnas_jax.genotypes import Genotype
 from isnas_jax.networks import build_network
 from isnas_jax.observations import Problem
@@ -45,6 +46,15 @@ class FitSettings:
     learning_rate: float = 0.01
     reg_noise_std: float = REG_NOISE_STD
     mean_decay: float = 0.99
+
+    def of_fit(self, iterations: int) -> dict[str, Any]:
+        """The arguments of `fit` for a number of iterations."""
+        return {
+            "learning_rate": self.learning_rate,
+            "reg_noise_std": self.reg_noise_std,
+            "mean_decay": self.mean_decay,
+            "stopping": stopping.find(self.stopping)(iterations),
+        }
 
 
 @dataclasses.dataclass(frozen=True)
@@ -121,10 +131,7 @@ def restore(
             net,
             problem,
             iterations=iterations,
-            learning_rate=settings.learning_rate,
-            reg_noise_std=settings.reg_noise_std,
-            mean_decay=settings.mean_decay,
-            stopping=stopping.find(settings.stopping)(iterations),
+            **settings.of_fit(iterations),
             truth=truth,
             snapshots=snapshots,
             progress=progress,
@@ -227,18 +234,30 @@ def search(
         cohort = selection.best_by_score(means, size)
     else:
         cohort = selection.at_random(draw_key, len(genotypes), size)
-    fits = [
-        restore(
-            jax.random.fold_in(cohort_key, rank),
-            network(index),
-            stand_in,
-            fit_settings,
-            iterations=search_settings.cohort_iterations,
-            file=file(f"cohort_{rank:02d}"),
-            progress=told(f"cohort {rank + 1}/{size}"),
-        )
-        for rank, index in enumerate(cohort)
-    ]
+    nets = [network(index) for index in cohort]
+
+    def compile_member(rank):
+        found = rank < size and file(f"cohort_{rank:02d}")
+        if rank == size or (found and found.exists()):
+            return
+        iterations = search_settings.cohort_iterations
+        options = fit_settings.of_fit(iterations)
+        compile_ahead(nets[rank], stand_in, iterations=iterations, **options)
+
+    fits = []
+    with ThreadPoolExecutor(1) as compiler:
+        for rank, net in enumerate(nets):
+            compiler.submit(compile_member, rank + 1)  # while this one fits
+            member = restore(
+                jax.random.fold_in(cohort_key, rank),
+                net,
+                stand_in,
+                fit_settings,
+                iterations=search_settings.cohort_iterations,
+                file=file(f"cohort_{rank:02d}"),
+                progress=told(f"cohort {rank + 1}/{size}"),
+            )
+            fits.append(member)
     lap("cohort")
     weights = selection.metric_weights(means[cohort])
     images = np.stack([member.restored for member in fits])
@@ -246,7 +265,7 @@ def search(
     selected = selection.closest(images, mean)
     final = restore(
         restore_key,
-        network(cohort[selected]),
+        nets[selected],
         problem,
         fit_settings,
         truth=truth,

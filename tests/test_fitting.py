@@ -1,3 +1,8 @@
+import os
+import pathlib
+import subprocess
+import sys
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +10,12 @@ import pytest
 
 import isnas_jax as isnas
 from isnas_jax.checkpoints import Checkpoint
-from isnas_jax.fitting import exponential_mean
+from isnas_jax.fitting import (
+    compile_ahead,
+    exponential_mean,
+    fit_many,
+    lower_steps,
+)
 from isnas_jax.stopping import FixedIterations, WindowedVariance
 
 
@@ -151,3 +161,50 @@ def test_refuses_impossible_settings(small_network, problem):
             run(small_network(), problem, **options)
     with pytest.raises(ValueError, match="truth of shape"):
         run(small_network(), problem, truth=np.zeros((3, 3, 1)))
+
+
+GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
+
+
+def test_steps_hold_no_convolution_of_xla():
+    """On CPUs those in a loop are naive; ours are matrix products, gradients included."""
+    net = isnas.build_network(GENOTYPE, out_channels=3, channels=32)
+    text = lower_steps(net, isnas.denoising(jnp.zeros((64, 64, 3)))).compile().as_text()
+    assert " while(" in text and " convolution(" not in text
+
+
+def test_compiling_ahead_leaves_a_fit_nothing_to_compile(small_network, problem):
+    heard = []
+    event = "/jax/core/compile/backend_compile_duration"
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, _, **__: heard.append(name) if name == event else None
+    )
+    options = {"iterations": 33, "chunk": 11}
+    compile_ahead(small_network(), problem, **options)
+    assert heard
+    before = len(heard)
+    isnas.fit(jax.random.key(0), small_network(), problem, **options)
+    assert len(heard) == before
+
+
+def test_many_fits_one_by_one_are_single_fits(small_network, problem):
+    keys = jax.random.split(jax.random.key(3), 2)
+    options = {"iterations": 20, "stopping": WindowedVariance(5, 10)}
+    for key, fit in zip(
+        keys, fit_many(keys, small_network(), [problem] * 2, together=False, **options), strict=True
+    ):
+        assert_same(fit, isnas.fit(key, small_network(), problem, **options))
+
+
+def test_many_fits_need_one_size(small_network, problem):
+    other = isnas.denoising(jnp.zeros((64, 64, 1)))
+    keys = jax.random.split(jax.random.key(3), 2)
+    with pytest.raises(ValueError, match=r"\(40, 72, 1\), \(64, 64, 1\)"):
+        fit_many(keys, small_network(), [problem, other], iterations=2, together=True)
+
+
+def test_many_fits_on_eight_devices_are_single_fits():
+    script = pathlib.Path(__file__).parent / "eight_devices.py"
+    environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from isnas_jax import ops
+from isnas_jax import ops, winograd
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -41,6 +41,32 @@ def test_convolution(size, channels):
 
     arguments = normal(2, 8, 10, channels), normal(size, size, channels, 5, seed=1)
     assert_same_with_gradients(ops.convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize(("size", "tolerance"), [(3, 3e-5), (5, 1e-4), (7, 6e-4)])
+def test_winograd_rounds_as_float32_does(size, tolerance):
+    """Its float32 values and gradients against the plain form in float64."""
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC)
+
+    for height, width in ((16, 32), (17, 19)):  # whole tiles and parts of tiles
+        x = normal(2, height + size - 1, width + size - 1, 32)
+        kernel = normal(size, size, 32, 40, seed=1)
+        single = x.astype(jnp.float32), kernel.astype(jnp.float32)
+        value, pull = jax.vjp(winograd.correlate, *single)
+        expected, expected_pull = jax.vjp(plain, *(a.astype(float) for a in single))
+        cotangent = normal(*expected.shape, seed=9).astype(jnp.float32)
+        wanted = (expected, *expected_pull(cotangent.astype(float)))
+        for ours, exact in zip((value, *pull(cotangent)), wanted, strict=True):
+            assert ours.dtype == jnp.float32
+            np.testing.assert_allclose(ours, exact, atol=tolerance * float(exact.std()))
+
+
+def test_large_convolutions_take_the_tiled_form():
+    x, kernel = normal(1, 16, 16, 32), normal(3, 3, 32, 32, seed=1)
+    tiled, direct = (str(jax.make_jaxpr(ops.convolution)(y, kernel)) for y in (x, x[:, :8]))
+    assert "36" in tiled and "36" not in direct
 
 
 @pytest.mark.parametrize("channels", [3, 12])
@@ -124,7 +150,12 @@ def test_upsample(taps):
     x = normal(1, 5, 7, 2)
     rows = interpolate(np.asarray(x[0]), taps)
     expected = interpolate(rows.swapaxes(0, 1), taps).swapaxes(0, 1)
-    np.testing.assert_allclose(ops.upsample(x, method=taps.__name__)[0], expected, atol=1e-12)
+    found, pull = jax.vjp(lambda x: ops.upsample(x, method=taps.__name__), x)
+    np.testing.assert_allclose(found[0], expected, atol=1e-12)
+    cotangent = normal(*found.shape, seed=1)
+    down, across = interpolate(np.eye(5), taps), interpolate(np.eye(7), taps)
+    adjoint = np.einsum("yi,xj,yxc->ijc", down, across, cotangent[0])
+    np.testing.assert_allclose(pull(cotangent)[0][0], adjoint, atol=1e-12)
 
 
 def test_nearest_upsample_and_pixel_shuffle():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
+from isnas_jax.sharing import Shared, forward
 
 GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
 KEY = jax.random.key(7)
@@ -29,15 +30,45 @@ def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
     assert len(np.unique(scores["psd_db_strip_mse"])) == 4
 
 
+def test_shared_computation_changes_nothing():
+    """Encoders, chains and cells that genotypes share against each network alone."""
+    skips = ("1" * 25, "0000011001001001100111101", "1101111101110011000011110")
+    key, shared = jax.random.key(3), None
+    for cell in (5, 46, 200, 316):
+        for bits in skips:
+            net = isnas.build_network(isnas.Genotype(cell, bits), out_channels=1, channels=16)
+            shared = shared or Shared(key, jax.random.uniform(KEY, (1, 64, 64, 1)))
+            alone, _ = net.init_with_output(key, shared.z)
+            np.testing.assert_allclose(forward(net, shared), alone, atol=2e-5)
+    assert len(shared.of_cell.results) < 20 and len(shared.common.results) < 25
+
+
+def test_more_initialisations_in_one_batch_score_the_same(problem):
+    metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
+    single, batch = (
+        isnas.score(KEY, GENOTYPES, problem, metrics, num_inits=2, channels=8, batch=batch)
+        for batch in (1, 2)
+    )
+    np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
+
+
+def test_order_of_genotypes_does_not_matter(problem):
+    metrics = {"m": isnas.METRICS["psd_99_bw"]}
+    there, back = (
+        isnas.score_in_blocks(KEY, genotypes, problem, metrics, channels=8)["m"]
+        for genotypes in (GENOTYPES, GENOTYPES[::-1])
+    )
+    np.testing.assert_array_equal(there, back[::-1])
+
+
 def test_vectorised_and_single_outputs_agree(problem):
     net = isnas.build_network(GENOTYPES[1], out_channels=1, channels=8)
     single, batch = (
-        isnas.random_outputs(KEY, net, problem.shape, 3, vectorize=vectorize)
-        for vectorize in (False, True)
+        isnas.random_outputs(KEY, net, problem.shape, 3, batch=batch) for batch in (1, 3)
     )
     np.testing.assert_allclose(single, batch, atol=1e-5)
     np.testing.assert_array_equal(
-        single[:2], isnas.random_outputs(KEY, net, problem.shape, 2, vectorize=False)
+        single[:2], isnas.random_outputs(KEY, net, problem.shape, 2, batch=1)
     )
 
 

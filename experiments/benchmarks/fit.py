@@ -26,7 +26,6 @@ flags.DEFINE_integer("channels", 128, "Width of the networks.")
 flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
 flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
 flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
-flags.DEFINE_boolean("remat", False, "Compute activations again instead of keeping them.")
 flags.DEFINE_boolean("plan", False, "Print the memory that XLA plans, and fit nothing.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
@@ -34,9 +33,7 @@ flags.DEFINE_string("json", None, "File to write the figures to.")
 def network(text: str) -> Any:
     """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    return isnas.build_network(
-        genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat
-    )
+    return isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels)
 
 
 def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
@@ -90,7 +87,7 @@ def main(_: Sequence[str]) -> None:
     mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
     if FLAGS.json:
-        settings = {"size": FLAGS.size, "channels": FLAGS.channels, "remat": FLAGS.remat}
+        settings = {"size": FLAGS.size, "channels": FLAGS.channels}
         result = record | settings | {"geometric_mean": mean, "fits": rows}
         pathlib.Path(FLAGS.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
