@@ -366,8 +366,13 @@ def fit_many(
       keys: A random key for each fit, F of them.
       net: As for `fit`.
       problems: F problems of one task and size.
-      iterations: As for `fit`, and so is what is not named here.
+      iterations: As for `fit`.
       truths: F clean images, for the PSNR curves only.
+      learning_rate: As for `fit`.
+      reg_noise_std: As for `fit`.
+      mean_decay: As for `fit`.
+      stopping: As for `fit`; each fit stops on its own.
+      snapshots: As for `fit`.
       chunk: Iterations between looks at whether all fits have ended.
       together: Run all fits as one batch, divided among all devices; by
         default where there is an accelerator or more than one device.
@@ -404,12 +409,11 @@ def fit_many(
     # Every device takes the same number; what fills up the last is thrown away.
     parts += parts[-1:] * (-len(parts) % jax.device_count())
     try:
-        state, noise_keys, z, truth, problem = jax.tree.map(
-            lambda *leaves: jnp.stack(leaves), *parts
-        )
+        stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *parts)
     except ValueError:
         shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
         raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
+    state, noise_keys, z, truth, problem = stacked
     mesh = Mesh(np.array(jax.devices()), ("fits",))
     latest: list[Curves] = []
     while not bool(((state.iteration >= iterations) | state.stopped).all()):
@@ -467,7 +471,7 @@ def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
 
 def planned_memory(net: Any, problem: Problem) -> int:
     """Bytes that XLA plans for the steps of a fit on this backend: state, inputs, temporaries."""
-    plan = lower_steps(net, problem).compile().memory_analysis()
+    plan: Any = lower_steps(net, problem).compile().memory_analysis()
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return kept + plan.temp_size_in_bytes
 

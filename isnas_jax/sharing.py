@@ -50,7 +50,7 @@ class Shared:
 
 
 @functools.partial(jax.jit, static_argnames="block")
-def _run(block: nn.Module, weights: Any, x: jax.Array) -> jax.Array:
+def _run(block: nn.Module, weights: Any, x: jax.Array) -> Any:
     return block.apply(weights, x)
 
 
@@ -81,8 +81,8 @@ def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
             if key in memory.results:
                 return memory.results[key]
             if is_cell:
-                inner = functools.partial(run_inner, name)
-                result = run_cell(*fields, x, inner)
+                cell, features = fields
+                result = run_cell(cell, features, x, functools.partial(run_inner, name))
             else:
                 result = run_block(shared.common, (name,), kind, fields, x)
             if x is shared.z or follows_cell or shared.common.holds(x):

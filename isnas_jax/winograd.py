@@ -45,7 +45,8 @@ def _transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _apply(matrix: np.ndarray, values: jax.Array) -> jax.Array:
     """The matrix times the first axis of the values."""
-    return (matrix @ values.reshape(len(values), -1)).reshape(len(matrix), *values.shape[1:])
+    product = jnp.matmul(matrix, values.reshape(len(values), -1))
+    return product.reshape(len(matrix), *values.shape[1:])
 
 
 def _tile_count(side: int, size: int) -> int:

@@ -40,7 +40,8 @@ def test_shared_computation_changes_nothing():
             shared = shared or Shared(key, jax.random.uniform(KEY, (1, 64, 64, 1)))
             alone, _ = net.init_with_output(key, shared.z)
             np.testing.assert_allclose(forward(net, shared), alone, atol=2e-5)
-    assert len(shared.of_cell.results) < 20 and len(shared.common.results) < 25
+    assert len(shared.of_cell.results) < 20
+    assert len(shared.common.results) < 25
 
 
 def test_more_initialisations_in_one_batch_score_the_same(problem):

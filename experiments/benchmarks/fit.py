@@ -3,6 +3,7 @@ r"""Time the steps of a fit against this machine's matrix products.
 python -m experiments.benchmarks.fit --size=64
 """
 
+import itertools
 import json
 import math
 import pathlib
@@ -49,7 +50,7 @@ def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
         chunk=FLAGS.steps,
         progress=lambda _: ends.append(time.perf_counter()),
     )
-    steps = [(end - start) / FLAGS.steps for start, end in zip(ends[1:], ends[2:], strict=False)]
+    steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(ends[1:])]
     step = statistics.median(steps)
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
     return {
