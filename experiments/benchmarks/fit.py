@@ -4,7 +4,6 @@ python -m experiments.benchmarks.fit --size=64
 """
 
 import itertools
-import json
 import math
 import pathlib
 import statistics
@@ -18,6 +17,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
+from isnas_jax import records
 from isnas_jax.fitting import planned_memory
 
 FLAGS = flags.FLAGS
@@ -90,7 +90,7 @@ def main(_: Sequence[str]) -> None:
     if FLAGS.json:
         settings = {"size": FLAGS.size, "channels": FLAGS.channels}
         result = record | settings | {"geometric_mean": mean, "fits": rows}
-        pathlib.Path(FLAGS.json).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        records.write_json(pathlib.Path(FLAGS.json), result)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,6 @@ r"""Time the scoring of genotypes against this machine's matrix products.
 python -m experiments.benchmarks.scoring --num_genotypes=100
 """
 
-import json
 import pathlib
 import statistics
 import time
@@ -15,6 +14,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
+from isnas_jax import records
 
 FLAGS = flags.FLAGS
 
@@ -79,8 +79,7 @@ def main(_: Sequence[str]) -> None:
     record["peak_memory_mb"] = machine.peak_memory() / 1e6
     print(f"peak memory of the process: {record['peak_memory_mb']:.0f} MB")
     if FLAGS.json:
-        text = json.dumps(record, indent=1)
-        pathlib.Path(FLAGS.json).write_text(text + "\n", encoding="utf-8")
+        records.write_json(pathlib.Path(FLAGS.json), record)
 
 
 if __name__ == "__main__":
