@@ -54,38 +54,70 @@ def _correlate_forward(x, kernel, stride):
     return correlate(x, kernel, stride), (x, kernel)
 
 
+def _kernel_cotangent(rows, cotangent):
+    """Of the kernel that takes row patches to maps with this cotangent: (k, k, I, O)."""
+    outputs = cotangent.shape[-1]
+    flat = cotangent.reshape(-1, outputs)
+    products = [patches.reshape(len(flat), -1).T @ flat for patches in rows]
+    return jnp.stack(products).reshape(len(rows), len(rows), -1, outputs)
+
+
 def _correlate_backward(stride, residuals, cotangent):
     x, kernel = residuals
-    size = kernel.shape[0]
-    swapped = kernel.swapaxes(2, 3)
-    if stride == 1:
-        x_cotangent = correlate(pad(cotangent, size - 1, "zeros"), swapped[::-1, ::-1])
-    else:
-        x_cotangent = scatter(cotangent, swapped)
-    rows = [
-        jnp.tensordot(patches, cotangent, axes=((0, 1, 2), (0, 1, 2)))
-        for patches in _row_patches(x, size, stride)
-    ]
-    return x_cotangent, jnp.stack(rows).reshape(kernel.shape)
+    rows = _row_patches(x, kernel.shape[0], stride)
+    return scatter(cotangent, kernel.swapaxes(2, 3), stride), _kernel_cotangent(rows, cotangent)
 
 
 correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
-def scatter(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Adds x[m, n] * kernel at (2 m, 2 n): the adjoint of `correlate` at stride 2.
+def _lay(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
+    """Adds up maps along an axis: position m of map i comes to lie at stride m + i."""
+    reach = (len(maps) - 1) // stride
 
-    (N, H, W, I) and (k, k, I, O), k odd, to (N, 2 H + k - 1, 2 W + k - 1, O).
-    No zeros are inserted: each of the four phases of the output sees every
-    second tap, so one small correlation computes all four and a pixel shuffle
-    interleaves them.
+    def shifted(index):
+        shift = index // stride
+        widths = [(0, 0)] * maps[index].ndim
+        widths[axis] = (shift, reach - shift)
+        return jnp.pad(maps[index], widths)
+
+    phases = [
+        functools.reduce(jnp.add, map(shifted, range(phase, len(maps), stride)))
+        if phase < len(maps)
+        else jnp.zeros_like(maps[0])
+        for phase in range(stride)
+    ]
+    shape = list(phases[0].shape)
+    shape[axis] *= stride
+    return jnp.stack(phases, axis=axis + 1).reshape(shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def scatter(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Adds x[m, n] * kernel at (stride m, stride n): the adjoint of `correlate`.
+
+    (N, H, W, I) and (k, k, I, O), k odd, to (N, H', W', O) with
+    H' = stride H + k - 1. One matrix product gives the contribution of each
+    tap; no zeros are inserted.
     """
-    size, _, inputs, outputs = kernel.shape
-    taps = (size + 1) // 2
-    kernel = jnp.pad(kernel, ((0, 1), (0, 1), (0, 0), (0, 0)))
-    phases = kernel.reshape(taps, 2, taps, 2, inputs, outputs)[::-1, :, ::-1]
-    phases = phases.transpose(0, 2, 4, 5, 1, 3).reshape(taps, taps, inputs, 4 * outputs)
-    return pixel_shuffle(correlate(pad(x, taps - 1, "zeros"), phases))
+    taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel)
+    size = range(kernel.shape[0])
+    rows = [_lay([taps[:, :, :, i, j] for j in size], 2, stride) for i in size]
+    return _lay(rows, 1, stride)
+
+
+def _scatter_forward(x, kernel, stride):
+    return scatter(x, kernel, stride), (x, kernel)
+
+
+def _scatter_backward(stride, residuals, cotangent):
+    x, kernel = residuals
+    swapped = kernel.swapaxes(2, 3)
+    rows = _row_patches(cotangent, kernel.shape[0], stride)
+    return correlate(cotangent, swapped, stride), _kernel_cotangent(rows, x).swapaxes(2, 3)
+
+
+scatter.defvjp(_scatter_forward, _scatter_backward)
 
 
 @jax.custom_vjp
@@ -147,7 +179,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """
     size = kernel.shape[0]
     low = size // 2
-    full = pad(scatter(x, kernel[::-1, ::-1]), int(size == 1), "zeros")
+    full = pad(scatter(x, kernel[::-1, ::-1], 2), int(size == 1), "zeros")
     low += int(size == 1)
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
@@ -300,7 +332,16 @@ def _batch_norm_backward(residuals, cotangent):
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
+@jax.custom_jvp
 @jax.jit
 def leaky_relu(x: jax.Array, slope: float | jax.Array = 0.2) -> jax.Array:
     """max(x, 0) + slope min(x, 0); slope 1 is the identity and 0 the ReLU."""
     return jnp.where(x >= 0, x, slope * x)
+
+
+@leaky_relu.defjvp
+def _leaky_relu_tangent(primals, tangents):
+    # One factor: the automatic gradient chooses between two uses of the cotangent,
+    # and XLA may then compute the cotangent twice.
+    x, slope = primals
+    return leaky_relu(x, slope), tangents[0] * jnp.where(x >= 0, 1.0, slope)

@@ -40,7 +40,7 @@ def network(text: str) -> Any:
 def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
     """Fits one genotype; the first chunk, which compiles, does not count."""
     net = network(text)
-    compilations, rate = machine.Compilations(), machine.matmul_rate()
+    compilations, before = machine.Compilations(), machine.matmul_rate()
     ends = [time.perf_counter()]
     isnas.fit(
         jax.random.key(1),
@@ -51,7 +51,7 @@ def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
         progress=lambda _: ends.append(time.perf_counter()),
     )
     steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(ends[1:])]
-    step = statistics.median(steps)
+    step, rate = statistics.median(steps), statistics.mean([before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
     return {
         "genotype": text,
