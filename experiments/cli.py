@@ -80,6 +80,7 @@ def define_fit_flags() -> None:
     flags.DEFINE_float("learning_rate", 0.01, "Adam's.")
     flags.DEFINE_float("reg_noise_std", 1 / 30, "Of the noise added to z at every iteration.")
     flags.DEFINE_float("mean_decay", 0.99, "Gamma of the exponential mean.")
+    flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
 
 def define_score_flags() -> None:
@@ -118,6 +119,7 @@ def fit_settings(settings: dict[str, Any]) -> FitSettings:
         FLAGS.learning_rate,
         FLAGS.reg_noise_std,
         FLAGS.mean_decay,
+        FLAGS.remat,
     )
 
 

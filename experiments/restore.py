@@ -33,6 +33,7 @@ def main(_: Sequence[str]) -> None:
         out_channels=problem.shape[2],
         channels=settings["channels"],
         task=FLAGS.task,
+        remat=FLAGS.remat,
     )
     folder = cli.open_folder(settings | {"architecture": name}, "restore")
 

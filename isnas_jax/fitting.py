@@ -191,18 +191,37 @@ def _advance(state, key, z, problem, truth, *, recipe, length):
     return lax.scan(step, state, length=length)
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "length"), donate_argnames="state")
-def _run_chunk(state, key, z, problem, truth, *, recipe, length):
-    return _advance(state, key, z, problem, truth, recipe=recipe, length=length)
+@functools.cache
+def _compiler_options(backend: str) -> dict[str, str] | None:
+    if backend != "cpu":
+        return None
+    # Without the pass, what `remat` computes twice is not found to be the same.
+    options = {"xla_disable_hlo_passes": "cse_barrier_expander"}
+    if jax.__version_info__[:2] == (0, 10):
+        # There, YNNPACK runs batches of small products on one core.
+        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
+    return options
 
 
-@functools.partial(jax.jit, static_argnames=("recipe", "length", "mesh"), donate_argnames="state")
-def _run_chunk_of_many(state, key, z, problem, truth, *, recipe, length, mesh):
-    """The same for fits stacked along a new first axis, divided among the mesh's devices."""
-    advance = jax.vmap(functools.partial(_advance, recipe=recipe, length=length))
-    spec = PartitionSpec(mesh.axis_names[0])
-    divided = jax.shard_map(advance, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    return divided(state, key, z, problem, truth)
+@functools.cache
+def _chunk_runner(backend: str, mesh: Mesh | None = None) -> Any:
+    """`_advance` as a program for a backend; with a mesh, of fits stacked along a first axis."""
+
+    def run(state, key, z, problem, truth, *, recipe, length):
+        advance = functools.partial(_advance, recipe=recipe, length=length)
+        if mesh:
+            spec = PartitionSpec(mesh.axis_names[0])
+            advance = jax.shard_map(
+                jax.vmap(advance), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+            )
+        return advance(state, key, z, problem, truth)
+
+    return jax.jit(
+        run,
+        static_argnames=("recipe", "length"),
+        donate_argnames="state",
+        compiler_options=_compiler_options(backend),
+    )
 
 
 @functools.partial(jax.jit, static_argnames="recipe")
@@ -283,7 +302,7 @@ def fit(
         state, curves = checkpoint.restore((state, curves))
     while int(state.iteration) < iterations and not bool(state.stopped):
         before = int(state.iteration)
-        state, latest = _run_chunk(
+        state, latest = _chunk_runner(jax.default_backend())(
             state, noise_key, z, problem, truth, recipe=recipe, length=min(chunk, iterations)
         )
         done = int(state.iteration) - before
@@ -337,8 +356,8 @@ def _finished(recipe: _Recipe, state: FitState, curves: Curves, evaluated: bool)
         restored_at=int(state.kept_at),
         best=np.asarray(state.best) if evaluated else None,
         snapshots={
-            iteration: np.asarray(image)
-            for iteration, image in zip(recipe.snapshots, state.snapshots, strict=True)
+            iteration: image
+            for iteration, image in zip(recipe.snapshots, np.asarray(state.snapshots), strict=True)
             if iteration < len(curves.loss)
         },
         variables=state.variables,
@@ -414,18 +433,11 @@ def fit_many(
         shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
         raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
     state, noise_keys, z, truth, problem = stacked
-    mesh = Mesh(np.array(jax.devices()), ("fits",))
+    run = _chunk_runner(jax.default_backend(), Mesh(np.array(jax.devices()), ("fits",)))
     latest: list[Curves] = []
     while not bool(((state.iteration >= iterations) | state.stopped).all()):
-        state, curves = _run_chunk_of_many(
-            state,
-            noise_keys,
-            z,
-            problem,
-            truth,
-            recipe=recipe,
-            length=min(chunk, iterations),
-            mesh=mesh,
+        state, curves = run(
+            state, noise_keys, z, problem, truth, recipe=recipe, length=min(chunk, iterations)
         )
         latest.append(jax.device_get(curves))
     fits = []
@@ -453,8 +465,8 @@ def compile_ahead(
     recipe = _Recipe(net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, ())
     state, noise_key, z, _ = _prepare(jax.random.key(0), recipe, problem, chunk)
     state = state._replace(stopped=jnp.array(True))
-    length = min(chunk, iterations)
-    _run_chunk(state, noise_key, z, problem, None, recipe=recipe, length=length)
+    run = _chunk_runner(jax.default_backend())
+    run(state, noise_key, z, problem, None, recipe=recipe, length=min(chunk, iterations))
 
 
 def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
@@ -466,7 +478,8 @@ def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
         return state, noise_key, z
 
     shapes = jax.eval_shape(arguments)
-    return _run_chunk.lower(*shapes, problem, None, recipe=recipe, length=1)
+    run = _chunk_runner(jax.default_backend())
+    return run.lower(*shapes, problem, None, recipe=recipe, length=1)
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

@@ -132,13 +132,13 @@ class Decoder(nn.Module):
 Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
 
 
-def _submodules() -> Modules:
-    """The modules of the one that is being called."""
+def _submodules(remat: bool = False) -> Modules:
+    """The modules of the one that is being called; for gradients `remat` keeps their inputs only."""
     made: dict[str, nn.Module] = {}
 
     def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
         if name not in made:
-            made[name] = kind(*fields, name=name)
+            made[name] = (nn.remat(kind) if remat else kind)(*fields, name=name)
         return made[name]
 
     return module
@@ -205,16 +205,18 @@ class SearchedNetwork(nn.Module):
       out_channels: Channels of the image.
       channels: Width of every feature map.
       in_channels: Channels of the noise map to draw for it.
+      remat: Compute feature maps anew for the gradients instead of keeping them.
     """
 
     genotype: Genotype
     out_channels: int
     channels: int = 128
     in_channels: int = 3
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_searched(self, x, _submodules())
+        return run_searched(self, x, _submodules(self.remat))
 
 
 def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
@@ -269,6 +271,7 @@ class Hourglass(nn.Module):
       skip_channels: Width of the skips.
       upsampling: "bilinear" or "nearest".
       in_channels: Channels of the noise map to draw for it.
+      remat: Compute feature maps anew for the gradients instead of keeping them.
     """
 
     out_channels: int
@@ -276,11 +279,12 @@ class Hourglass(nn.Module):
     skip_channels: int = 4
     upsampling: str = "bilinear"
     in_channels: int = 32
+    remat: bool = False
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         check_input(x)
-        module, skips = _submodules(), []
+        module, skips = _submodules(self.remat), []
         for level in range(1, LEVELS + 1):
             skips.append(module(f"skip{level}", ConvBlock, self.skip_channels)(x))
             x = module(f"enc{level}", Encoder, self.channels)(x)
@@ -350,6 +354,7 @@ def build_network(
     channels: int = 128,
     in_channels: int | None = None,
     task: str = "denoising",
+    remat: bool = False,
 ) -> Any:
     """Builds the network of a genotype or of a named baseline.
 
@@ -360,6 +365,8 @@ def build_network(
       in_channels: Channels of the noise map; as published, by default: those
         of the image for a genotype and 32 for a baseline.
       task: What a baseline is meant for; a genotype serves every task.
+      remat: Trade time for memory: compute each block's feature maps anew for
+        the gradients instead of keeping them.
 
     Returns:
       A hashable Flax module with an `in_channels` attribute.
@@ -375,15 +382,18 @@ def build_network(
         )
     if isinstance(architecture, Genotype):
         architecture.check(channels)
-        return SearchedNetwork(architecture, out_channels, channels, in_channels or out_channels)
+        return SearchedNetwork(
+            architecture, out_channels, channels, in_channels or out_channels, remat
+        )
     if architecture not in BASELINES:
         raise ValueError(
             f"network {architecture!r} does not exist; give a genotype or one of "
             f"{', '.join(BASELINES)}"
         )
-    return BASELINES[architecture](
+    baseline = BASELINES[architecture](
         task,
         out_channels=out_channels,
         channels=channels,
         in_channels=in_channels or BASELINE_IN_CHANNELS,
     )
+    return baseline.clone(remat=True) if remat else baseline

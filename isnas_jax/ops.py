@@ -191,12 +191,13 @@ def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     size = kernel.shape[0]
     height, width = x.shape[1:3]
     x = pad(x, size // 2, "zeros")
-    taps = [
-        x[:, i : i + height, j : j + width] * kernel[i, j, 0]
-        for i in range(size)
-        for j in range(size)
-    ]
-    return functools.reduce(jnp.add, taps)
+    total = jnp.zeros((), x.dtype)
+    for i in range(size):
+        rows = x[:, i : i + height]
+        taps = [rows[:, :, j : j + width] * kernel[i, j, 0] for j in range(size)]
+        # XLA:CPU writes out single factors of a sum longer than that.
+        total = lax.optimization_barrier(functools.reduce(jnp.add, taps, total))
+    return total
 
 
 def _depthwise_backward(residuals, cotangent):
@@ -289,6 +290,12 @@ def _double_backward(axis, taps, _, cotangent):
 _double.defvjp(lambda x, axis, taps: (_double(x, axis, taps), None), _double_backward)
 
 
+def _twice(x: jax.Array, axis: int) -> jax.Array:
+    """Repeats every pixel along one side; unlike `repeat`, its gradient adds two slices."""
+    pairs = jnp.stack([x, x], axis=axis + 1)
+    return pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
+
+
 @functools.partial(jax.jit, static_argnames="method")
 def upsample(x: jax.Array, *, method: str) -> jax.Array:
     """Doubles the sides: "nearest", "bilinear" or "bicubic" (a = -0.75, edges repeated).
@@ -296,7 +303,7 @@ def upsample(x: jax.Array, *, method: str) -> jax.Array:
     Corners are not aligned, as with `align_corners=False` in PyTorch.
     """
     if method == "nearest":
-        return x.repeat(2, axis=1).repeat(2, axis=2)
+        return _twice(_twice(x, 1), 2)
     return _double(_double(x, 1, _TAPS[method]), 2, _TAPS[method])
 
 

@@ -38,6 +38,7 @@ class FitSettings:
       learning_rate: Adam's.
       reg_noise_std: Of the noise added to z at every iteration.
       mean_decay: Gamma of the exponential mean.
+      remat: Trade time for memory; see `build_network`.
     """
 
     channels: int
@@ -46,6 +47,7 @@ class FitSettings:
     learning_rate: float = 0.01
     reg_noise_std: float = REG_NOISE_STD
     mean_decay: float = 0.99
+    remat: bool = False
 
     def of_fit(self, iterations: int) -> dict[str, Any]:
         """The arguments of `fit` for a number of iterations."""
@@ -213,7 +215,12 @@ def search(
         return progress and (lambda *news: progress(stage, news if len(news) > 1 else news[0]))
 
     def network(index):
-        return build_network(genotypes[index], out_channels=problem.shape[2], channels=channels)
+        return build_network(
+            genotypes[index],
+            out_channels=problem.shape[2],
+            channels=channels,
+            remat=fit_settings.remat,
+        )
 
     def file(name):
         return folder / f"{name}.npz" if folder else None

@@ -166,12 +166,20 @@ def test_refuses_impossible_settings(small_network, problem):
 GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
 
 
-def test_steps_hold_no_convolution_of_xla():
+def test_steps_hold_no_convolution_of_xla_and_with_remat_fewer_maps():
     """On CPUs those in a loop are naive; ours are matrix products, gradients included."""
-    net = isnas.build_network(GENOTYPE, out_channels=3, channels=32)
-    text = lower_steps(net, isnas.denoising(jnp.zeros((64, 64, 3)))).compile().as_text()
-    assert " while(" in text
-    assert " convolution(" not in text
+    plans = []
+    for remat in (False, True):
+        net = isnas.build_network(GENOTYPE, out_channels=3, channels=32, remat=remat)
+        steps = lower_steps(net, isnas.denoising(jnp.zeros((64, 64, 3)))).compile()
+        text = steps.as_text()
+        assert " while(" in text
+        assert " convolution(" not in text
+        plans.append(steps)
+    kept, remat = plans
+    assert remat.cost_analysis()["flops"] > 1.1 * kept.cost_analysis()["flops"]
+    temporary = [steps.memory_analysis().temp_size_in_bytes for steps in plans]
+    assert temporary[1] < 0.8 * temporary[0]
 
 
 def test_compiling_ahead_leaves_a_fit_nothing_to_compile(small_network, problem):

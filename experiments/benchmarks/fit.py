@@ -27,6 +27,7 @@ flags.DEFINE_integer("channels", 128, "Width of the networks.")
 flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
 flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
 flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
+flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 flags.DEFINE_boolean("plan", False, "Print the memory that XLA plans, and fit nothing.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
@@ -34,7 +35,9 @@ flags.DEFINE_string("json", None, "File to write the figures to.")
 def network(text: str) -> Any:
     """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    return isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels)
+    return isnas.build_network(
+        genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat
+    )
 
 
 def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
@@ -88,7 +91,7 @@ def main(_: Sequence[str]) -> None:
     mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
     if FLAGS.json:
-        settings = {"size": FLAGS.size, "channels": FLAGS.channels}
+        settings = {"size": FLAGS.size, "channels": FLAGS.channels, "remat": FLAGS.remat}
         result = record | settings | {"geometric_mean": mean, "fits": rows}
         records.write_json(pathlib.Path(FLAGS.json), result)
 
