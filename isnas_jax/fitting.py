@@ -17,6 +17,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import quality
+from isnas_jax.backends import compiler_options
 from isnas_jax.checkpoints import Checkpoint
 from isnas_jax.networks import padded_side
 from isnas_jax.observations import Problem
@@ -192,18 +193,6 @@ def _advance(state, key, z, problem, truth, *, recipe, length):
 
 
 @functools.cache
-def _compiler_options(backend: str) -> dict[str, str] | None:
-    if backend != "cpu":
-        return None
-    # Without the pass, what `remat` computes twice is not found to be the same.
-    options = {"xla_disable_hlo_passes": "cse_barrier_expander"}
-    if jax.__version_info__[:2] == (0, 10):
-        # There, YNNPACK runs batches of small products on one core.
-        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
-    return options
-
-
-@functools.cache
 def _chunk_runner(backend: str, mesh: Mesh | None = None) -> Any:
     """`_advance` as a program for a backend; with a mesh, of fits stacked along a first axis."""
 
@@ -220,7 +209,7 @@ def _chunk_runner(backend: str, mesh: Mesh | None = None) -> Any:
         run,
         static_argnames=("recipe", "length"),
         donate_argnames="state",
-        compiler_options=_compiler_options(backend),
+        compiler_options=compiler_options(backend),
     )
 
 

@@ -133,7 +133,7 @@ Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
 
 
 def _submodules(remat: bool = False) -> Modules:
-    """The modules of the one that is being called; for gradients `remat` keeps their inputs only."""
+    """The modules of the one that is being called; with `remat` gradients keep inputs only."""
     made: dict[str, nn.Module] = {}
 
     def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:

@@ -12,10 +12,10 @@ import dataclasses
 import functools
 from typing import Any
 
-import flax.linen as nn
 import jax
 from flax.core.scope import LazyRng
 
+from isnas_jax.backends import compiler_options
 from isnas_jax.networks import SearchedNetwork, UpsamplingCell, run_cell, run_searched
 
 
@@ -49,9 +49,14 @@ class Shared:
     of_cell: _Memory = dataclasses.field(default_factory=_Memory)
 
 
-@functools.partial(jax.jit, static_argnames="block")
-def _run(block: nn.Module, weights: Any, x: jax.Array) -> Any:
-    return block.apply(weights, x)
+@functools.cache
+def _block_runner(backend: str) -> Any:
+    """`nn.Module.apply` as a program for each module and shape."""
+
+    def run(block, weights, x):
+        return block.apply(weights, x)
+
+    return jax.jit(run, static_argnames="block", compiler_options=compiler_options(backend))
 
 
 def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
@@ -70,7 +75,7 @@ def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
         if path not in memory.weights:
             shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
             memory.weights[path] = block.lazy_init(LazyRng(shared.key, path), shape)
-        return _run(block, memory.weights[path], x)
+        return _block_runner(jax.default_backend())(block, memory.weights[path], x)
 
     def run_module(name, kind, *fields):
         def run(x):

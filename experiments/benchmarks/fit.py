@@ -35,9 +35,7 @@ flags.DEFINE_string("json", None, "File to write the figures to.")
 def network(text: str) -> Any:
     """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    return isnas.build_network(
-        genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat
-    )
+    return isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat)
 
 
 def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:

@@ -39,6 +39,13 @@ def matmul_rate() -> float:
     return 2 * 2048**3 / seconds(lambda: a @ b, repeats=7)
 
 
+def copy_rate() -> float:
+    """Bytes/s read and written by a NumPy copy far larger than any cache."""
+    source = np.ones(2**26, np.float32)
+    target = np.empty_like(source)
+    return 2 * source.nbytes / seconds(lambda: np.copyto(target, source), repeats=7)
+
+
 def _cell_flops(index: int, side: int, channels: int) -> int:
     """Of a searched upsampling cell on a map of this side."""
     cell, entering, leaving = decode_cell(index), channels, channels

@@ -1,0 +1,194 @@
+r"""Time single operations, in the forms there are of them, against this machine's limits.
+
+python -m experiments.benchmarks.ops --plot=roofline.png
+"""
+
+import functools
+import math
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from absl import flags
+from jax import lax
+
+from experiments import cli
+from experiments.benchmarks import machine
+from isnas_jax import ops, records
+from isnas_jax.backends import compiler_options
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_list("sizes", ["32", "64", "128"], "Sides of the feature maps in pixels.")
+flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+flags.DEFINE_string("json", None, "File to write the figures to.")
+flags.DEFINE_string("plot", None, "File for a roofline plot, PNG or PDF.")
+
+
+class Case(NamedTuple):
+    """One operation at one size.
+
+    Attributes:
+      name: The operation.
+      arguments: The feature map (1, H, W, C) and, where there is one, the kernel.
+      flops: Of the forward pass by definition, whatever form computes it.
+      forms: Functions of the arguments by name, "ours" first.
+    """
+
+    name: str
+    arguments: tuple[jax.Array, ...]
+    flops: float
+    forms: dict[str, Callable[..., jax.Array]]
+
+
+def _xla(stride: int = 1, dilation: int = 1, groups: int = 1) -> Callable[..., jax.Array]:
+    """XLA's own convolution, padded to sides / stride * dilation."""
+
+    def convolution(x, kernel):
+        half = kernel.shape[0] // 2
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride,) * 2,
+            [(half, half + dilation - 1)] * 2,
+            lhs_dilation=(dilation,) * 2,
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            feature_group_count=groups,
+        )
+
+    return convolution
+
+
+def cases(side: int, channels: int) -> Iterator[Case]:
+    """The operations on a feature map of this side."""
+    x_key, kernel_key = jax.random.split(jax.random.key(0))
+    x = jax.random.normal(x_key, (1, side, side, channels))
+
+    def kernel(size, entering=channels):
+        return jax.random.normal(kernel_key, (size, size, entering, channels)) / size
+
+    def rows(x, kernel):
+        return ops.correlate(ops.pad(x, kernel.shape[0] // 2, "zeros"), kernel)
+
+    def strided(x, kernel):
+        return ops.convolution(x, kernel, stride=2)
+
+    multiplications = x.size * channels
+    forms: dict[str, Callable[..., jax.Array]]
+    for size in (1, 3, 5, 7):
+        forms = {"ours": ops.convolution, "row patches": rows, "XLA": _xla()}
+        name, flops = f"convolution {size} x {size}", 2 * multiplications * size**2
+        yield Case(name, (x, kernel(size)), flops, forms)
+    forms = {"ours": strided, "XLA": _xla(stride=2)}
+    yield Case("3 x 3, stride 2", (x, kernel(3)), 2 * multiplications * 9 / 4, forms)
+    forms = {"ours": ops.transposed_convolution, "XLA": _xla(dilation=2)}
+    yield Case("3 x 3, transposed", (x, kernel(3)), 2 * multiplications * 9, forms)
+    for size in (3, 7):
+        forms = {"ours": ops.depthwise_convolution, "XLA": _xla(groups=channels)}
+        arguments = (x, kernel(size, entering=1))
+        yield Case(f"depthwise {size} x {size}", arguments, 2 * x.size * size**2, forms)
+    # Operations per element of the map; along each side a new pixel has 1, 2 or 4 taps.
+    for method, taps in (("nearest", 0), ("bilinear", 2), ("bicubic", 4)):
+
+        def double(x, method=method):
+            return ops.upsample(x, method=method)
+
+        count = x.size * (2 + 4) * max(2 * taps - 1, 0)
+        yield Case(f"upsample, {method}", (x,), count, {"ours": double})
+
+    def normalise(x):
+        return ops.batch_norm(x, jnp.ones(channels), jnp.zeros(channels))
+
+    yield Case("batch norm", (x,), 7 * x.size, {"ours": normalise})
+    yield Case("leaky ReLU", (x,), x.size, {"ours": ops.leaky_relu})
+    yield Case("pixel shuffle", (x,), 0, {"ours": ops.pixel_shuffle})
+
+
+def measure(form: Callable[..., jax.Array], arguments: tuple[jax.Array, ...]) -> list[float]:
+    """Seconds of a form alone, and of it with all its gradients."""
+
+    def with_gradients(*arguments):
+        value, pull = jax.vjp(form, *arguments)
+        return pull(value)  # the output stands in for its cotangent
+
+    times = []
+    for function in (form, with_gradients):
+        program = jax.jit(function, compiler_options=compiler_options(jax.default_backend()))
+        jax.block_until_ready(program(*arguments))
+        times.append(machine.seconds(functools.partial(program, *arguments), repeats=7))
+    return times
+
+
+def roofline(path: pathlib.Path, rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> None:
+    """Rates against FLOPs per byte of input and output, under the two limits of the machine."""
+    import matplotlib.pyplot as plt
+
+    from isnas_jax.figures import BLUE, GREY, ORANGE
+
+    rows = [row for row in rows if row["form"] == "ours" and row["flops"]]
+    peak, bandwidth = record["matmul_gflops"], record["copy_gbytes"]
+    figure, axes = plt.subplots(figsize=(8, 5))
+    span = [min(row["intensity"] for row in rows) / 2, max(row["intensity"] for row in rows) * 2]
+    knots = sorted([*span, peak / bandwidth])
+    axes.loglog(knots, [min(peak, bandwidth * knot) for knot in knots], color=GREY)
+    axes.annotate(f"matrix product, {peak:.0f} GFLOP/s", (span[1], peak), ha="right", va="bottom")
+    for side, marker in zip(sorted({row["side"] for row in rows}), "osD^v", strict=False):
+        points = [(row["intensity"], row["gflops"]) for row in rows if row["side"] == side]
+        axes.scatter(*zip(*points, strict=True), marker=marker, color=BLUE, label=f"{side} px")
+    for row in rows:
+        if row["side"] == max(row["side"] for row in rows):
+            place = (row["intensity"], row["gflops"])
+            axes.annotate(row["operation"], place, (6, -3), textcoords="offset points", fontsize=8)
+    axes.annotate(f"copy, {bandwidth:.0f} GB/s", (span[0], bandwidth * span[0]), color=ORANGE)
+    axes.set_xlabel("FLOPs by definition per byte of input and output")
+    axes.set_ylabel("GFLOP/s")
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150, bbox_inches="tight")
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: measure the limits, then every form of every operation; print ratios."""
+    record = machine.describe() | {"copy_gbytes": machine.copy_rate() / 1e9}
+    print(
+        f"P {record['matmul_gflops']:.0f} GFLOP/s, copies {record['copy_gbytes']:.0f} GB/s\n"
+        f"{'operation':22}{'px':>5} {'form':12}{'ms':>8}{'(F/t)/P':>9}{'with gradients':>16}"
+        f"{'(3F/t)/P':>10}"
+    )
+    rows = []
+    for side in map(int, FLAGS.sizes):
+        for case in cases(side, FLAGS.channels):
+            for name, form in case.forms.items():
+                forward, step = measure(form, case.arguments)
+                output = jax.eval_shape(form, *case.arguments)
+                moved = 4 * (sum(a.size for a in case.arguments) + math.prod(output.shape))
+                row = {
+                    "operation": case.name,
+                    "side": side,
+                    "form": name,
+                    "flops": case.flops,
+                    "intensity": case.flops / moved,
+                    "forward_ms": 1e3 * forward,
+                    "step_ms": 1e3 * step,
+                    "gflops": case.flops / forward / 1e9,
+                    "gbytes": moved / forward / 1e9,
+                }
+                rows.append(row)
+                ratios = [
+                    rate / 1e9 / record["matmul_gflops"]
+                    for rate in (case.flops / forward, 3 * case.flops / step)
+                ]
+                print(
+                    f"{case.name:22}{side:5} {name:12}{1e3 * forward:8.2f}{ratios[0]:9.2f}"
+                    f"{1e3 * step:16.2f}{ratios[1]:10.2f}",
+                    flush=True,
+                )
+    if FLAGS.json:
+        records.write_json(pathlib.Path(FLAGS.json), record | {"operations": rows})
+    if FLAGS.plot:
+        roofline(pathlib.Path(FLAGS.plot), rows, record)
+
+
+if __name__ == "__main__":
+    cli.run(main)
