@@ -50,9 +50,11 @@ PRESETS: dict[str, dict[str, Any]] = {
 }
 
 
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
+
 flags.DEFINE_string(
     "compilation_cache",
-    str(pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"),
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
     "Folder that keeps compiled programs from run to run; empty for none.",
 )
 
@@ -304,10 +306,9 @@ def summary(record: dict[str, Any], folder: pathlib.Path) -> str:
 
 def use_compilation_cache(folder: str) -> None:
     """Keeps compiled programs in a folder; scoring has hundreds that compile in a moment each."""
-    if folder:
-        jax.config.update("jax_compilation_cache_dir", folder)
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-        jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

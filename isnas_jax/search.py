@@ -254,7 +254,8 @@ def search(
     fits = []
     with ThreadPoolExecutor(1) as compiler:
         for rank, net in enumerate(nets):
-            compiler.submit(compile_member, rank + 1)  # while this one fits
+            # While this one fits; what goes wrong there goes wrong again in its own fit.
+            compiler.submit(compile_member, rank + 1)
             member = restore(
                 jax.random.fold_in(cohort_key, rank),
                 net,

@@ -49,14 +49,14 @@ def _apply(matrix: np.ndarray, values: jax.Array) -> jax.Array:
     return product.reshape(len(matrix), *values.shape[1:])
 
 
-def _tile_count(side: int, size: int) -> int:
-    return -(-(side - size + 1) // TILE)
+def _tile_count(outputs: int) -> int:
+    return -(-outputs // TILE)
 
 
 def _pixel_values(x: jax.Array, size: int) -> jax.Array:
     """The transformed tiles of the input: (n^2, tiles, C)."""
     n = size + TILE - 1
-    down, across = (_tile_count(side, size) for side in x.shape[1:3])
+    down, across = (_tile_count(side - size + 1) for side in x.shape[1:3])
     bottom, right = (
         count * TILE + size - 1 - side
         for count, side in zip((down, across), x.shape[1:3], strict=True)
@@ -88,7 +88,7 @@ def correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _forward(x, kernel):
     size = kernel.shape[0]
     height, width = (side - size + 1 for side in x.shape[1:3])
-    down, across = (_tile_count(side, size) for side in x.shape[1:3])
+    down, across = _tile_count(height), _tile_count(width)
     pixels, taps = _pixel_values(x, size), _kernel_values(kernel)
     products = jnp.einsum("kti,kio->kto", pixels, taps)
     outputs = _apply(_transforms(size)[2], products)
@@ -102,7 +102,7 @@ def _backward(residuals, cotangent):
     size = n - TILE + 1
     to_taps, to_pixels, to_outputs = _transforms(size)
     batch, height, width, channels = cotangent.shape
-    down, across = -(-height // TILE), -(-width // TILE)
+    down, across = _tile_count(height), _tile_count(width)
     missing = ((0, 0), (0, TILE * down - height), (0, TILE * across - width), (0, 0))
     tiles = jnp.pad(cotangent, missing).reshape(batch, down, TILE, across, TILE, channels)
     tiles = tiles.transpose(2, 4, 0, 1, 3, 5).reshape(TILE**2, -1, channels)
