@@ -1,4 +1,4 @@
-"""What programs are told when they are compiled for a backend."""
+"""What programs are told when they are compiled for the default backend."""
 
 import functools
 
@@ -6,9 +6,9 @@ import jax
 
 
 @functools.cache
-def compiler_options(backend: str) -> dict[str, str] | None:
+def compiler_options() -> dict[str, str] | None:
     """Options of XLA, for `jax.jit`, that measure better than its own (docs/performance.md)."""
-    if backend != "cpu" or jax.__version_info__ < (0, 10):
+    if jax.default_backend() != "cpu" or jax.__version_info__ < (0, 10):
         return None
     options = {
         # Without this pass, barriers last: what `remat` computes again is not found to be

@@ -193,8 +193,8 @@ def _advance(state, key, z, problem, truth, *, recipe, length):
 
 
 @functools.cache
-def _chunk_runner(backend: str, mesh: Mesh | None = None) -> Any:
-    """`_advance` as a program for a backend; with a mesh, of fits stacked along a first axis."""
+def _chunk_runner(mesh: Mesh | None = None) -> Any:
+    """`_advance` as a program; with a mesh, of fits stacked along a first axis."""
 
     def run(state, key, z, problem, truth, *, recipe, length):
         advance = functools.partial(_advance, recipe=recipe, length=length)
@@ -209,7 +209,7 @@ def _chunk_runner(backend: str, mesh: Mesh | None = None) -> Any:
         run,
         static_argnames=("recipe", "length"),
         donate_argnames="state",
-        compiler_options=compiler_options(backend),
+        compiler_options=compiler_options(),
     )
 
 
@@ -291,7 +291,7 @@ def fit(
         state, curves = checkpoint.restore((state, curves))
     while int(state.iteration) < iterations and not bool(state.stopped):
         before = int(state.iteration)
-        state, latest = _chunk_runner(jax.default_backend())(
+        state, latest = _chunk_runner()(
             state, noise_key, z, problem, truth, recipe=recipe, length=min(chunk, iterations)
         )
         done = int(state.iteration) - before
@@ -422,7 +422,7 @@ def fit_many(
         shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
         raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
     state, noise_keys, z, truth, problem = stacked
-    run = _chunk_runner(jax.default_backend(), Mesh(np.array(jax.devices()), ("fits",)))
+    run = _chunk_runner(Mesh(np.array(jax.devices()), ("fits",)))
     latest: list[Curves] = []
     while not bool(((state.iteration >= iterations) | state.stopped).all()):
         state, curves = run(
@@ -454,8 +454,9 @@ def compile_ahead(
     recipe = _Recipe(net, iterations, learning_rate, reg_noise_std, mean_decay, stopping, ())
     state, noise_key, z, _ = _prepare(jax.random.key(0), recipe, problem, chunk)
     state = state._replace(stopped=jnp.array(True))
-    run = _chunk_runner(jax.default_backend())
-    run(state, noise_key, z, problem, None, recipe=recipe, length=min(chunk, iterations))
+    _chunk_runner()(
+        state, noise_key, z, problem, None, recipe=recipe, length=min(chunk, iterations)
+    )
 
 
 def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
@@ -467,8 +468,7 @@ def lower_steps(net: Any, problem: Problem) -> jax.stages.Lowered:
         return state, noise_key, z
 
     shapes = jax.eval_shape(arguments)
-    run = _chunk_runner(jax.default_backend())
-    return run.lower(*shapes, problem, None, recipe=recipe, length=1)
+    return _chunk_runner().lower(*shapes, problem, None, recipe=recipe, length=1)
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

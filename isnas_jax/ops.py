@@ -177,10 +177,8 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
     mirrored) of the input with a zero put after every pixel.
     """
-    size = kernel.shape[0]
-    low = size // 2
-    full = pad(scatter(x, kernel[::-1, ::-1], 2), int(size == 1), "zeros")
-    low += int(size == 1)
+    low = kernel.shape[0] // 2
+    full = scatter(x, kernel[::-1, ::-1], 2)
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
 

@@ -50,13 +50,13 @@ class Shared:
 
 
 @functools.cache
-def _block_runner(backend: str) -> Any:
+def _block_runner() -> Any:
     """`nn.Module.apply` as a program for each module and shape."""
 
     def run(block, weights, x):
         return block.apply(weights, x)
 
-    return jax.jit(run, static_argnames="block", compiler_options=compiler_options(backend))
+    return jax.jit(run, static_argnames="block", compiler_options=compiler_options())
 
 
 def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
@@ -75,7 +75,7 @@ def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
         if path not in memory.weights:
             shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
             memory.weights[path] = block.lazy_init(LazyRng(shared.key, path), shape)
-        return _block_runner(jax.default_backend())(block, memory.weights[path], x)
+        return _block_runner()(block, memory.weights[path], x)
 
     def run_module(name, kind, *fields):
         def run(x):

@@ -4,6 +4,7 @@ python -m experiments.benchmarks.ops --plot=roofline.png
 """
 
 import functools
+import itertools
 import math
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
@@ -115,7 +116,7 @@ def measure(form: Callable[..., jax.Array], arguments: tuple[jax.Array, ...]) ->
 
     times = []
     for function in (form, with_gradients):
-        program = jax.jit(function, compiler_options=compiler_options(jax.default_backend()))
+        program = jax.jit(function, compiler_options=compiler_options())
         jax.block_until_ready(program(*arguments))
         times.append(machine.seconds(functools.partial(program, *arguments), repeats=7))
     return times
@@ -125,7 +126,7 @@ def roofline(path: pathlib.Path, rows: Sequence[dict[str, Any]], record: dict[st
     """Rates against FLOPs per byte of input and output, under the two limits of the machine."""
     import matplotlib.pyplot as plt
 
-    from isnas_jax.figures import BLUE, GREY, ORANGE
+    from isnas_jax.figures import BLUE, GREEN, GREY, ORANGE
 
     rows = [row for row in rows if row["form"] == "ours" and row["flops"]]
     peak, bandwidth = record["matmul_gflops"], record["copy_gbytes"]
@@ -133,15 +134,19 @@ def roofline(path: pathlib.Path, rows: Sequence[dict[str, Any]], record: dict[st
     span = [min(row["intensity"] for row in rows) / 2, max(row["intensity"] for row in rows) * 2]
     knots = sorted([*span, peak / bandwidth])
     axes.loglog(knots, [min(peak, bandwidth * knot) for knot in knots], color=GREY)
-    axes.annotate(f"matrix product, {peak:.0f} GFLOP/s", (span[1], peak), ha="right", va="bottom")
-    for side, marker in zip(sorted({row["side"] for row in rows}), "osD^v", strict=False):
+    knee = (peak / bandwidth, peak)
+    axes.annotate(f"matrix product, {peak:.0f} GFLOP/s", knee, color=GREY, ha="right", va="bottom")
+    styles = zip("osD", (BLUE, GREEN, ORANGE), strict=True)
+    sides = sorted({row["side"] for row in rows})
+    for side, (marker, color) in zip(sides, itertools.cycle(styles), strict=False):
         points = [(row["intensity"], row["gflops"]) for row in rows if row["side"] == side]
-        axes.scatter(*zip(*points, strict=True), marker=marker, color=BLUE, label=f"{side} px")
-    for row in rows:
-        if row["side"] == max(row["side"] for row in rows):
-            place = (row["intensity"], row["gflops"])
-            axes.annotate(row["operation"], place, (6, -3), textcoords="offset points", fontsize=8)
-    axes.annotate(f"copy, {bandwidth:.0f} GB/s", (span[0], bandwidth * span[0]), color=ORANGE)
+        axes.scatter(*zip(*points, strict=True), marker=marker, color=color, label=f"{side} px")
+    largest = [row for row in rows if row["side"] == max(row["side"] for row in rows)]
+    for row, height in zip(largest, itertools.cycle((1, -8)), strict=False):
+        place, name = (row["intensity"], row["gflops"]), row["operation"]
+        name = name.removeprefix("convolution ")
+        axes.annotate(name, place, (6, height), textcoords="offset points", fontsize=8)
+    axes.annotate(f"copy, {bandwidth:.0f} GB/s", (span[0], bandwidth * span[0]), color=GREY)
     axes.set_xlabel("FLOPs by definition per byte of input and output")
     axes.set_ylabel("GFLOP/s")
     axes.legend(frameon=False, loc="lower right")
@@ -170,7 +175,7 @@ def main(_: Sequence[str]) -> None:
                     "flops": case.flops,
                     "intensity": case.flops / moved,
                     "forward_ms": 1e3 * forward,
-                    "step_ms": 1e3 * step,
+                    "with_gradients_ms": 1e3 * step,
                     "gflops": case.flops / forward / 1e9,
                     "gbytes": moved / forward / 1e9,
                 }
