@@ -46,7 +46,7 @@ def classical(problem: isnas.Problem) -> dict[str, np.ndarray]:
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, restore it by known means, write it down."""
-    settings = cli.preset()
+    settings = cli.preset(FLAGS.task)
     corrupt_key, _rest = jax.random.split(jax.random.key(FLAGS.seed), 3)[:2]
     problem, truth = cli.load_problem(corrupt_key, settings["size"])
     folder = cli.open_folder({"size": settings["size"]}, "classical")

@@ -60,14 +60,21 @@ flags.DEFINE_string(
 
 
 def define_image_flags() -> None:
-    """Defines the flags of the image, its corruption and the run."""
+    """Defines the flags of one image, its corruption and the run."""
     flags.DEFINE_string("image", None, "Clean image to corrupt: a path or sample:NAME.")
     flags.DEFINE_string("observed", None, "Corrupted image to restore, as it is: a path.")
     flags.DEFINE_string("task", "denoising", "denoising, inpainting or super_resolution.")
+    flags.DEFINE_string("mask", None, "Mask image for inpainting: white is known, black missing.")
+    define_run_flags()
+
+
+def define_run_flags() -> None:
+    """Defines the flags of a corruption and of a run."""
     flags.DEFINE_float("sigma", 25.0, "Noise in grey levels (0 to 255), for denoising.")
     flags.DEFINE_float("missing", 50.0, "Percentage of missing pixels, for inpainting.")
-    flags.DEFINE_string("mask", None, "Mask image for inpainting: white is known, black missing.")
     flags.DEFINE_integer("factor", 4, "2, 4 or 8, for super-resolution.")
+    flags.DEFINE_boolean("grey", False, "Turn the clean image grey first.")
+    flags.DEFINE_boolean("square", False, "Cut out the clean image's middle square first.")
     flags.DEFINE_integer("seed", 0, "Everything random follows from it.")
     flags.DEFINE_string("output_dir", "out", "Folder for results; an interrupted run resumes.")
     flags.DEFINE_string("preset", "quick", "quick or published: defaults of the flags below.")
@@ -94,19 +101,19 @@ def define_score_flags() -> None:
     flags.DEFINE_integer("num_inits", None, "Random outputs of each genotype.")
 
 
-def preset() -> dict[str, Any]:
-    """The preset's settings with the flags that were given put over them."""
+def preset(task: str) -> dict[str, Any]:
+    """The preset's settings for a task with the flags that were given put over them."""
     if FLAGS.preset not in PRESETS:
         raise ValueError(
             f"preset {FLAGS.preset!r} does not exist; choose from {', '.join(PRESETS)}"
         )
     settings = dict(PRESETS[FLAGS.preset])
     if FLAGS.preset == "published":
-        settings["iterations"] = observations.find(FLAGS.task).iterations
-        if FLAGS.task == "super_resolution":
+        settings["iterations"] = observations.find(task).iterations
+        if task == "super_resolution":
             settings["proxy"] = "full"
             settings["cohort_iterations"] = settings["iterations"]
-        if FLAGS.task == "inpainting":
+        if task == "inpainting":
             settings["proxy"] = "decimate"
     given = {name: FLAGS[name].value for name in settings if name in FLAGS}
     return settings | {name: value for name, value in given.items() if value is not None}
@@ -134,37 +141,41 @@ def _mask() -> np.ndarray:
     return mask
 
 
-def load_problem(key: jax.Array, size: int) -> tuple[isnas.Problem, jax.Array | None]:
-    """The problem that the flags pose, and the clean image where there is one.
+def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
+    """Those of sigma, missing, factor and others that a function has parameters for."""
+    if FLAGS.factor not in observations.FACTORS:
+        raise ValueError(f"factor {FLAGS.factor} is not one of {observations.FACTORS}")
+    given = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor} | others
+    return {name: given[name] for name in inspect.signature(function).parameters if name in given}
 
-    A task takes those of sigma, missing, mask and factor that it has
-    parameters for.
-    """
+
+def load_truth(path: str, task: str, size: int) -> np.ndarray:
+    """A clean image as the flags and a task want it, its shorter side reduced unless that is 0."""
+    truth = images.load(path)
+    if FLAGS.grey:
+        truth = images.grey(truth)
+    if FLAGS.square:
+        truth = images.crop_to_square(truth)
+    if size:
+        truth = images.resize(truth, size)
+    if task == "super_resolution":
+        truth = images.crop_to_multiple(truth, FLAGS.factor)
+    return truth
+
+
+def load_problem(key: jax.Array, size: int) -> tuple[isnas.Problem, jax.Array | None]:
+    """The problem that the flags pose, and the clean image where there is one."""
     task = observations.find(FLAGS.task)
     if (FLAGS.image is None) == (FLAGS.observed is None):
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
-    if FLAGS.factor not in observations.FACTORS:
-        raise ValueError(f"factor {FLAGS.factor} is not one of {observations.FACTORS}")
-    given = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor}
-    given["mask"] = _mask() if FLAGS.mask else None
-
-    def options(function: Callable[..., Any]) -> dict[str, Any]:
-        return {
-            name: given[name] for name in inspect.signature(function).parameters if name in given
-        }
-
+    mask = _mask() if FLAGS.mask else None
     if FLAGS.observed is not None:
-        posed = options(task.pose)
+        posed = options_of(task.pose, mask=mask)
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
         return task.pose(images.load(FLAGS.observed), **posed), None
-    truth = images.load(FLAGS.image)
-    if size:
-        truth = images.resize(truth, size)
-    if FLAGS.task == "super_resolution":
-        truth = images.crop_to_multiple(truth, FLAGS.factor)
-    clean = jnp.asarray(truth)
-    return task.corrupt(key, clean, **options(task.corrupt)), clean
+    clean = jnp.asarray(load_truth(FLAGS.image, FLAGS.task, size))
+    return task.corrupt(key, clean, **options_of(task.corrupt, mask=mask)), clean
 
 
 def load_genotypes(key: jax.Array, settings: dict[str, Any]) -> list[isnas.Genotype]:
@@ -199,9 +210,11 @@ def write_timings(folder: pathlib.Path, seconds: dict[str, float]) -> None:
     records.write_json(folder / "timings.json", {"seconds": seconds})
 
 
-def open_folder(settings: dict[str, Any], script: str) -> pathlib.Path:
-    """The output folder, with settings and versions written or compared."""
-    not_settings = {"preset", "output_dir", "compilation_cache", *settings}
+def open_folder(
+    settings: dict[str, Any], script: str, *, besides: Sequence[str] = ()
+) -> pathlib.Path:
+    """The output folder, with settings and versions written or compared, but for some flags."""
+    not_settings = {"preset", "output_dir", "compilation_cache", *settings, *besides}
     flags_given = {
         flag.name: flag.value
         for module in ("experiments.cli", sys.argv[0])

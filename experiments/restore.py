@@ -22,7 +22,7 @@ flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BIT
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, build the network, fit it, write everything down."""
-    settings = cli.preset()
+    settings = cli.preset(FLAGS.task)
     corrupt_key, _, fit_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     fit_settings = cli.fit_settings(settings)
     name = FLAGS.architecture

@@ -24,7 +24,7 @@ flags.DEFINE_enum("weights", "fresh", WEIGHTS, "Fresh weights for each output, o
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, draw or read genotypes, score them, write it down."""
-    settings = cli.preset()
+    settings = cli.preset(FLAGS.task)
     corrupt_key, draw_key, score_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     chosen = {name: metrics.find(name) for name in FLAGS.metrics}
     problem, _truth = cli.load_problem(corrupt_key, settings["size"])

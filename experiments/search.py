@@ -34,7 +34,7 @@ flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
-    settings = cli.preset()
+    settings = cli.preset(FLAGS.task)
     corrupt_key, draw_key, search_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     fit_settings = cli.fit_settings(settings)
     search_settings = isnas.SearchSettings(

@@ -213,6 +213,11 @@ def _chunk_runner(mesh: Mesh | None = None) -> Any:
     )
 
 
+def forget_programs() -> None:
+    """Drops the compiled steps of all networks, for runs through so many that they fill memory."""
+    _chunk_runner().clear_cache()
+
+
 @functools.partial(jax.jit, static_argnames="recipe")
 def _start(variables, *, recipe, shape_of):
     blank = jnp.zeros_like(shape_of)

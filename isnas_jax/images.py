@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -115,3 +116,47 @@ def crop_to_multiple(image: np.ndarray, factor: int) -> np.ndarray:
     """Cuts rows and columns off the end until both sides are multiples of a factor."""
     height, width = (side - side % factor for side in image.shape[:2])
     return image[:height, :width]
+
+
+def crop_to_square(image: np.ndarray) -> np.ndarray:
+    """Cuts out the middle square."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1): the weights of ITU-R BT.601 for RGB, grey as it is."""
+    if image.shape[-1] == 1:
+        return image
+    return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
+
+
+def find(places: Sequence[str]) -> dict[str, str]:
+    """Images by name: samples, files, and all readable files of folders, in their order.
+
+    Raises:
+      ValueError: If a place does not exist, a folder holds no image, or two
+        images have one name.
+    """
+    suffixes = Image.registered_extensions()
+    found: dict[str, str] = {}
+    for place in places:
+        path = pathlib.Path(place)
+        files = [place]
+        if path.is_dir():
+            inside = sorted(path.iterdir())
+            files = [str(file) for file in inside if file.suffix.lower() in suffixes]
+            if not files:
+                raise ValueError(f"folder {place!r} holds no image")
+        for file in files:
+            name = (
+                file.removeprefix("sample:")
+                if file.startswith("sample:")
+                else pathlib.Path(file).stem
+            )
+            if name in found:
+                raise ValueError(f"two images are called {name!r}: {found[name]} and {file}")
+            found[name] = file
+    return found

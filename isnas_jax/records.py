@@ -19,7 +19,8 @@ _PACKAGES = ("isnas_jax", "jax", "jaxlib", "flax", "optax", "numpy", "scipy", "p
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Replaces a file at once, so that a reader or a killed run never sees half of it."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
+    # Hidden, so that no reader of a folder takes it for data; its own, if two write the same.
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content)
     os.replace(partial, path)
 

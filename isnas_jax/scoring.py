@@ -5,6 +5,7 @@ for a module, and the same noise map, whichever genotype it is in. So what
 genotypes have in common is computed once; see `sharing`.
 """
 
+import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -83,10 +84,16 @@ def random_outputs(
     return jnp.concatenate([_over_inits(output, inits) for inits in _batches(num, batch)])
 
 
-def score(
+@functools.partial(jax.jit, static_argnames="metrics")
+def _evaluate(output, problem, metrics):
+    view = problem.operator(output[0, : problem.shape[0], : problem.shape[1]])
+    return {name: metric(problem.observed, view) for name, metric in metrics}
+
+
+def score_many(
     key: jax.Array,
     genotypes: Sequence[Genotype],
-    problem: Problem,
+    problems: Sequence[Problem],
     metrics: Mapping[str, Metric],
     *,
     num_inits: int = 1,
@@ -94,6 +101,46 @@ def score(
     weights: str = "fresh",
     batch: int | None = None,
     progress: Callable[[int, int], None] | None = None,
+) -> list[dict[str, np.ndarray]]:
+    """`score` for several problems of images of one size, from the same random outputs."""
+    shapes = {problem.shape for problem in problems}
+    if len(shapes) != 1:
+        raise ValueError(f"the problems' images must be of one size, not {sorted(shapes)}")
+    (shape,) = shapes
+    nets = [
+        build_network(genotype, out_channels=shape[2], channels=channels) for genotype in genotypes
+    ]
+    done = 0
+
+    def of_one_init(index):
+        nonlocal done
+        z_key, init_key = _keys(key, index, weights)
+        shared = Shared(init_key, draw_noise_map(z_key, nets[0], shape))
+        values = []
+        for net in nets:
+            output = forward(net, shared)
+            values.append(
+                [_evaluate(output, problem, tuple(metrics.items())) for problem in problems]
+            )
+            # Run ahead of the device by one network only: each holds memory.
+            jax.block_until_ready(values[-2:-1])
+            done += len(inits)
+            if progress:
+                progress(done, len(nets) * num_inits)
+        return jax.tree.map(lambda *leaves: jnp.stack(leaves), *values)
+
+    scores = []
+    for inits in _batches(num_inits, batch):
+        scores.append(jax.device_get(_over_inits(of_one_init, inits)))
+    return jax.tree.map(lambda *parts: np.concatenate(parts).T, *scores)
+
+
+def score(
+    key: jax.Array,
+    genotypes: Sequence[Genotype],
+    problem: Problem,
+    metrics: Mapping[str, Metric],
+    **options: Any,
 ) -> dict[str, np.ndarray]:
     """Scores genotypes by comparing operator(random output) with the observation.
 
@@ -103,47 +150,18 @@ def score(
         if those of one cell follow each other.
       problem: The observation; no clean image comes near.
       metrics: Metrics by name.
-      num_inits: Random outputs K of each genotype.
-      channels: Width of the networks.
-      weights: See `random_outputs`.
-      batch: How many initialisations to compute together; by default 1 on
-        CPUs, 16 elsewhere.
-      progress: Called with the evaluations done and N K.
+      **options: `num_inits`, random outputs K of each genotype, 1 by default;
+        `channels`, width of the networks, 128; `weights`, see
+        `random_outputs`; `batch`, how many initialisations to compute
+        together, by default 1 on CPUs, 16 elsewhere; `progress`, called with
+        the evaluations done and N K.
 
     Returns:
       For each metric, (N, K) float32; lower is better. The mean over K is
       the score, the standard deviation its spread.
     """
-    nets = [
-        build_network(genotype, out_channels=problem.shape[2], channels=channels)
-        for genotype in genotypes
-    ]
-
-    @jax.jit
-    def evaluate(output, problem):
-        view = problem.operator(output[0, : problem.shape[0], : problem.shape[1]])
-        return {name: metric(problem.observed, view) for name, metric in metrics.items()}
-
-    done = 0
-
-    def of_one_init(index):
-        nonlocal done
-        z_key, init_key = _keys(key, index, weights)
-        shared = Shared(init_key, draw_noise_map(z_key, nets[0], problem.shape))
-        values = []
-        for net in nets:
-            values.append(evaluate(forward(net, shared), problem))
-            # Run ahead of the device by one network only: each holds memory.
-            jax.block_until_ready(values[-2:-1])
-            done += len(inits)
-            if progress:
-                progress(done, len(nets) * num_inits)
-        return {name: jnp.stack([value[name] for value in values]) for name in metrics}
-
-    scores = []
-    for inits in _batches(num_inits, batch):
-        scores.append(jax.device_get(_over_inits(of_one_init, inits)))
-    return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}
+    (values,) = score_many(key, genotypes, [problem], metrics, **options)
+    return values
 
 
 def score_in_blocks(

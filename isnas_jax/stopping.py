@@ -104,6 +104,28 @@ class WindowedVariance:
         return WindowState(window, smallest, smallest_at), decision
 
 
+class RunToEndState(NamedTuple):
+    """State of `RunToEnd`: the rule's own, and whether it has stopped."""
+
+    rule: Any
+    stopped: jax.Array  # [] bool
+
+
+@dataclasses.dataclass(frozen=True)
+class RunToEnd:
+    """Keeps what another rule restores with, and goes on to the last iteration: for studies."""
+
+    rule: StoppingRule
+
+    def init(self, shape: tuple[int, int, int]) -> RunToEndState:
+        return RunToEndState(self.rule.init(shape), jnp.array(False))
+
+    def update(self, state, iteration, output):
+        rule, decision = self.rule.update(state.rule, iteration, output)
+        kept = decision._replace(keep=decision.keep & ~state.stopped, stop=jnp.array(False))
+        return RunToEndState(rule, state.stopped | decision.stop), kept
+
+
 def windowed_variance(iterations: int) -> WindowedVariance:
     """ES-WMV with window and patience in proportion to a run's length.
 

@@ -1,0 +1,106 @@
+r"""Make a dataset of fits and scores: genotypes x images x tasks x seeds.
+
+    python -m experiments.make_dataset --images=sample:camera,sample:retina \
+        --tasks=denoising:600,inpainting:1200 --size=64 --square --grey \
+        --num_genotypes=100 --num_inits=4 --output_dir=dataset
+
+Every fit goes on to its last iteration; --stopping only marks what would have
+been restored. The folder holds Parquet files; see `isnas_jax.study`. A killed
+run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
+the work between two processes.
+"""
+
+import zlib
+from collections.abc import Iterator, Sequence
+
+from absl import flags
+from tqdm import tqdm
+
+from experiments import cli
+from isnas_jax import METRICS, PUBLISHED_METRICS, images, metrics, observations, study
+
+FLAGS = flags.FLAGS
+
+cli.define_run_flags()
+cli.define_fit_flags()
+cli.define_score_flags()
+flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+flags.DEFINE_list("tasks", ["denoising"], "Tasks; NAME:N for N iterations instead of --iterations.")
+flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
+flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
+flags.DEFINE_list("metrics", [*METRICS, *PUBLISHED_METRICS], "Metrics to score by.")
+flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
+flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
+
+
+def settings_by_task() -> Iterator[tuple[str, dict[str, object]]]:
+    """The tasks with their settings, the iterations their own."""
+    for text in FLAGS.tasks:
+        task, _, iterations = text.partition(":")
+        observations.find(task)
+        settings = cli.preset(task)
+        if iterations:
+            if not iterations.isdecimal():
+                raise ValueError(f"task {text!r}: write NAME or NAME:ITERATIONS")
+            settings["iterations"] = int(iterations)
+        yield task, settings
+
+
+def shard(architectures: Sequence[str]) -> set[str]:
+    """Those of the architectures that this process is to do."""
+    try:
+        index, number = map(int, FLAGS.shard.split("/"))
+    except ValueError:
+        index, number = 0, 0
+    if not 0 <= index < number:
+        raise ValueError(f"shard {FLAGS.shard!r} is not I/N with I from 0 to N - 1")
+    return set(architectures[index::number])
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: pose every problem, list the work, do our share of it."""
+    if not FLAGS.images:
+        raise ValueError("give --images: files, folders or sample:NAME")
+    tasks = dict(settings_by_task())
+    settings = next(iter(tasks.values()))
+    cases, digests = [], {}
+    for image, path in images.find(FLAGS.images).items():
+        for task in tasks:
+            truth = cli.load_truth(path, task, settings["size"])
+            options = cli.options_of(observations.find(task).corrupt, mask=None)
+            cases.append(study.pose(FLAGS.seed, image, truth, task, **options))
+            digests[f"{image} for {task}, digest"] = zlib.crc32(truth.tobytes())
+    genotypes = cli.load_genotypes(study.key_of(FLAGS.seed, "genotypes"), settings)
+    digests["genotypes, digest"] = zlib.crc32(" ".join(map(str, genotypes)).encode())
+    whole = study.Study(
+        FLAGS.seed,
+        cases,
+        genotypes,
+        FLAGS.baselines,
+        FLAGS.num_seeds,
+        {task: cli.fit_settings(its_settings) for task, its_settings in tasks.items()},
+        {name: metrics.find(name) for name in FLAGS.metrics},
+        settings["num_inits"],
+        FLAGS.weights,
+    )
+    todo = study.units(whole)
+    ours = shard(list(dict.fromkeys(unit.architecture for unit in todo)))
+    todo = [unit for unit in todo if unit.architecture in ours]
+    used = ("size", "channels", "stopping", "num_genotypes", "num_inits")
+    folder = cli.open_folder(
+        {name: settings[name] for name in used} | digests, "make_dataset", besides=("shard",)
+    )
+
+    with tqdm(total=len(todo)) as bar:
+
+        def report(unit, news):
+            if news is None:
+                bar.update()
+            else:
+                bar.set_postfix_str(f"{unit.file.stem} {news.iteration}/{news.iterations}")
+
+        study.run(whole, folder, todo, progress=report)
+
+
+if __name__ == "__main__":
+    cli.run(main)
