@@ -1,17 +1,18 @@
 r"""Make a dataset of fits and scores: genotypes x images x tasks x seeds.
 
     python -m experiments.make_dataset --images=sample:camera,sample:retina \
-        --tasks=denoising:600,inpainting:1200 --size=64 --square --grey \
-        --num_genotypes=100 --num_inits=4 --output_dir=dataset
+        --tasks=denoising:450:900,inpainting:1000:1500 --stopping=fixed \
+        --size=64 --square --grey --num_genotypes=100 --num_inits=4 --output_dir=dataset
 
-Every fit goes on to its last iteration; --stopping only marks what would have
-been restored. The folder holds Parquet files; see `isnas_jax.study`. A killed
+denoising:450:900 is what --stopping restores in 450 iterations, the fit being
+followed until 900. The folder holds Parquet files; see `isnas_jax.study`. A killed
 run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
 the work between two processes.
 """
 
 import zlib
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 from absl import flags
 from tqdm import tqdm
@@ -25,7 +26,11 @@ cli.define_run_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
-flags.DEFINE_list("tasks", ["denoising"], "Tasks; NAME:N for N iterations instead of --iterations.")
+flags.DEFINE_list(
+    "tasks",
+    ["denoising"],
+    "NAME, NAME:N for N iterations instead of --iterations, or NAME:N:M to go on until M.",
+)
 flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [*METRICS, *PUBLISHED_METRICS], "Metrics to score by.")
@@ -33,17 +38,16 @@ flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
-def settings_by_task() -> Iterator[tuple[str, dict[str, object]]]:
-    """The tasks with their settings, the iterations their own."""
+def settings_by_task() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The tasks with their settings, among them how far to "follow" a fit."""
     for text in FLAGS.tasks:
-        task, _, iterations = text.partition(":")
+        task, *numbers = text.split(":")
         observations.find(task)
+        if len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
+            raise ValueError(f"task {text!r}: write NAME, NAME:ITERATIONS or NAME:ITERATIONS:UNTIL")
         settings = cli.preset(task)
-        if iterations:
-            if not iterations.isdecimal():
-                raise ValueError(f"task {text!r}: write NAME or NAME:ITERATIONS")
-            settings["iterations"] = int(iterations)
-        yield task, settings
+        iterations = [int(number) for number in numbers] or [settings["iterations"]]
+        yield task, settings | {"iterations": iterations[0], "follow": iterations[-1]}
 
 
 def shard(architectures: Sequence[str]) -> set[str]:
@@ -63,7 +67,7 @@ def main(_: Sequence[str]) -> None:
         raise ValueError("give --images: files, folders or sample:NAME")
     tasks = dict(settings_by_task())
     settings = next(iter(tasks.values()))
-    cases, digests = [], {}
+    cases, digests = [], dict[str, int]()
     for image, path in images.find(FLAGS.images).items():
         for task in tasks:
             truth = cli.load_truth(path, task, settings["size"])
@@ -79,6 +83,7 @@ def main(_: Sequence[str]) -> None:
         FLAGS.baselines,
         FLAGS.num_seeds,
         {task: cli.fit_settings(its_settings) for task, its_settings in tasks.items()},
+        {task: its_settings["follow"] for task, its_settings in tasks.items()},
         {name: metrics.find(name) for name in FLAGS.metrics},
         settings["num_inits"],
         FLAGS.weights,
@@ -87,9 +92,11 @@ def main(_: Sequence[str]) -> None:
     ours = shard(list(dict.fromkeys(unit.architecture for unit in todo)))
     todo = [unit for unit in todo if unit.architecture in ours]
     used = ("size", "channels", "stopping", "num_genotypes", "num_inits")
-    folder = cli.open_folder(
-        {name: settings[name] for name in used} | digests, "make_dataset", besides=("shard",)
-    )
+    record = {name: settings[name] for name in used} | digests
+    record["tasks"] = {
+        task: (fit.iterations, whole.follow[task]) for task, fit in whole.fit.items()
+    }
+    folder = cli.open_folder(record, "make_dataset", besides=("shard", "iterations", "images"))
 
     with tqdm(total=len(todo)) as bar:
 

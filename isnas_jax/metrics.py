@@ -110,7 +110,7 @@ def random(observed: jax.Array, output: jax.Array) -> jax.Array:
     It is repeatable: the output's bits seed it.
     """
     del observed
-    return jax.random.uniform(_key_of(output))
+    return jax.random.uniform(_key_of(output), dtype=jnp.float32)
 
 
 def _random_mse(observed, output):

@@ -44,15 +44,22 @@ class StoppingRule(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class FixedIterations:
-    """Runs to the end and keeps the last iteration, as the published code does."""
+    """Keeps the last iteration of a number given beforehand, as the published code does.
+
+    Attributes:
+      iterations: That number; by default, the fit's.
+    """
+
+    iterations: int | None = None
 
     def init(self, shape: tuple[int, int, int]) -> tuple[()]:
         del shape
         return ()
 
     def update(self, state, iteration, output):
-        del iteration, output
-        return state, Decision(jnp.array(True), jnp.array(False), jnp.array(jnp.nan))
+        del output
+        last = jnp.array(False) if self.iterations is None else iteration == self.iterations - 1
+        return state, Decision(jnp.array(True), last, jnp.array(jnp.nan))
 
 
 class WindowState(NamedTuple):
@@ -140,7 +147,7 @@ def windowed_variance(iterations: int) -> WindowedVariance:
 # Each takes the largest number of iterations of the run.
 STOPPING: dict[str, Callable[[int], StoppingRule]] = {
     "es-wmv": windowed_variance,
-    "fixed": lambda iterations: FixedIterations(),
+    "fixed": FixedIterations,
 }
 
 

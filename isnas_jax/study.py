@@ -37,7 +37,7 @@ from isnas_jax.genotypes import Genotype
 from isnas_jax.metrics import Metric
 from isnas_jax.networks import BASELINES, build_network
 from isnas_jax.observations import Problem
-from isnas_jax.scoring import score_many
+from isnas_jax.scoring import evaluate, random_outputs
 from isnas_jax.search import FitSettings
 from isnas_jax.stopping import RunToEnd
 
@@ -107,7 +107,7 @@ def score_schema(metrics: Iterable[str]) -> pa.Schema:
     metric(clean image, output), its GT. `output` counts the random outputs.
     """
     fixed = [*_UNIT[:3], ("reference", pa.string()), ("output", pa.int32())]
-    return pa.schema(fixed + [(name, pa.float32()) for name in metrics])
+    return pa.schema(fixed + [(name, pa.float64()) for name in metrics])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -138,8 +138,9 @@ class Study:
       baselines: Architectures to fit beside them, names in `networks.BASELINES`.
       seeds: Fits of an architecture to a case; all architectures share their
         keys.
-      fit: How to fit in each task. The stopping rule only marks an iteration;
-        fits go on to the end.
+      fit: How a restoration would be fitted in each task.
+      follow: To which iteration fits go on in each task, for the stopping
+        rule only marks what would have been restored.
       metrics: What to score by.
       num_outputs: Random outputs of each genotype.
       weights: See `scoring.random_outputs`.
@@ -151,6 +152,7 @@ class Study:
     baselines: Sequence[str]
     seeds: int
     fit: Mapping[str, FitSettings]
+    follow: Mapping[str, int]
     metrics: Mapping[str, Metric]
     num_outputs: int = 1
     weights: str = "fresh"
@@ -171,6 +173,12 @@ class Study:
             raise ValueError(
                 f"seeds {self.seeds} and num_outputs {self.num_outputs} must be at least 1"
             )
+        for task, settings in self.fit.items():
+            if self.follow[task] < settings.iterations:
+                raise ValueError(
+                    f"{task}: fits of {settings.iterations} iterations cannot be followed for "
+                    f"{self.follow[task]} only"
+                )
 
 
 class FitUnit(NamedTuple):
@@ -263,7 +271,7 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
         key_of(study.seed, "fit", case.image, case.task, unit.seed),
         net,
         case.problem,
-        iterations=settings.iterations,
+        iterations=study.follow[case.task],
         truth=case.truth,
         **recipe | {"stopping": RunToEnd(recipe["stopping"])},
         **options,
@@ -275,7 +283,7 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
         "task": case.task,
         "seed": unit.seed,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
-        "iterations": settings.iterations,
+        "iterations": study.follow[case.task],
         "observed_psnr": quality.psnr(case.problem.observed, case.truth) if same_size else None,
         "best_psnr": result.psnr.max(),
         "best_at": result.psnr.argmax(),
@@ -298,31 +306,26 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
 
 
 def _scores(study: Study, genotype: Genotype) -> pa.Table:
-    # Cases of one size and width see the same random outputs.
-    alike: dict[tuple[Any, int], list[Case]] = {}
-    for case in study.cases:
-        kind = (case.truth.shape, study.fit[case.task].channels)
-        alike.setdefault(kind, []).append(case)
-    rows = []
-    for (_, channels), cases in alike.items():
-        asked = [(case, reference) for case in cases for reference in REFERENCES]
-        values = score_many(
+    @functools.cache
+    def outputs(shape: Sequence[int], channels: int) -> jax.Array:
+        return random_outputs(
             key_of(study.seed, "score"),
-            [genotype],
-            [
-                case.problem if reference == "observed" else observations.denoising(case.truth)
-                for case, reference in asked
-            ],
-            study.metrics,
-            num_inits=study.num_outputs,
-            channels=channels,
+            build_network(genotype, out_channels=shape[2], channels=channels),
+            shape,
+            study.num_outputs,
             weights=study.weights,
         )
-        for (case, reference), scores in zip(asked, values, strict=True):
+
+    rows = []
+    for case in study.cases:
+        problems = (case.problem, observations.denoising(case.truth))
+        for reference, problem in zip(REFERENCES, problems, strict=True):
+            drawn = outputs(case.problem.shape, study.fit[case.task].channels)
+            scores = evaluate(drawn, problem, study.metrics)
             for output in range(study.num_outputs):
                 row = {"architecture": str(genotype), "image": case.image, "task": case.task}
                 row |= {"reference": reference, "output": output}
-                rows.append(row | {name: value[0, output] for name, value in scores.items()})
+                rows.append(row | {name: values[output] for name, values in scores.items()})
     return _table(rows, score_schema(study.metrics))
 
 
