@@ -163,12 +163,12 @@ class Study:
                 raise ValueError(
                     f"baseline {name!r} does not exist; choose from {', '.join(BASELINES)}"
                 )
-        for what, names in (
-            ("case", [(case.image, case.task) for case in self.cases]),
-            ("architecture", [*map(str, self.genotypes), *self.baselines]),
+        for names in (
+            [f"{case.image} for {case.task}" for case in self.cases],
+            [*map(str, self.genotypes), *self.baselines],
         ):
             if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{what} {twice[0]} is there twice")
+                raise ValueError(f"{twice[0]} is there twice")
         if self.seeds < 1 or self.num_outputs < 1:
             raise ValueError(
                 f"seeds {self.seeds} and num_outputs {self.num_outputs} must be at least 1"
@@ -276,32 +276,33 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
         **recipe | {"stopping": RunToEnd(recipe["stopping"])},
         **options,
     )
+    psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
     same_size = case.problem.observed.shape == case.truth.shape
-    row = {
-        "architecture": unit.architecture,
-        "image": case.image,
-        "task": case.task,
-        "seed": unit.seed,
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
-        "iterations": study.follow[case.task],
-        "observed_psnr": quality.psnr(case.problem.observed, case.truth) if same_size else None,
-        "best_psnr": result.psnr.max(),
-        "best_at": result.psnr.argmax(),
-        "best_psnr_mean": result.psnr_mean.max(),
-        "best_mean_at": result.psnr_mean.argmax(),
-        "last_psnr": result.psnr[-1],
-        "last_psnr_mean": result.psnr_mean[-1],
-        "last_loss": result.loss[-1],
-        "restored_at": result.restored_at,
-        "restored_psnr": quality.psnr(result.restored, case.truth),
-        "restored_ssim": quality.ssim(result.restored, case.truth),
-        "loss": result.loss,
-        "psnr": result.psnr,
-        "psnr_mean": result.psnr_mean,
-        "criterion": result.criterion,
-        "restored": _picture(result.restored),
-        "best": _picture(result.best),
-    }
+    row = (
+        unit.architecture,
+        case.image,
+        case.task,
+        unit.seed,
+        sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
+        len(result.loss),
+        quality.psnr(case.problem.observed, case.truth) if same_size else None,
+        psnr.max(),
+        psnr.argmax(),
+        psnr_mean.max(),
+        psnr_mean.argmax(),
+        psnr[-1],
+        psnr_mean[-1],
+        result.loss[-1],
+        result.restored_at,
+        quality.psnr(result.restored, case.truth),
+        quality.ssim(result.restored, case.truth),
+        result.loss,
+        psnr,
+        psnr_mean,
+        result.criterion,
+        _picture(result.restored),
+        _picture(result.best),
+    )
     return _table([row], FITS)
 
 
@@ -323,9 +324,8 @@ def _scores(study: Study, genotype: Genotype) -> pa.Table:
             drawn = outputs(case.problem.shape, study.fit[case.task].channels)
             scores = evaluate(drawn, problem, study.metrics)
             for output in range(study.num_outputs):
-                row = {"architecture": str(genotype), "image": case.image, "task": case.task}
-                row |= {"reference": reference, "output": output}
-                rows.append(row | {name: values[output] for name, values in scores.items()})
+                row = (str(genotype), case.image, case.task, reference, output)
+                rows.append((*row, *(scores[name][output] for name in study.metrics)))
     return _table(rows, score_schema(study.metrics))
 
 
@@ -334,27 +334,24 @@ def _picture(image: Any) -> bytes:
 
 
 def _images(case: Case) -> pa.Table:
-    height, width, channels = case.truth.shape
-    row = {
-        "image": case.image,
-        "task": case.task,
-        "height": height,
-        "width": width,
-        "channels": channels,
-        "observed_height": case.problem.observed.shape[0],
-        "observed_width": case.problem.observed.shape[1],
-        "truth": _picture(case.truth),
-        "observed": _picture(case.problem.observed),
-    }
+    row = (
+        case.image,
+        case.task,
+        *case.truth.shape,
+        *case.problem.observed.shape[:2],
+        _picture(case.truth),
+        _picture(case.problem.observed),
+    )
     return _table([row], IMAGES)
 
 
-def _table(rows: list[dict[str, Any]], schema: pa.Schema) -> pa.Table:
-    columns = {
-        field.name: pa.array([_plain(row[field.name]) for row in rows], field.type)
-        for field in schema
-    }
-    return pa.table(columns, schema)
+def _table(rows: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    columns = zip(*rows, strict=True)
+    arrays = [
+        pa.array(map(_plain, column), field.type)
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
 
 
 def _plain(value: Any) -> Any:
@@ -405,12 +402,9 @@ def run(
                 progress=progress and functools.partial(progress, unit),
                 checkpoint=Checkpoint(checkpoint),
             )
-            timing = {
-                "unit": str(unit.file),
-                "seconds": time.perf_counter() - start,
-                "device": jax.devices()[0].device_kind,
-            }
-            _write(folder / "timings" / unit.file.parent / path.name, _table([timing], TIMINGS))
+            seconds = time.perf_counter() - start
+            timing = (str(unit.file), seconds, jax.devices()[0].device_kind)
+            _write(folder / "timings" / unit.file, _table([timing], TIMINGS))
             _write(path, table)
             checkpoint.unlink(missing_ok=True)
         if progress:

@@ -18,7 +18,7 @@ def write(path: pathlib.Path, table: pd.DataFrame, *, digits: int = 2) -> str:
     shown = table.reset_index()
     texts = {
         suffix: tabulate(
-            shown,  # type: ignore[arg-type]
+            shown,
             headers="keys",
             tablefmt=style,
             floatfmt=f".{digits}f",
