@@ -10,6 +10,7 @@ run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
 the work between two processes.
 """
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -33,7 +34,9 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
-flags.DEFINE_list("metrics", [*METRICS, *PUBLISHED_METRICS], "Metrics to score by.")
+flags.DEFINE_list(
+    "metrics", [*METRICS, *PUBLISHED_METRICS], "Metrics to score by; the random one always is."
+)
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
@@ -48,17 +51,6 @@ def settings_by_task() -> Iterator[tuple[str, dict[str, Any]]]:
         settings = cli.preset(task)
         iterations = [int(number) for number in numbers] or [settings["iterations"]]
         yield task, settings | {"iterations": iterations[0], "follow": iterations[-1]}
-
-
-def shard(architectures: Sequence[str]) -> set[str]:
-    """Those of the architectures that this process is to do."""
-    try:
-        index, number = map(int, FLAGS.shard.split("/"))
-    except ValueError:
-        index, number = 0, 0
-    if not 0 <= index < number:
-        raise ValueError(f"shard {FLAGS.shard!r} is not I/N with I from 0 to N - 1")
-    return set(architectures[index::number])
 
 
 def main(_: Sequence[str]) -> None:
@@ -84,13 +76,14 @@ def main(_: Sequence[str]) -> None:
         FLAGS.num_seeds,
         {task: cli.fit_settings(its_settings) for task, its_settings in tasks.items()},
         {task: its_settings["follow"] for task, its_settings in tasks.items()},
-        {name: metrics.find(name) for name in FLAGS.metrics},
+        {name: metrics.find(name) for name in dict.fromkeys([*FLAGS.metrics, "random"])},
         settings["num_inits"],
         FLAGS.weights,
     )
     todo = study.units(whole)
-    ours = shard(list(dict.fromkeys(unit.architecture for unit in todo)))
-    todo = [unit for unit in todo if unit.architecture in ours]
+    if not (numbers := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
+        raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
+    todo = study.share(todo, int(numbers[1]), int(numbers[2]))
     used = ("size", "channels", "stopping", "num_genotypes", "num_inits")
     record = {name: settings[name] for name in used} | digests
     record["tasks"] = {

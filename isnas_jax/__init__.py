@@ -17,7 +17,7 @@ from isnas_jax.observations import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.scoring import random_outputs, score, score_in_blocks
+from isnas_jax.scoring import evaluate, random_outputs, score, score_in_blocks
 from isnas_jax.search import FitSettings, Search, SearchSettings, search
 from isnas_jax.stopping import STOPPING
 
@@ -38,6 +38,7 @@ __all__ = [
     "Task",
     "build_network",
     "denoising",
+    "evaluate",
     "fit",
     "inpainting",
     "interop",

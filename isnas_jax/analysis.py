@@ -149,6 +149,8 @@ class Estimate(NamedTuple):
 
 def estimate(replicates: np.ndarray) -> Estimate:
     """From (1 + R,): the value from the data as they are, then from R resamples."""
+    if np.isnan(replicates[0]):
+        return Estimate(np.nan, np.nan, np.nan)
     low, high = np.nanpercentile(replicates[1:], (2.5, 97.5))
     return Estimate(float(replicates[0]), float(low), float(high))
 

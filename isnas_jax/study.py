@@ -223,6 +223,15 @@ def units(study: Study) -> list[Unit]:
     return todo
 
 
+def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
+    """Every number-th architecture's units from the index-th on: what one of several does."""
+    if not 0 <= index < number:
+        raise ValueError(f"share {index} of {number} does not exist; the first is 0")
+    architectures = list(dict.fromkeys(unit.architecture for unit in todo))
+    ours = set(architectures[index::number])
+    return [unit for unit in todo if unit.architecture in ours]
+
+
 def key_of(seed: int, *names: object) -> jax.Array:
     """The random key of something by its names, whatever else there is."""
     return functools.reduce(

@@ -56,6 +56,36 @@ def test_resize_sets_the_short_side():
     assert image.dtype == np.float32
 
 
+def test_grey_is_pillows(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
+    expected = np.asarray(Image.fromarray(levels).convert("L"))
+    np.testing.assert_allclose(images.grey(levels / 255)[..., 0], expected / 255, atol=1 / 255)
+    image = np.zeros((16, 16, 1), np.float32)
+    assert images.grey(image) is image
+
+
+def test_crop_to_square_takes_the_middle():
+    columns = np.broadcast_to(np.arange(21)[:, None], (16, 21, 1))
+    for image in (columns, columns.transpose(1, 0, 2)):
+        square = images.crop_to_square(image)
+        assert square.shape == (16, 16, 1)
+        assert (square.min(), square.max()) == (2, 17)
+
+
+def test_images_are_found_by_name(tmp_path):
+    for name in ("b.png", "a.jpg"):
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    (tmp_path / "notes.txt").write_text("no image")
+    found = images.find(["sample:moon", str(tmp_path)])
+    assert list(found) == ["moon", "a", "b"]
+    assert images.load(found["a"]).shape == (16, 16, 1)
+    with pytest.raises(ValueError, match="two images are called 'b'"):
+        images.find([str(tmp_path), str(tmp_path / "b.png")])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no image"):
+        images.find([str(tmp_path / "empty")])
+
+
 def test_errors_are_clear(tmp_path):
     (tmp_path / "x.txt").write_text("no image")
     Image.new("L", (10, 40)).save(tmp_path / "small.png")

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 
 from isnas_jax import stopping
-from isnas_jax.stopping import FixedIterations, WindowedVariance
+from isnas_jax.stopping import FixedIterations, RunToEnd, WindowedVariance
 
 
 def follow(rule, outputs):
@@ -39,6 +39,23 @@ def test_fixed_never_stops_and_keeps_the_last():
     keep, stop, _ = follow(FixedIterations(), np.zeros((10, 2, 2, 1), np.float32))
     assert keep.all()
     assert not stop.any()
+
+
+def test_fixed_stops_at_its_own_number():
+    _, stop, _ = follow(FixedIterations(4), np.zeros((10, 2, 2, 1), np.float32))
+    assert np.flatnonzero(stop).tolist() == [3]
+
+
+def test_run_to_end_keeps_what_its_rule_kept_before_it_stopped():
+    x = np.random.default_rng(1).normal(size=(60, 4, 5, 1)).astype(np.float32)
+    x *= np.concatenate([np.abs(np.arange(40) - 15) + 1, np.full(20, 0.1)])[:, None, None, None]
+    keep, stop, criterion = follow(WindowedVariance(5, 10), x)
+    end = np.flatnonzero(stop)[0]
+    assert np.flatnonzero(keep)[-1] > end  # it would be wrong to go on
+    kept, stopped, same = follow(RunToEnd(WindowedVariance(5, 10)), x)
+    assert not stopped.any()
+    np.testing.assert_array_equal(kept, keep & (np.arange(60) <= end))
+    np.testing.assert_array_equal(same, criterion)
 
 
 def test_published_settings_are_reached_in_long_runs():

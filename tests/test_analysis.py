@@ -1,0 +1,170 @@
+import itertools
+import math
+import pathlib
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+from isnas_jax import analysis, tables
+
+KEY = jax.random.key(3)
+GENOTYPES = [f"{cell}:{'0' * 25}" for cell in range(60, 66)]
+
+
+@pytest.fixture
+def dataset():
+    """Six genotypes, two images, two seeds, with outcomes that can be checked by hand."""
+    best = {"moon": [20, 22, 24, 21, 23, 20.5], "coins": [30, 29, 28, 27, 26, 25]}
+    fits = [
+        {
+            "architecture": genotype,
+            "image": image,
+            "task": "denoising",
+            "seed": seed,
+            "observed_psnr": {"moon": 19.0, "coins": 20.0}[image],
+            "best_psnr_mean": best[image][number] + (-0.25, 0.25)[seed],
+            "best_mean_at": 10 * number,
+            "restored_psnr": best[image][number] - 1.0,
+            "last_psnr_mean": 0.0,
+        }
+        for (number, genotype), image, seed in itertools.product(
+            enumerate(GENOTYPES), best, range(2)
+        )
+    ]
+    scores = [
+        {
+            "architecture": genotype,
+            "image": image,
+            "task": "denoising",
+            "reference": reference,
+            "sharpness": float((number * 7) % 5 + (reference == "truth")),
+            "random": float((number * 5) % 6),
+        }
+        for (number, genotype), image, reference in itertools.product(
+            enumerate(GENOTYPES), best, ("observed", "truth")
+        )
+    ]
+    return analysis.Dataset(pathlib.Path(), pd.DataFrame(fits), pd.DataFrame(scores), 0)
+
+
+def test_kendall_is_scipys_in_every_resample():
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 8, 30).astype(float)  # with ties
+    y = x + rng.normal(scale=4, size=30)
+    counts = analysis.resample(KEY, 30, 50)
+    assert (counts.sum(axis=1) == 30).all()
+    assert (counts[0] == 1).all()
+    assert len(np.unique(counts, axis=0)) == 51
+    expected = [
+        scipy.stats.kendalltau(*(np.repeat(v, row.astype(int)) for v in (x, y))).statistic
+        for row in counts
+    ]
+    np.testing.assert_allclose(analysis.kendall(x, y, counts), expected, rtol=1e-10)
+    assert np.isnan(analysis.kendall(np.zeros(30), y, counts)).all()
+
+
+def test_interval_is_that_of_pandas_quantiles_and_close_to_scipys_bootstrap():
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=60)
+    y = x + rng.normal(size=60)
+    replicates = analysis.kendall(x, y, analysis.resample(KEY, 60, 2000))
+    found = analysis.estimate(replicates)
+    assert found.value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
+    assert found.low == pytest.approx(pd.Series(replicates[1:]).quantile(0.025))
+    assert found.high == pytest.approx(pd.Series(replicates[1:]).quantile(0.975))
+    theirs = scipy.stats.bootstrap(
+        (x, y),
+        lambda a, b: scipy.stats.kendalltau(a, b).statistic,
+        paired=True,
+        vectorized=False,
+        n_resamples=2000,
+        method="percentile",
+        rng=0,
+    ).confidence_interval
+    np.testing.assert_allclose((found.low, found.high), theirs, atol=0.02)
+
+
+def test_kendall_table_says_what_was_correlated(dataset):
+    outcomes = ["optimal stopping iteration", "best PSNR", "PSNR increase"]
+    table = analysis.kendall_table(dataset, outcomes, ["sharpness"], key=KEY, resamples=40)
+    assert len(table) == 3 * 2 * 3
+    table = table.set_index(["outcome", "reference", "image"]).sort_index()
+    score = [0, 2, 4, 1, 3, 0]
+    moon, coins = [20, 22, 24, 21, 23, 20.5], [30, 29, 28, 27, 26, 25]
+    taus = [scipy.stats.kendalltau(score, values).statistic for values in (moon, coins)]
+    for outcome in ("best PSNR", "PSNR increase"):
+        found = table.loc[outcome, "observed"]
+        assert found.loc["moon", "tau"] == pytest.approx(taus[0])
+        assert found.loc["coins", "tau"] == pytest.approx(taus[1])
+        assert found.loc["mean", "tau"] == pytest.approx(np.mean(taus))
+    stopping = table.loc["optimal stopping iteration", "observed"]
+    assert stopping.loc["moon", "tau"] == pytest.approx(-taus[1])
+    control = scipy.stats.kendalltau([0, 5, 4, 3, 2, 1], moon).statistic
+    assert table.loc[("best PSNR", "observed", "moon"), "control"] == pytest.approx(control)
+    assert (table["low"] <= table["tau"]).all()
+    assert (table["tau"] <= table["high"]).all()
+
+
+def test_increase_is_normalised_by_each_images_best(dataset):
+    increase = analysis.normalised_increase(dataset, "denoising")
+    np.testing.assert_allclose(increase["moon"], np.array([1, 3, 5, 2, 4, 1.5]) / 5)
+    np.testing.assert_allclose(increase["coins"], np.array([10, 9, 8, 7, 6, 5]) / 10)
+
+
+def test_transfer_gaps(dataset):
+    gaps = analysis.transfer_gaps(dataset, "denoising")
+    assert gaps.loc["moon"].to_dict() == {"moon": 0, "coins": 2}
+    assert gaps.loc["coins"].to_dict() == {"moon": 4, "coins": 0}
+    assert gaps.loc["all others"].to_dict() == {"moon": 4, "coins": 2}
+
+
+def test_top_takes_the_lowest_scores_against_the_observation(dataset):
+    best = analysis.top(dataset, "sharpness", "denoising", "moon", 3)
+    assert best == [GENOTYPES[0], GENOTYPES[5], GENOTYPES[3]]
+    assert len(analysis.top(dataset, "sharpness", "denoising", "moon", 15)) == 6
+
+
+def test_random_cohorts_reach_what_chance_says():
+    values = np.arange(20.0)
+    mean, spread = analysis.random_cohorts(KEY, values, 5, 400)
+    expected = sum(v * math.comb(int(v), 4) for v in values) / math.comb(20, 5)
+    assert mean == pytest.approx(expected, abs=3 * spread / np.sqrt(400))
+    assert analysis.random_cohorts(KEY, values, 30, 10) == (19.0, 0.0)
+
+
+def test_tables_in_every_format(tmp_path):
+    table = pd.DataFrame({"a": [1 / 3, 2.0], "b_c": ["x", "y"]}, index=["one", "two"])
+    text = tables.write(tmp_path / "t", table.rename_axis("name"))
+    assert "0.33" in text
+    assert (tmp_path / "t.md").read_text().splitlines()[2].split("|")[2].strip() == "0.33"
+    assert r"b\_c" in (tmp_path / "t.tex").read_text()
+    back = pd.read_csv(tmp_path / "t.csv", index_col="name")
+    pd.testing.assert_frame_equal(back, table.rename_axis("name"))
+
+
+def test_incomplete_architectures_are_left_out(tmp_path):
+    def write(part, rows):
+        (tmp_path / part).mkdir(exist_ok=True)
+        for number, row in enumerate(rows):
+            pd.DataFrame([row]).to_parquet(tmp_path / part / f"{number}.parquet")
+
+    def score(name):
+        case = {"architecture": name, "task": "denoising", "image": "moon"}
+        return case | {"reference": "observed", "output": 0, "m": 1.0}
+
+    def fit(name, image):
+        return {"architecture": name, "task": "denoising", "image": image, "seed": 0}
+
+    write("images", [{"image": "moon"}])
+    write("scores", [score(name) for name in GENOTYPES[:3]])
+    with pytest.raises(ValueError, match="holds no fits"):
+        analysis.load(tmp_path)
+    rows = [fit(name, image) for name in (GENOTYPES[0], "dip") for image in ("moon", "coins")]
+    write("fits", [*rows, fit(GENOTYPES[1], "moon")])
+    found = analysis.load(tmp_path)
+    assert found.genotypes == GENOTYPES[:1]
+    assert set(found.fits["architecture"]) == {GENOTYPES[0], "dip"}
+    assert found.incomplete == 2

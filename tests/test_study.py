@@ -1,0 +1,276 @@
+"""A small dataset made and analysed by the scripts, killed on the way, and by its parts."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+
+import isnas_jax as isnas
+from isnas_jax import images, study
+
+# One worker makes the dataset for all tests here.
+pytestmark = pytest.mark.xdist_group("study")
+
+GENOTYPES = [f"{cell}:{'0' * 25}" for cell in (60, 123)]
+METRICS = (
+    "psd_db_mse,psd_db_strip_mse,psd_strip_hist_emd,psd_99_bw,"
+    "psd db mse,psd db strip mse,psd strip hist emd,psd 99_per_bw"
+)
+FLAGS = (
+    "--genotypes=list.txt",
+    "--images=sample:camera,sample:retina",
+    "--tasks=denoising:4:6,inpainting:5",
+    "--baselines=",
+    f"--metrics={METRICS}",
+    "--stopping=fixed",
+    "--size=32",
+    "--grey",
+    "--square",
+    "--channels=4",
+    "--num_inits=2",
+)
+
+
+def start(script, *flags, cwd):
+    command = [sys.executable, "-m", f"experiments.{script}", *flags]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
+    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+
+
+def run(script, *flags, cwd):
+    process = start(script, *flags, cwd=cwd)
+    _, errors = process.communicate()
+    return process.returncode, errors
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    place = tmp_path_factory.mktemp("study")
+    (place / "list.txt").write_text("\n".join(GENOTYPES))
+    code, errors = run("make_dataset", *FLAGS, "--output_dir=whole", cwd=place)
+    assert code == 0, errors
+    return place
+
+
+def files(folder):
+    return sorted(
+        str(path.relative_to(folder))
+        for part in ("fits", "scores", "images")
+        for path in (folder / part).glob("*")
+    )
+
+
+def test_dataset_has_a_row_for_everything(place):
+    fits = pd.read_parquet(place / "whole" / "fits")
+    assert len(fits) == 2 * 2 * 2
+    assert len(pd.read_parquet(place / "whole" / "timings")) == 2 * 2 * 2 + 2
+    scores = pd.read_parquet(place / "whole" / "scores")
+    assert len(scores) == 2 * 2 * 2 * 2 * 2
+    assert set(scores["architecture"]) == set(GENOTYPES)
+    truth = {
+        name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
+        for name in ("camera", "retina")
+    }
+    for row in fits.itertuples():
+        length = {"denoising": 6, "inpainting": 5}[row.task]
+        assert row.iterations == len(row.loss) == len(row.psnr) == length
+        assert row.restored_at == {"denoising": 3, "inpainting": 4}[row.task]
+        assert row.best_psnr == max(row.psnr) == row.psnr[row.best_at]
+        assert row.best_psnr_mean == max(row.psnr_mean) == row.psnr_mean[row.best_mean_at]
+        assert row.restored_psnr == pytest.approx(row.psnr_mean[row.restored_at], abs=1e-4)
+        picture = np.frombuffer(row.restored, np.uint8).reshape(32, 32, 1) / 255
+        mse = np.square(picture - truth[row.image]).mean()
+        assert row.restored_psnr == pytest.approx(-10 * np.log10(mse), abs=0.02)
+    stored = pd.read_parquet(place / "whole" / "images").set_index(["image", "task"])
+    for (image, task), row in stored.iterrows():
+        pixels = np.frombuffer(row["observed"], np.uint8).reshape(32, 32) / 255
+        mse = np.square(pixels - truth[image][..., 0]).mean()
+        of_case = fits[(fits["image"] == image) & (fits["task"] == task)]
+        np.testing.assert_allclose(of_case["observed_psnr"], -10 * np.log10(mse), atol=0.02)
+        if task == "inpainting":
+            assert (pixels == 0).mean() == pytest.approx(0.5, abs=0.1)
+
+
+def test_killed_three_times_the_dataset_is_that_of_an_unbroken_run(place):
+    moments = np.random.default_rng(5)
+    broken, before = place / "broken", 0
+    for _ in range(3):
+        process = start("make_dataset", *FLAGS, "--output_dir=broken", cwd=place)
+        while len(files(broken)) <= before and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0, 0.5))
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert process.returncode == -signal.SIGKILL
+        before = len(files(broken))
+        assert before < len(files(place / "whole"))
+    code, errors = run("make_dataset", *FLAGS, "--output_dir=broken", cwd=place)
+    assert code == 0, errors
+    assert files(broken) == files(place / "whole")
+    for name in files(broken):
+        assert (broken / name).read_bytes() == (place / "whole" / name).read_bytes(), name
+    assert not list((broken / "work").glob("*.checkpoint"))
+
+
+def test_a_run_with_other_settings_is_refused(place):
+    code, errors = run("make_dataset", *FLAGS, "--sigma=30", "--output_dir=whole", cwd=place)
+    assert code == 2
+    assert "sigma was 25.0 and is now 30.0" in errors
+    (place / "other.txt").write_text(GENOTYPES[1])
+    flags = (*FLAGS, "--genotypes=other.txt", "--output_dir=whole")
+    code, errors = run("make_dataset", *flags, cwd=place)
+    assert code == 2
+    assert "genotypes" in errors
+    assert len(errors.strip().splitlines()) == 1
+
+
+def small_study(**changes):
+    truth = images.resize(images.crop_to_square(images.load("sample:camera")), 32)
+    settings = {
+        "seed": 0,
+        "cases": [study.pose(0, "camera", truth, "inpainting", missing=50)],
+        "genotypes": [isnas.Genotype.parse(GENOTYPES[1])],
+        "baselines": [],
+        "seeds": 1,
+        "fit": {"inpainting": isnas.FitSettings(4, 5, "fixed")},
+        "follow": {"inpainting": 5},
+        "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
+    }
+    return study.Study(**settings | changes)
+
+
+def test_units_are_the_same_alone_as_in_company(place):
+    (place / "one.txt").write_text(GENOTYPES[1])
+    alone = (
+        "--genotypes=one.txt",
+        "--images=sample:retina",
+        "--tasks=inpainting:5",
+        "--output_dir=alone",
+    )
+    code, errors = run("make_dataset", *FLAGS, *alone, cwd=place)
+    assert code == 0, errors
+    assert len(files(place / "alone")) == 3
+    for name in files(place / "alone"):
+        whole, found = (pd.read_parquet(place / folder / name) for folder in ("whole", "alone"))
+        same = (whole["image"] == "retina") & (whole["task"] == "inpainting")
+        pd.testing.assert_frame_equal(found, whole[same].reset_index(drop=True), check_exact=True)
+
+
+def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
+    (case,) = small_study().cases
+    genotype = isnas.Genotype.parse(GENOTYPES[1])
+    found = pd.read_parquet(place / "whole" / "scores")
+    found = found[
+        (found["architecture"] == str(genotype))
+        & (found["image"] == "camera")
+        & (found["task"] == "inpainting")
+    ].pivot(index="output", columns="reference", values="psd_db_mse")
+    net = isnas.build_network(genotype, out_channels=1, channels=4)
+    outputs = np.asarray(
+        isnas.random_outputs(study.key_of(0, "score"), net, case.problem.shape, 2), np.float64
+    )[..., 0]
+    truth, observed = (
+        np.asarray(x, np.float64)[..., 0] for x in (case.truth, case.problem.observed)
+    )
+    mask = np.asarray(case.problem.operator(jax.numpy.ones((32, 32, 1))))[..., 0]
+
+    def distance(a, b):
+        a, b = (20 * np.log10(np.abs(np.fft.fft2(x)) / 1024) for x in (a, b))
+        return np.square(a - b).mean()
+
+    for index, output in enumerate(outputs):
+        assert found.loc[index, "observed"] == pytest.approx(distance(observed, mask * output))
+        assert found.loc[index, "truth"] == pytest.approx(distance(truth, output))
+
+
+def test_metrics_of_a_study_match_the_published_code(reference):
+    arrays = reference("metrics_camera_64x64")
+    problem = isnas.denoising(arrays["image"].transpose(1, 2, 0))
+    outputs = arrays["outputs"].transpose(0, 2, 3, 1)
+    found = isnas.evaluate(outputs, problem, isnas.PUBLISHED_METRICS)
+    names = [key for key in arrays if key.startswith("metric/")]
+    assert len(names) == 13
+    for key in names:
+        values = found[key.removeprefix("metric/")]
+        np.testing.assert_allclose(values, arrays[key], 1e-3, err_msg=key)
+
+
+def test_shares_divide_the_work_by_architecture():
+    genotypes = [isnas.Genotype(cell, "0" * 25) for cell in range(60, 65)]
+    todo = study.units(small_study(genotypes=genotypes, baselines=["dip"], seeds=2))
+    assert len(todo) == 6 * 2 + 5
+    shares = [study.share(todo, index, 3) for index in range(3)]
+    assert sorted(unit.file for share in shares for unit in share) == sorted(
+        unit.file for unit in todo
+    )
+    assert [len({unit.architecture for unit in share}) for share in shares] == [2, 2, 2]
+    with pytest.raises(ValueError, match="share 3 of 3"):
+        study.share(todo, 3, 3)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"genotypes": [isnas.Genotype(60, "0" * 25)] * 2}, "is there twice"),
+        ({"baselines": ["unet"]}, "choose from dip"),
+        ({"seeds": 0}, "seeds 0"),
+        ({"follow": {"inpainting": 3}}, "cannot be followed"),
+    ],
+)
+def test_studies_that_cannot_be(changes, message):
+    with pytest.raises(ValueError, match=message):
+        small_study(**changes)
+
+
+def test_every_table_and_figure_comes_out_of_one_command(place):
+    flags = ("--dataset=whole", "--output_dir=report", "--resamples=20")
+    code, errors = run("analyze", *flags, cwd=place)
+    assert code == 0, errors
+    names = {path.name for path in (place / "report").iterdir()}
+    outcomes = ("optimal_stopping_iteration", "best_PSNR", "PSNR_increase")
+    for task in ("denoising", "inpainting"):
+        for figure in ("figure1", "histograms", "qualitative"):
+            assert {f"{figure}-{task}.png", f"{figure}-{task}.pdf"} <= names
+        assert {f"figure2-{task}-{image}.png" for image in ("camera", "retina")} <= names
+        tables = [f"table1-{task}-{outcome}" for outcome in outcomes]
+        for table in (*tables, f"transfer-{task}", "published", "histograms"):
+            assert {f"{table}.{suffix}" for suffix in ("txt", "md", "tex", "csv")} <= names
+
+    long = pd.read_csv(place / "report" / "table1.csv")
+    fits = pd.read_parquet(place / "whole" / "fits")
+    scores = pd.read_parquet(place / "whole" / "scores")
+    for row in long[long["image"] != "mean"].itertuples():
+        these = scores[
+            (scores["task"] == row.task)
+            & (scores["image"] == row.image)
+            & (scores["reference"] == row.reference)
+        ]
+        score = these.groupby("architecture")[row.metric].mean()
+        fit = fits[(fits["task"] == row.task) & (fits["image"] == row.image)]
+        fit = fit.set_index("architecture").loc[score.index]
+        outcome = {
+            "optimal stopping iteration": fit["best_mean_at"],
+            "best PSNR": fit["best_psnr_mean"],
+            "PSNR increase": fit["best_psnr_mean"],
+        }[row.outcome]
+        tau = scipy.stats.kendalltau(score, outcome).statistic
+        assert row.tau == pytest.approx(tau, nan_ok=True)
+        assert row.n == 2
+
+
+def test_bad_requests_of_analysis_are_one_line(place):
+    for flags, message in (
+        (["--dataset=nowhere"], "is no dataset"),
+        (["--dataset=whole", "--metric=psd"], "choose from psd_db_mse"),
+    ):
+        code, errors = run("analyze", *flags, "--output_dir=bad", cwd=place)
+        assert code == 2
+        assert message in errors
+        assert len(errors.strip().splitlines()) == 1
