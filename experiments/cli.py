@@ -101,6 +101,15 @@ def define_score_flags() -> None:
     flags.DEFINE_integer("num_inits", None, "Random outputs of each genotype.")
 
 
+def define_search_flags() -> None:
+    """Defines the flags of a search."""
+    flags.DEFINE_string("metric", "psd_db_strip_mse", "Metric to search by, ours or published.")
+    flags.DEFINE_integer("cohort", None, "How many of the best genotypes to fit.")
+    flags.DEFINE_integer("cohort_iterations", None, "The most iterations of a cohort fit.")
+    flags.DEFINE_string("proxy", None, "What the cohort fits: full, crop, decimate or resize.")
+    flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")
+
+
 def preset(task: str) -> dict[str, Any]:
     """The preset's settings for a task with the flags that were given put over them."""
     if FLAGS.preset not in PRESETS:
@@ -129,6 +138,19 @@ def fit_settings(settings: dict[str, Any]) -> FitSettings:
         FLAGS.reg_noise_std,
         FLAGS.mean_decay,
         FLAGS.remat,
+    )
+
+
+def search_settings(settings: dict[str, Any], cohort_by: str) -> isnas.SearchSettings:
+    """The settings of a search from the preset and the flags."""
+    return isnas.SearchSettings(
+        FLAGS.metric,
+        settings["num_inits"],
+        settings["cohort"],
+        cohort_by,
+        settings["cohort_iterations"],
+        settings["proxy"],
+        settings["proxy_size"],
     )
 
 

@@ -24,12 +24,8 @@ FLAGS = flags.FLAGS
 cli.define_image_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
-flags.DEFINE_string("metric", "psd_db_strip_mse", "Metric to search by, ours or published.")
-flags.DEFINE_integer("cohort", None, "How many of the best genotypes to fit.")
+cli.define_search_flags()
 flags.DEFINE_string("cohort_by", "metric", "metric, or random for the control.")
-flags.DEFINE_integer("cohort_iterations", None, "The most iterations of a cohort fit.")
-flags.DEFINE_string("proxy", None, "What the cohort is fitted to: full, crop, decimate, resize.")
-flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")
 
 
 def main(_: Sequence[str]) -> None:
@@ -37,15 +33,7 @@ def main(_: Sequence[str]) -> None:
     settings = cli.preset(FLAGS.task)
     corrupt_key, draw_key, search_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
     fit_settings = cli.fit_settings(settings)
-    search_settings = isnas.SearchSettings(
-        FLAGS.metric,
-        settings["num_inits"],
-        settings["cohort"],
-        FLAGS.cohort_by,
-        settings["cohort_iterations"],
-        settings["proxy"],
-        settings["proxy_size"],
-    )
+    search_settings = cli.search_settings(settings, FLAGS.cohort_by)
     problem, truth = cli.load_problem(corrupt_key, settings["size"])
     genotypes = cli.load_genotypes(draw_key, settings)
     folder = cli.open_folder(settings, "search")
