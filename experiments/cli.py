@@ -1,5 +1,6 @@
 """What the scripts share: the flags of an image and a fit, presets, one-line errors."""
 
+import importlib
 import inspect
 import os
 import pathlib
@@ -57,6 +58,7 @@ flags.DEFINE_string(
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
     "Folder that keeps compiled programs from run to run; empty for none.",
 )
+flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, tasks and the like.")
 
 
 def define_image_flags() -> None:
@@ -353,10 +355,12 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
             use_compilation_cache(FLAGS.compilation_cache)
+            for module in FLAGS.extensions:
+                importlib.import_module(module)
             if len(argv) > 1:
                 raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")
             main(argv)
-        except (ValueError, FloatingPointError, OSError) as error:
+        except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
 

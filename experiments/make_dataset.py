@@ -34,9 +34,7 @@ flags.DEFINE_list(
 )
 flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
-flags.DEFINE_list(
-    "metrics", [*METRICS, *PUBLISHED_METRICS], "Metrics to score by; the random one always is."
-)
+flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
@@ -68,6 +66,7 @@ def main(_: Sequence[str]) -> None:
             digests[f"{image} for {task}, digest"] = zlib.crc32(truth.tobytes())
     genotypes = cli.load_genotypes(study.key_of(FLAGS.seed, "genotypes"), settings)
     digests["genotypes, digest"] = zlib.crc32(" ".join(map(str, genotypes)).encode())
+    chosen = FLAGS.metrics or [*METRICS, *PUBLISHED_METRICS]
     whole = study.Study(
         FLAGS.seed,
         cases,
@@ -76,7 +75,7 @@ def main(_: Sequence[str]) -> None:
         FLAGS.num_seeds,
         {task: cli.fit_settings(its_settings) for task, its_settings in tasks.items()},
         {task: its_settings["follow"] for task, its_settings in tasks.items()},
-        {name: metrics.find(name) for name in dict.fromkeys([*FLAGS.metrics, "random"])},
+        {name: metrics.find(name) for name in dict.fromkeys([*chosen, "random"])},
         settings["num_inits"],
         FLAGS.weights,
     )
@@ -86,6 +85,7 @@ def main(_: Sequence[str]) -> None:
     todo = study.share(todo, int(numbers[1]), int(numbers[2]))
     used = ("size", "channels", "stopping", "num_genotypes", "num_inits")
     record = {name: settings[name] for name in used} | digests
+    record["metrics"] = list(whole.metrics)
     record["tasks"] = {
         task: (fit.iterations, whole.follow[task]) for task, fit in whole.fit.items()
     }

@@ -139,7 +139,7 @@ def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference:
 def psnr_curves(path: pathlib.Path, fits: Mapping[str, np.ndarray]) -> None:
     """PSNR of the exponential mean by iteration, a line a network, its peak marked."""
     figure, axis = plt.subplots(figsize=(5.5, 3.4))
-    colors = plt.colormaps["cividis"](np.linspace(0, 0.9, len(fits)))
+    colors = plt.colormaps["cividis"](np.linspace(0, 0.8, len(fits)))
     for color, style, (name, values) in zip(colors, _styles(len(fits)), fits.items(), strict=True):
         peak = int(np.argmax(values))
         axis.plot(values, color=color, lw=1.2, ls=style, label=name)

@@ -15,9 +15,6 @@ import scipy.stats
 import isnas_jax as isnas
 from isnas_jax import images, study
 
-# One worker makes the dataset for all tests here.
-pytestmark = pytest.mark.xdist_group("study")
-
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in (60, 123)]
 METRICS = (
     "psd_db_mse,psd_db_strip_mse,psd_strip_hist_emd,psd_99_bw,"
@@ -147,8 +144,13 @@ def small_study(**changes):
 
 
 def test_units_are_the_same_alone_as_in_company(place):
+    """One genotype, image and task instead of two each, and a user's metric beside the others."""
     (place / "one.txt").write_text(GENOTYPES[1])
+    metric = "isnas_jax.METRICS['brightness'] = lambda observed, output: output.mean()"
+    (place / "mine.py").write_text(f"import isnas_jax\n\n{metric}\n")
     alone = (
+        "--extensions=mine",
+        f"--metrics={METRICS},brightness",
         "--genotypes=one.txt",
         "--images=sample:retina",
         "--tasks=inpainting:5",
@@ -160,6 +162,8 @@ def test_units_are_the_same_alone_as_in_company(place):
     for name in files(place / "alone"):
         whole, found = (pd.read_parquet(place / folder / name) for folder in ("whole", "alone"))
         same = (whole["image"] == "retina") & (whole["task"] == "inpainting")
+        if name.startswith("scores"):
+            assert found.pop("brightness").between(0.2, 0.8).all()
         pd.testing.assert_frame_equal(found, whole[same].reset_index(drop=True), check_exact=True)
 
 
