@@ -246,7 +246,11 @@ def main(_: Sequence[str]) -> None:
                     f"{what} {name!r} is not in the dataset; choose from {', '.join(choices)}"
                 )
     print(f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases", end="")
-    print(f"; {dataset.incomplete} architectures are not finished" if dataset.incomplete else "")
+    print(
+        f"; {dataset.incomplete} architectures left out, unfinished or failed"
+        if dataset.incomplete
+        else ""
+    )
     for name in FLAGS.items or ITEMS:
         ITEMS[name](dataset, pathlib.Path(FLAGS.output_dir))
 

@@ -39,7 +39,8 @@ class Dataset:
       fits: A row a fit of the complete architectures; scalars only.
       scores: A row an architecture, case and reference, a column a metric:
         the mean over random outputs.
-      incomplete: How many architectures were left out.
+      incomplete: How many architectures were left out: unfinished, or with a
+        fit that failed.
     """
 
     folder: pathlib.Path
@@ -120,7 +121,7 @@ def load(folder: pathlib.Path) -> Dataset:
         .mean()
         .drop(columns="output")
     )
-    counts = fits.groupby("architecture").size()
+    counts = fits[fits["error"].isna()].groupby("architecture").size()
     done = counts.index[counts == counts.max()]
     scored = set(scores["architecture"])
     complete = [name for name in done if name in scored or ":" not in name]

@@ -54,6 +54,7 @@ _CURVE = pa.list_(pa.float32())
 FITS = pa.schema(
     [
         *_UNIT,
+        ("error", pa.string()),  # why the fit failed, all that follows being null; null if not
         ("parameters", pa.int64()),  # numbers that the fit adapts
         ("iterations", pa.int32()),  # T
         ("observed_psnr", pa.float32()),  # dB; null where the observation has another size
@@ -255,7 +256,10 @@ def compute(
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> pa.Table:
-    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint."""
+    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint.
+
+    A fit whose loss stops being finite is a row that says so.
+    """
     if isinstance(unit, ScoreUnit):
         return _scores(study, Genotype.parse(unit.architecture))
     return _fit(study, unit, progress=progress, checkpoint=checkpoint)
@@ -276,22 +280,25 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
         remat=settings.remat,
     )
     recipe = settings.of_fit(settings.iterations)
-    result = fit(
-        key_of(study.seed, "fit", case.image, case.task, unit.seed),
-        net,
-        case.problem,
-        iterations=study.follow[case.task],
-        truth=case.truth,
-        **recipe | {"stopping": RunToEnd(recipe["stopping"])},
-        **options,
-    )
+    name = (unit.architecture, case.image, case.task, unit.seed)
+    try:
+        result = fit(
+            key_of(study.seed, "fit", case.image, case.task, unit.seed),
+            net,
+            case.problem,
+            iterations=study.follow[case.task],
+            truth=case.truth,
+            **recipe | {"stopping": RunToEnd(recipe["stopping"])},
+            **options,
+        )
+    except FloatingPointError as error:
+        nothing = (None,) * (len(FITS) - len(name) - 1)
+        return _table([(*name, str(error), *nothing)], FITS)
     psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
     same_size = case.problem.observed.shape == case.truth.shape
     row = (
-        unit.architecture,
-        case.image,
-        case.task,
-        unit.seed,
+        *name,
+        None,
         sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
         len(result.loss),
         quality.psnr(case.problem.observed, case.truth) if same_size else None,

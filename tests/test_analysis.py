@@ -148,22 +148,23 @@ def test_tables_in_every_format(tmp_path):
 def test_incomplete_architectures_are_left_out(tmp_path):
     def write(part, rows):
         (tmp_path / part).mkdir(exist_ok=True)
-        for number, row in enumerate(rows):
-            pd.DataFrame([row]).to_parquet(tmp_path / part / f"{number}.parquet")
+        pd.DataFrame(rows).to_parquet(tmp_path / part / "all.parquet")
 
     def score(name):
         case = {"architecture": name, "task": "denoising", "image": "moon"}
         return case | {"reference": "observed", "output": 0, "m": 1.0}
 
-    def fit(name, image):
-        return {"architecture": name, "task": "denoising", "image": image, "seed": 0}
+    def fit(name, image, error=None):
+        case = {"architecture": name, "task": "denoising", "image": image}
+        return case | {"seed": 0, "error": error}
 
     write("images", [{"image": "moon"}])
     write("scores", [score(name) for name in GENOTYPES[:3]])
     with pytest.raises(ValueError, match="holds no fits"):
         analysis.load(tmp_path)
     rows = [fit(name, image) for name in (GENOTYPES[0], "dip") for image in ("moon", "coins")]
-    write("fits", [*rows, fit(GENOTYPES[1], "moon")])
+    failed = [fit(GENOTYPES[2], "moon"), fit(GENOTYPES[2], "coins", "the loss is not finite")]
+    write("fits", [*rows, fit(GENOTYPES[1], "moon"), *failed])
     found = analysis.load(tmp_path)
     assert found.genotypes == GENOTYPES[:1]
     assert set(found.fits["architecture"]) == {GENOTYPES[0], "dip"}

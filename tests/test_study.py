@@ -75,6 +75,7 @@ def test_dataset_has_a_row_for_everything(place):
         name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
         for name in ("camera", "retina")
     }
+    assert fits["error"].isna().all()
     for row in fits.itertuples():
         length = {"denoising": 6, "inpainting": 5}[row.task]
         assert row.iterations == len(row.loss) == len(row.psnr) == length
@@ -204,6 +205,19 @@ def test_metrics_of_a_study_match_the_published_code(reference):
     for key in names:
         values = found[key.removeprefix("metric/")]
         np.testing.assert_allclose(values, arrays[key], 1e-3, err_msg=key)
+
+
+def test_a_fit_that_fails_is_a_row_that_says_so(monkeypatch, small_network):
+    class Broken(small_network):
+        def __call__(self, x):
+            return np.nan * super().__call__(x)
+
+    monkeypatch.setitem(isnas.BASELINES, "broken", lambda task, **widths: Broken())
+    whole = small_study(genotypes=[], baselines=["broken"])
+    (row,) = study.compute(whole, *study.units(whole)).to_pylist()
+    assert row["architecture"] == "broken"
+    assert "not finite at iteration 0" in row["error"]
+    assert row["best_psnr"] is None
 
 
 def test_shares_divide_the_work_by_architecture():
