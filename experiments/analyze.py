@@ -8,7 +8,7 @@ and PDF. --items picks some of them:
     table1        Kendall's tau of metrics with the optimal stopping iteration,
                   best PSNR and PSNR increase, with bootstrap intervals and the
                   random score's
-    published     table1 beside the supplement's, differences and rank agreement
+    published     table1 beside the published numbers, differences, rank agreement
     figure1       PSNR increase on every image, sorted by one; transfer gaps
     figure2       PSNR curves of several genotypes, peaks marked
     histograms    figures 3 and 6: final PSNR, the metric's top 5 and 15 marked
@@ -18,7 +18,6 @@ and PDF. --items picks some of them:
 import pathlib
 from collections.abc import Callable, Sequence
 
-import jax
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -27,6 +26,7 @@ from absl import flags
 from experiments import cli
 from isnas_jax import analysis, figures, quality, records, tables
 from isnas_jax.analysis import Dataset
+from isnas_jax.study import key_of
 
 FLAGS = flags.FLAGS
 
@@ -52,17 +52,10 @@ SYMBOL = {"observed": "N", "truth": "GT"}
 COHORTS = (5, 15)
 
 
-def keys() -> tuple[jax.Array, jax.Array]:
-    """The keys of the bootstrap and of the random cohorts."""
-    bootstrap, cohorts = jax.random.split(jax.random.key(FLAGS.seed))
-    return bootstrap, cohorts
-
-
 def taus(dataset: Dataset, outcomes: Sequence[str], metrics: Sequence[str]) -> pd.DataFrame:
     """Correlations in long form, a column `score` naming metric and reference."""
-    long = analysis.kendall_table(
-        dataset, outcomes, metrics, key=keys()[0], resamples=FLAGS.resamples
-    )
+    key = key_of(FLAGS.seed, "bootstrap")
+    long = analysis.kendall_table(dataset, outcomes, metrics, key=key, resamples=FLAGS.resamples)
     return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOL))
 
 
@@ -93,30 +86,37 @@ def table1(dataset: Dataset, folder: pathlib.Path) -> None:
 
 
 def published(dataset: Dataset, folder: pathlib.Path) -> None:
-    """The supplement's Table 1 above ours, the difference of their means, rank agreement."""
+    """The published tau above ours, the difference of their means, rank agreement."""
     if "denoising" not in dataset.tasks:
         return
-    theirs = pd.read_csv(PUBLISHED / "kendall_stopping.csv", index_col="image")
-    theirs.columns = [column if column != "bw_99" else "bw_99_n" for column in theirs]
-    theirs.loc["mean"] = theirs.mean()
-    long = taus(dataset, ["optimal stopping iteration"], [name for name, _ in SUPPLEMENT.values()])
-    long = long[long["task"] == "denoising"]
     column_of = {name: column for column, (name, _) in SUPPLEMENT.items()}
-    long["column"] = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOL).str.lower()
-    ours = long.pivot(index="image", columns="column", values="tau")[theirs.columns]
-    ours = ours.reindex([*dataset.images("denoising"), "mean"])
-    difference = (ours.loc["mean"] - theirs.loc["mean"]).to_frame("ours - published").T
-    table = pd.concat({"published": theirs, "ours": ours, "difference of means": difference})
-    table = table.rename_axis(["", "image"]).rename(columns=lambda name: name.replace("_", " "))
-    text = tables.write(folder / "published", table)
-    agreement = scipy.stats.kendalltau(theirs.loc["mean"], ours.loc["mean"])
-    signs = int((np.sign(theirs.loc["mean"]) == np.sign(ours.loc["mean"])).sum())
-    line = (
-        f"Rank agreement of the two rows of means (Kendall's tau): {agreement.statistic:.2f}, "
-        f"p = {agreement.pvalue:.2f}; {signs} of {len(theirs.columns)} have the same sign."
-    )
-    records.write_bytes(folder / "published-agreement.txt", f"{line}\n".encode())
-    print(f"Kendall's tau with the optimal stopping iteration, denoising\n{text}\n{line}\n")
+    for outcome, file in (
+        ("optimal stopping iteration", "kendall_stopping"),
+        ("best PSNR", "kendall_psnr"),
+    ):
+        theirs = pd.read_csv(PUBLISHED / f"{file}.csv", index_col="image")
+        theirs.columns = [
+            column if column.endswith(("_n", "_gt")) else f"{column}_n" for column in theirs
+        ]
+        theirs.loc["mean"] = theirs.mean()
+        long = taus(dataset, [outcome], list(column_of))
+        long = long[long["task"] == "denoising"]
+        column = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOL).str.lower()
+        ours = long.assign(column=column).pivot(index="image", columns="column", values="tau")
+        ours = ours.loc[[*dataset.images("denoising"), "mean"], theirs.columns]
+        means = theirs.loc["mean"], ours.loc["mean"]
+        difference = (means[1] - means[0]).to_frame("ours - published").T
+        table = pd.concat({"published": theirs, "ours": ours, "difference of means": difference})
+        table = table.rename_axis(["", "image"]).rename(columns=lambda name: name.replace("_", " "))
+        text = tables.write(folder / f"published-{file}", table)
+        agreement = scipy.stats.kendalltau(*means)
+        line = (
+            f"Rank agreement of the two rows of means (Kendall's tau): {agreement.statistic:.2f}, "
+            f"p = {agreement.pvalue:.2f}; {int((np.sign(means[0]) == np.sign(means[1])).sum())} "
+            f"of {len(theirs.columns)} have the same sign."
+        )
+        records.write_bytes(folder / f"published-{file}-agreement.txt", f"{line}\n".encode())
+        print(f"Kendall's tau with the {outcome}, denoising\n{text}\n{line}\n")
 
 
 def figure1(dataset: Dataset, folder: pathlib.Path) -> None:
@@ -157,7 +157,7 @@ def histograms(dataset: Dataset, folder: pathlib.Path) -> None:
         reached = dataset.outcome(FLAGS.outcome, task)
         marks: dict[str, dict[str, float]] = {}
         random = {}
-        for number, image in enumerate(reached):
+        for image in reached:
             values = reached[image]
             tops = {
                 num: values[analysis.top(dataset, FLAGS.metric, task, image, num)].max()
@@ -166,9 +166,8 @@ def histograms(dataset: Dataset, folder: pathlib.Path) -> None:
             chosen = analysis.choose(dataset, FLAGS.metric, task, image, COHORTS[-1])
             marks[image] = {f"best of top {num}": float(best) for num, best in tops.items()}
             marks[image]["ISNAS-DIP's choice"] = float(values[chosen])
-            random[image] = analysis.random_cohorts(
-                jax.random.fold_in(keys()[1], number), values.to_numpy(), COHORTS[-1], 10
-            )
+            key = key_of(FLAGS.seed, "random cohorts", task, image)
+            random[image] = analysis.random_cohorts(key, values.to_numpy(), COHORTS[-1], 10)
             rows.append(
                 {
                     "task": task,
