@@ -1,5 +1,6 @@
 """Pictures of runs and studies, drawn with matplotlib (an extra)."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -108,6 +109,23 @@ def curves(
     _save(figure, path)
 
 
+def _panels(number: int, width: float, height: float) -> tuple[Figure, list[Any]]:
+    """Axes side by side, at most five a row, that share their vertical scale."""
+    columns = min(number, 5)
+    rows = -(-number // columns)
+    figure, axes = plt.subplots(
+        rows,
+        columns,
+        figsize=(width * columns, height * rows),
+        sharey=True,
+        squeeze=False,
+        layout="constrained",
+    )
+    for unused in axes.flat[number:]:
+        unused.axis("off")
+    return figure, list(axes.flat[:number])
+
+
 def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference: str) -> None:
     """PSNR increase of genotypes on every image, in the order of a reference image.
 
@@ -119,10 +137,8 @@ def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference:
       reference: The image that the genotypes are sorted by.
     """
     order = np.argsort(increases[reference], kind="stable")
-    figure, axes = plt.subplots(
-        1, len(increases), figsize=(2.2 * len(increases), 2.4), sharey=True, squeeze=False
-    )
-    for axis, (image, values) in zip(axes[0], increases.items(), strict=True):
+    figure, axes = _panels(len(increases), 2.2, 2.4)
+    for axis, (image, values) in zip(axes, increases.items(), strict=True):
         color = GREY if image == reference else BLUE
         axis.plot(np.arange(len(order)), values[order], ".", ms=3, color=color)
         axis.axhline(values.max(), color=GREEN, ls="--", lw=1, label="best here")
@@ -131,8 +147,8 @@ def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference:
         axis.set_title(image, fontsize=9)
         axis.set_xlabel(f"rank on {reference}", fontsize=8)
     low = min(np.percentile(values, 5) for values in increases.values())
-    axes[0, 0].set(ylabel="normalised PSNR increase", ylim=(min(low, 0.9) - 0.05, 1.03))
-    axes[0, -1].legend(fontsize=7, loc="lower right")
+    axes[0].set(ylabel="normalised PSNR increase", ylim=(min(low, 0.9) - 0.05, 1.03))
+    axes[-1].legend(fontsize=7, loc="lower right")
     _save_for_print(figure, path)
 
 
@@ -140,7 +156,8 @@ def psnr_curves(path: pathlib.Path, fits: Mapping[str, np.ndarray]) -> None:
     """PSNR of the exponential mean by iteration, a line a network, its peak marked."""
     figure, axis = plt.subplots(figsize=(5.5, 3.4))
     colors = plt.colormaps["cividis"](np.linspace(0, 0.8, len(fits)))
-    for color, style, (name, values) in zip(colors, _styles(len(fits)), fits.items(), strict=True):
+    styles = itertools.cycle(("-", "--", "-.", ":"))
+    for color, style, (name, values) in zip(colors, styles, fits.items(), strict=False):
         peak = int(np.argmax(values))
         axis.plot(values, color=color, lw=1.2, ls=style, label=name)
         axis.plot(peak, values[peak], "o", color=color, mec="white", ms=6)
@@ -148,10 +165,6 @@ def psnr_curves(path: pathlib.Path, fits: Mapping[str, np.ndarray]) -> None:
     axis.set(xlabel="iteration", ylabel="PSNR of the mean, dB", ylim=(lowest, None))
     axis.legend(fontsize=7, title="peaks marked", title_fontsize=7)
     _save_for_print(figure, path)
-
-
-def _styles(number: int) -> list[str]:
-    return [("-", "--", "-.", ":")[index % 4] for index in range(number)]
 
 
 def histograms(
@@ -170,10 +183,8 @@ def histograms(
       random: By image: mean and standard deviation, drawn as a band.
       label: Of the horizontal axis.
     """
-    figure, axes = plt.subplots(
-        1, len(values), figsize=(2.6 * len(values), 2.6), sharey=True, squeeze=False
-    )
-    for axis, (image, ours) in zip(axes[0], values.items(), strict=True):
+    figure, axes = _panels(len(values), 2.6, 2.4)
+    for axis, (image, ours) in zip(axes, values.items(), strict=True):
         axis.hist(ours, bins=20, color="#BBBBBB")
         mean, spread = random[image]
         axis.axvspan(mean - spread, mean + spread, color=GREY, alpha=0.35, lw=0)
@@ -183,11 +194,9 @@ def histograms(
             axis.axvline(value, color=color, ls=style, lw=1.6, label=name)
         axis.set_title(image, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
-    axes[0, 0].set_ylabel("genotypes")
-    handles, names = axes[0, 0].get_legend_handles_labels()
-    figure.legend(
-        handles, names, fontsize=8, ncols=4, loc="lower center", bbox_to_anchor=(0.5, -0.14)
-    )
+    axes[0].set_ylabel("genotypes")
+    handles, names = axes[0].get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, ncols=4, loc="outside lower center")
     _save_for_print(figure, path)
 
 
