@@ -23,7 +23,8 @@ METRICS = (
 FLAGS = (
     "--genotypes=list.txt",
     "--images=sample:camera,sample:retina",
-    "--tasks=denoising:4:6,inpainting:5",
+    "--tasks=denoising:4:6,inpainting:5,super_resolution:4",
+    "--factor=2",
     "--baselines=",
     f"--metrics={METRICS}",
     "--stopping=fixed",
@@ -66,10 +67,10 @@ def files(folder):
 
 def test_dataset_has_a_row_for_everything(place):
     fits = pd.read_parquet(place / "whole" / "fits")
-    assert len(fits) == 2 * 2 * 2
-    assert len(pd.read_parquet(place / "whole" / "timings")) == 2 * 2 * 2 + 2
+    assert len(fits) == 2 * 2 * 3
+    assert len(pd.read_parquet(place / "whole" / "timings")) == 2 * 2 * 3 + 2
     scores = pd.read_parquet(place / "whole" / "scores")
-    assert len(scores) == 2 * 2 * 2 * 2 * 2
+    assert len(scores) == 2 * 2 * 3 * 2 * 2
     assert set(scores["architecture"]) == set(GENOTYPES)
     truth = {
         name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
@@ -77,9 +78,9 @@ def test_dataset_has_a_row_for_everything(place):
     }
     assert fits["error"].isna().all()
     for row in fits.itertuples():
-        length = {"denoising": 6, "inpainting": 5}[row.task]
+        length = {"denoising": 6, "inpainting": 5, "super_resolution": 4}[row.task]
         assert row.iterations == len(row.loss) == len(row.psnr) == length
-        assert row.restored_at == {"denoising": 3, "inpainting": 4}[row.task]
+        assert row.restored_at == (4 if row.task == "inpainting" else 3)
         assert row.best_psnr == max(row.psnr) == row.psnr[row.best_at]
         assert row.best_psnr_mean == max(row.psnr_mean) == row.psnr_mean[row.best_mean_at]
         assert row.restored_psnr == pytest.approx(row.psnr_mean[row.restored_at], abs=1e-4)
@@ -88,9 +89,13 @@ def test_dataset_has_a_row_for_everything(place):
         assert row.restored_psnr == pytest.approx(-10 * np.log10(mse), abs=0.02)
     stored = pd.read_parquet(place / "whole" / "images").set_index(["image", "task"])
     for (image, task), row in stored.iterrows():
+        of_case = fits[(fits["image"] == image) & (fits["task"] == task)]
+        if task == "super_resolution":
+            assert (row["observed_height"], row["observed_width"]) == (16, 16)
+            assert of_case["observed_psnr"].isna().all()
+            continue
         pixels = np.frombuffer(row["observed"], np.uint8).reshape(32, 32) / 255
         mse = np.square(pixels - truth[image][..., 0]).mean()
-        of_case = fits[(fits["image"] == image) & (fits["task"] == task)]
         np.testing.assert_allclose(of_case["observed_psnr"], -10 * np.log10(mse), atol=0.02)
         if task == "inpainting":
             assert (pixels == 0).mean() == pytest.approx(0.5, abs=0.1)
@@ -253,9 +258,12 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
     assert code == 0, errors
     names = {path.name for path in (place / "report").iterdir()}
     outcomes = ("optimal_stopping_iteration", "best_PSNR", "PSNR_increase")
-    for task in ("denoising", "inpainting"):
-        for figure in ("figure1", "histograms", "qualitative"):
+    for task in ("denoising", "inpainting", "super_resolution"):
+        for figure in ("histograms", "qualitative"):
             assert {f"{figure}-{task}.png", f"{figure}-{task}.pdf"} <= names
+        if task == "super_resolution":
+            continue  # whose observation has no PSNR to increase
+        assert {f"figure1-{task}.png", f"figure1-{task}.pdf"} <= names
         assert {f"figure2-{task}-{image}.png" for image in ("camera", "retina")} <= names
         tables = [f"table1-{task}-{outcome}" for outcome in outcomes]
         for table in (*tables, f"transfer-{task}", "published-kendall_psnr", "histograms"):
