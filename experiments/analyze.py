@@ -10,6 +10,7 @@ and PDF. --items picks some of them:
                   random score's
     published     table1 beside the published numbers, differences, rank agreement
     figure1       PSNR increase on every image, sorted by one; transfer gaps
+    agreement     rank agreement between images, of what genotypes reach and of their scores
     figure2       PSNR curves of several genotypes, peaks marked
     histograms    figures 3 and 6: final PSNR, the metric's top 5 and 15 marked
     qualitative   figures 4 and 5: truth, observation, DIP, NAS-DIP, ISNAS-DIP
@@ -137,6 +138,19 @@ def figure1(dataset: Dataset, folder: pathlib.Path) -> None:
         print(f"Transfer gap in dB, {task}: restored with the best genotype of another\n{text}\n")
 
 
+def agreement(dataset: Dataset, folder: pathlib.Path) -> None:
+    """How alike images rank the genotypes, by what they reach and by the metric."""
+    for task in dataset.tasks:
+        rankings = {
+            "best PSNR": dataset.outcome("best PSNR", task),
+            f"{FLAGS.metric} N": dataset.score(FLAGS.metric, "observed", task),
+        }
+        between = {what: values.corr(method="kendall") for what, values in rankings.items()}
+        table = pd.concat(between).rename_axis(["of", "image"])
+        text = tables.write(folder / f"agreement-{task}", table)
+        print(f"Kendall's tau between images, {task}\n{text}\n")
+
+
 def figure2(dataset: Dataset, folder: pathlib.Path) -> None:
     """PSNR curves from the worst to the best genotype, and the baselines'."""
     for task, image in dataset.cases:
@@ -220,6 +234,7 @@ ITEMS: dict[str, Callable[[Dataset, pathlib.Path], None]] = {
     "table1": table1,
     "published": published,
     "figure1": figure1,
+    "agreement": agreement,
     "figure2": figure2,
     "histograms": histograms,
     "qualitative": qualitative,

@@ -126,10 +126,16 @@ def _panels(number: int, width: float, height: float) -> tuple[Figure, list[Any]
     return figure, list(axes.flat[:number])
 
 
+def _legend_below(figure: Figure, axis: Any) -> None:
+    handles, names = axis.get_legend_handles_labels()
+    figure.legend(handles, names, fontsize=8, ncols=4, loc="outside lower center")
+
+
 def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference: str) -> None:
     """PSNR increase of genotypes on every image, in the order of a reference image.
 
     Dashed: what the reference's best genotype reaches, and the best there is.
+    Genotypes that make an image worse (below 0) are not shown.
 
     Args:
       path: Without suffix: a PNG and a PDF are written.
@@ -146,9 +152,9 @@ def transfer(path: pathlib.Path, increases: Mapping[str, np.ndarray], reference:
         axis.axhline(best, color=ORANGE, ls=(0, (2, 2)), lw=1, label=f"best on {reference}")
         axis.set_title(image, fontsize=9)
         axis.set_xlabel(f"rank on {reference}", fontsize=8)
-    low = min(np.percentile(values, 5) for values in increases.values())
-    axes[0].set(ylabel="normalised PSNR increase", ylim=(min(low, 0.9) - 0.05, 1.03))
-    axes[-1].legend(fontsize=7, loc="lower right")
+    low = min(values.min() for values in increases.values())
+    axes[0].set(ylabel="normalised PSNR increase", ylim=(max(low, 0) - 0.05, 1.05))
+    _legend_below(figure, axes[-1])
     _save_for_print(figure, path)
 
 
@@ -195,8 +201,7 @@ def histograms(
         axis.set_title(image, fontsize=9)
         axis.set_xlabel(label, fontsize=8)
     axes[0].set_ylabel("genotypes")
-    handles, names = axes[0].get_legend_handles_labels()
-    figure.legend(handles, names, fontsize=8, ncols=4, loc="outside lower center")
+    _legend_below(figure, axes[0])
     _save_for_print(figure, path)
 
 

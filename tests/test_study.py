@@ -266,11 +266,18 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
         assert {f"figure1-{task}.png", f"figure1-{task}.pdf"} <= names
         assert {f"figure2-{task}-{image}.png" for image in ("camera", "retina")} <= names
         tables = [f"table1-{task}-{outcome}" for outcome in outcomes]
-        for table in (*tables, f"transfer-{task}", "published-kendall_psnr", "histograms"):
+        tables += [f"transfer-{task}", f"agreement-{task}", "published-kendall_psnr", "histograms"]
+        for table in tables:
             assert {f"{table}.{suffix}" for suffix in ("txt", "md", "tex", "csv")} <= names
 
-    long = pd.read_csv(place / "report" / "table1.csv")
     fits = pd.read_parquet(place / "whole" / "fits")
+    denoised = fits[(fits["task"] == "denoising") & fits["architecture"].str.contains(":")]
+    reached = denoised.pivot(index="architecture", columns="image", values="best_psnr_mean")
+    agreement = pd.read_csv(place / "report" / "agreement-denoising.csv", index_col=["of", "image"])
+    tau = scipy.stats.kendalltau(reached["camera"], reached["retina"]).statistic
+    assert agreement.loc[("best PSNR", "camera"), "retina"] == pytest.approx(tau)
+
+    long = pd.read_csv(place / "report" / "table1.csv")
     scores = pd.read_parquet(place / "whole" / "scores")
     for row in long[long["image"] != "mean"].itertuples():
         these = scores[
