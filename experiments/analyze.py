@@ -166,6 +166,7 @@ def figure2(dataset: Dataset, folder: pathlib.Path) -> None:
 
 def histograms(dataset: Dataset, folder: pathlib.Path) -> None:
     """What the metric's best reach among all, and random ones."""
+    quantity = f"{FLAGS.outcome}, dB" if "PSNR" in FLAGS.outcome else FLAGS.outcome
     rows = []
     for task in dataset.tasks:
         reached = dataset.outcome(FLAGS.outcome, task)
@@ -194,11 +195,10 @@ def histograms(dataset: Dataset, folder: pathlib.Path) -> None:
                 }
             )
         columns = {str(image): values.to_numpy() for image, values in reached.items()}
-        label = f"{FLAGS.outcome}, dB"
-        figures.histograms(folder / f"histograms-{task}", columns, marks, random, label)
+        figures.histograms(folder / f"histograms-{task}", columns, marks, random, quantity)
     table = pd.DataFrame(rows).set_index("task")
     text = tables.write(folder / "histograms", table)
-    print(f"{FLAGS.outcome} in dB, genotypes chosen by {FLAGS.metric}\n{text}\n")
+    print(f"{quantity}; genotypes chosen by {FLAGS.metric}\n{text}\n")
 
 
 def qualitative(dataset: Dataset, folder: pathlib.Path) -> None:
