@@ -49,7 +49,7 @@ SUPPLEMENT = {
     "bw_99": ("psd 99_per_bw", "psd_99_bw"),
 }
 PUBLISHED = pathlib.Path(__file__).parents[1] / "third_party" / "isnas_dip"
-SYMBOL = {"observed": "N", "truth": "GT"}
+SYMBOL = {"observed": "N", "truth": "GT", "whole": "N whole"}
 COHORTS = (5, 15)
 
 

@@ -80,6 +80,10 @@ class Dataset:
         scores = scores[(scores["task"] == task) & (scores["reference"] == reference)]
         return scores.pivot(index="architecture", columns="image", values=metric)
 
+    def references(self, task: str) -> list[str]:
+        """What a task's scores compare with, sorted; see `study.score_schema`."""
+        return sorted(set(self.scores["reference"][self.scores["task"] == task]))
+
     def metrics(self) -> list[str]:
         """Names of the metrics."""
         return [name for name in self.scores if name not in ("architecture", *CASE, "reference")]
@@ -205,7 +209,7 @@ def kendall_table(
             reached = dataset.outcome(outcome, task)
             if reached.isna().any(axis=None):
                 continue  # no increase where the observation has no PSNR
-            for reference in sorted(set(dataset.scores["reference"])):
+            for reference in dataset.references(task):
                 found = {
                     metric: _taus(dataset.score(metric, reference, task), reached, counts)
                     for metric in [*metrics, "random"]

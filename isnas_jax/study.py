@@ -41,8 +41,6 @@ from isnas_jax.scoring import evaluate, random_outputs
 from isnas_jax.search import FitSettings
 from isnas_jax.stopping import RunToEnd
 
-REFERENCES = ("observed", "truth")
-
 _UNIT = [
     ("architecture", pa.string()),  # a genotype CELL:BITS, or the name of a baseline
     ("image", pa.string()),
@@ -105,7 +103,9 @@ def score_schema(metrics: Iterable[str]) -> pa.Schema:
 
     `reference` says what the metric compares with: "observed" is
     metric(observation, operator(output)), the paper's N; "truth" is
-    metric(clean image, output), its GT. `output` counts the random outputs.
+    metric(clean image, output), its GT; "whole" is metric(observation, output),
+    the published code's N of inpainting, where the operator keeps the image's
+    size and changes it. `output` counts the random outputs.
     """
     fixed = [*_UNIT[:3], ("reference", pa.string()), ("output", pa.int32())]
     return pa.schema(fixed + [(name, pa.float64()) for name in metrics])
@@ -335,14 +335,22 @@ def _scores(study: Study, genotype: Genotype) -> pa.Table:
 
     rows = []
     for case in study.cases:
-        problems = (case.problem, observations.denoising(case.truth))
-        for reference, problem in zip(REFERENCES, problems, strict=True):
+        for reference, problem in _comparisons(case).items():
             drawn = outputs(case.problem.shape, study.fit[case.task].channels)
             scores = evaluate(drawn, problem, study.metrics)
             for output in range(study.num_outputs):
                 row = (str(genotype), case.image, case.task, reference, output)
                 rows.append((*row, *(scores[name][output] for name in study.metrics)))
     return _table(rows, score_schema(study.metrics))
+
+
+def _comparisons(case: Case) -> dict[str, Problem]:
+    """What outputs are scored by, as references in `score_schema`."""
+    seen = case.problem.operator(case.truth)
+    comparisons = {"observed": case.problem, "truth": observations.denoising(case.truth)}
+    if seen.shape == case.truth.shape and (seen != case.truth).any():
+        comparisons["whole"] = observations.denoising(case.problem.observed)
+    return comparisons
 
 
 def _picture(image: Any) -> bytes:

@@ -70,7 +70,8 @@ def test_dataset_has_a_row_for_everything(place):
     assert len(fits) == 2 * 2 * 3
     assert len(pd.read_parquet(place / "whole" / "timings")) == 2 * 2 * 3 + 2
     scores = pd.read_parquet(place / "whole" / "scores")
-    assert len(scores) == 2 * 2 * 3 * 2 * 2
+    references = {"denoising": 2, "inpainting": 3, "super_resolution": 2}
+    assert (scores.groupby("task").size() == pd.Series(references) * 2 * 2 * 2).all()
     assert set(scores["architecture"]) == set(GENOTYPES)
     truth = {
         name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
@@ -198,6 +199,7 @@ def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
     for index, output in enumerate(outputs):
         assert found.loc[index, "observed"] == pytest.approx(distance(observed, mask * output))
         assert found.loc[index, "truth"] == pytest.approx(distance(truth, output))
+        assert found.loc[index, "whole"] == pytest.approx(distance(observed, output))
 
 
 def test_metrics_of_a_study_match_the_published_code(reference):
