@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import platform
+import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -79,8 +80,7 @@ def open_folder(path: str | os.PathLike[str], settings: Mapping[str, Any]) -> pa
     folder = pathlib.Path(path)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / ".writable").touch()
-        (folder / ".writable").unlink()
+        tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"output folder {str(folder)!r} cannot be written: {error}") from None
     file = folder / "settings.json"

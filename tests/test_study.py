@@ -1,5 +1,6 @@
 """A small dataset made and analysed by the scripts, killed on the way, and by its parts."""
 
+import concurrent.futures
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ import pytest
 import scipy.stats
 
 import isnas_jax as isnas
-from isnas_jax import images, study
+from isnas_jax import images, records, study
 
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in (60, 123)]
 METRICS = (
@@ -225,6 +226,15 @@ def test_a_fit_that_fails_is_a_row_that_says_so(monkeypatch, small_network):
     assert row["architecture"] == "broken"
     assert "not finite at iteration 0" in row["error"]
     assert row["best_psnr"] is None
+
+
+def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
+    settings = {"size": 64}
+    records.open_folder(tmp_path, settings)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        for opened in pool.map(lambda _: records.open_folder(tmp_path, settings), range(400)):
+            assert [file.name for file in opened.glob("*.json")] == ["settings.json"]
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_shares_divide_the_work_by_architecture():
