@@ -12,7 +12,9 @@ import jax
 from absl import flags
 
 from experiments import cli
-from isnas_jax import classical, images, quality, records
+from isnas_jax.io import images, records
+from isnas_jax.ops import quality
+from isnas_jax.problems import classical
 
 FLAGS = flags.FLAGS
 
@@ -21,13 +23,11 @@ cli.define_image_flags()
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, restore it by known means, write it down."""
-    settings = cli.preset(FLAGS.task)
-    corrupt_key, _rest = jax.random.split(jax.random.key(FLAGS.seed), 3)[:2]
-    problem, truth = cli.load_problem(corrupt_key, settings["size"])
-    folder = cli.open_folder({"size": settings["size"]}, "classical")
+    problem, truth = cli.load_problem(jax.random.key(FLAGS.seed))
+    folder = cli.open_folder(problem=problem, truth=truth)
     report = {}
-    for name in classical.CLASSICAL[FLAGS.task]:
-        restored = classical.restore(name, problem, FLAGS.task, FLAGS.sigma)
+    for name in classical.names_of(problem.task):
+        restored = classical.restore(name, problem)
         images.save(folder / f"{name.replace(' ', '_')}.png", restored)
         if truth is not None:
             report[name] = quality.report(restored, truth)

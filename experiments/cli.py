@@ -1,5 +1,7 @@
-"""What the scripts share: the flags of an image and a fit, presets, one-line errors."""
+"""What the scripts share: flags to objects, progress bars, one-line errors."""
 
+import contextlib
+import dataclasses
 import importlib
 import inspect
 import os
@@ -15,48 +17,24 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import isnas_jax as isnas
-from isnas_jax import figures, images, observations, quality, records
+from isnas_jax import _programs
 from isnas_jax.fitting import Progress
-from isnas_jax.search import FitSettings
+from isnas_jax.io import images, records
+from isnas_jax.problems.problem import check_factor
+from isnas_jax.registry import Registry
 
 FLAGS = flags.FLAGS
 
-# Settings that a flag of the same name overrides; "size" is the side to which
-# a clean image's shorter side is reduced first, 0 for none.
-PRESETS: dict[str, dict[str, Any]] = {
-    "quick": {
-        "size": 96,
-        "channels": 32,
-        "iterations": 600,
-        "stopping": "es-wmv",
-        "num_genotypes": 24,
-        "num_inits": 1,
-        "cohort": 3,
-        "cohort_iterations": 300,
-        "proxy": "crop",
-        "proxy_size": 64,
-    },
-    "published": {
-        "size": 0,
-        "channels": 128,
-        "iterations": 0,  # the task's own: 1200, 9500 or 4500
-        "stopping": "fixed",
-        "num_genotypes": 5000,
-        "num_inits": 1,
-        "cohort": 15,
-        "cohort_iterations": 1200,
-        "proxy": "resize",
-        "proxy_size": 64,
-    },
-}
-
-
+# The side to which a preset reduces a clean image's shorter side first; others leave it.
+SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
+# Flags that change no number.
+_APART = ("output_dir", "compilation_cache", "preset")
 
 flags.DEFINE_string(
     "compilation_cache",
     os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
-    "Folder that keeps compiled programs from run to run; empty for none.",
+    "Folder that keeps compiled programs from run to run, 1 GiB at most; empty for none.",
 )
 flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, tasks and the like.")
 
@@ -88,9 +66,11 @@ def define_fit_flags() -> None:
     """Defines the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "The most iterations of the restoration.")
     flags.DEFINE_string("stopping", None, "es-wmv, or fixed for the last iteration.")
-    flags.DEFINE_float("learning_rate", 0.01, "Adam's.")
-    flags.DEFINE_float("reg_noise_std", 1 / 30, "Of the noise added to z at every iteration.")
-    flags.DEFINE_float("mean_decay", 0.99, "Gamma of the exponential mean.")
+    flags.DEFINE_float("learning_rate", None, "The optimiser's.")
+    flags.DEFINE_float("reg_noise_std", None, "Of the noise added to z at every iteration.")
+    flags.DEFINE_float("mean_decay", None, "Gamma of the exponential mean.")
+    flags.DEFINE_string("optimizer", None, "adam, or one of an extension.")
+    flags.DEFINE_list("loss_terms", [], "Added to the loss, NAME:WEIGHT: total variation:0.01.")
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
 
@@ -105,55 +85,114 @@ def define_score_flags() -> None:
 
 def define_search_flags() -> None:
     """Defines the flags of a search."""
+    flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
     flags.DEFINE_string("metric", "psd_db_strip_mse", "Metric to search by, ours or published.")
     flags.DEFINE_integer("cohort", None, "How many of the best genotypes to fit.")
     flags.DEFINE_integer("cohort_iterations", None, "The most iterations of a cohort fit.")
     flags.DEFINE_string("proxy", None, "What the cohort fits: full, crop, decimate or resize.")
     flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")
+    flags.DEFINE_string("selection", None, "Whom of the cohort to choose: closest to its mean.")
+    flags.DEFINE_string("combine", None, "What to return: selected, or the cohort's mean.")
 
 
-def preset(task: str) -> dict[str, Any]:
-    """The preset's settings for a task with the flags that were given put over them."""
-    if FLAGS.preset not in PRESETS:
-        raise ValueError(
-            f"preset {FLAGS.preset!r} does not exist; choose from {', '.join(PRESETS)}"
+def given(*names: str) -> dict[str, Any]:
+    """Those of these flags that the script has and that are not left open."""
+    values = {name: FLAGS[name].value for name in names if name in FLAGS}
+    return {name: value for name, value in values.items() if value not in (None, [])}
+
+
+def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recipe:
+    """The preset's recipe for a problem, with the flags that were given put over it.
+
+    Args:
+      problem: The problem.
+      iterations: Instead of those of the flag.
+    """
+    changes = given("iterations", "cohort_iterations")
+    if iterations is not None:
+        changes["iterations"] = iterations
+    for rule in given("stopping").values():
+        changes["stopping"] = isnas.STOPPING.find(rule)
+    found = isnas.PRESETS.find(FLAGS.preset)(problem, **changes)
+    network = dataclasses.replace(found.network, **given("channels", "remat"))
+    fit = _fit_changes()
+    search = dataclasses.replace(
+        found.search,
+        fit=dataclasses.replace(found.search.fit, **fit),
+        **_search_changes(found.search, network.channels),
+    )
+    return isnas.Recipe(network, dataclasses.replace(found.fit, **fit), search)
+
+
+def _fit_changes() -> dict[str, Any]:
+    """Fields of `FitSettings` that the flags give."""
+    changes = given("learning_rate", "reg_noise_std", "mean_decay")
+    for name in given("optimizer").values():
+        changes["optimizer"] = isnas.OPTIMIZERS.find(name)
+    for texts in given("loss_terms").values():
+        changes["terms"] = tuple(map(_loss_term, texts))
+    return changes
+
+
+def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, Any]:
+    """Fields of `SearchSettings` that the flags give, but for the fit."""
+    registries: dict[str, tuple[str, Registry]] = {
+        "space": ("space", isnas.SPACES),
+        "metric": ("metric", isnas.METRICS),
+        "cohort_by": ("cohort_by", isnas.COHORTS),
+        "selection": ("selection", isnas.SELECTIONS),
+        "combine": ("combination", isnas.COMBINATIONS),
+    }
+    changes = given("cohort")
+    for flag, name in given(*registries).items():
+        field, registry = registries[flag]
+        changes[field] = registry.find(name)
+    draws = given("weights")
+    for num in given("num_inits").values():
+        draws["num"] = num
+    changes["draws"] = dataclasses.replace(search.draws, **draws)
+    proxy: Any = search.proxy
+    for name in given("proxy").values():
+        proxy = isnas.PROXIES.find(name)(64)
+    for size in given("proxy_size").values():
+        proxy = dataclasses.replace(proxy, size=size) if hasattr(proxy, "size") else proxy
+    changes["proxy"] = proxy
+    if "genotypes" in FLAGS:
+        space = changes.get("space", search.space)
+        changes["strategy"] = _strategy(search.strategy, space, channels)
+    return changes
+
+
+def _loss_term(text: str) -> Any:
+    """A loss term from NAME:WEIGHT."""
+    name, _, weight = text.rpartition(":")
+    try:
+        return isnas.LOSS_TERMS.find(name)(float(weight))
+    except ValueError as error:
+        raise ValueError(f"loss term {text!r} is not NAME:WEIGHT: {error}") from None
+
+
+def _strategy(strategy: Any, space: Any, channels: int) -> Any:
+    """A list's genotypes, or the strategy of the flags, or else this one."""
+    if FLAGS.genotypes is not None:
+        genotypes, skipped = isnas.read_genotypes(
+            FLAGS.genotypes, space=space, channels=channels, skip_invalid=FLAGS.skip_invalid
         )
-    settings = dict(PRESETS[FLAGS.preset])
-    if FLAGS.preset == "published":
-        settings["iterations"] = observations.find(task).iterations
-        if task == "super_resolution":
-            settings["proxy"] = "full"
-            settings["cohort_iterations"] = settings["iterations"]
-        if task == "inpainting":
-            settings["proxy"] = "decimate"
-    given = {name: FLAGS[name].value for name in settings if name in FLAGS}
-    return settings | {name: value for name, value in given.items() if value is not None}
+        if skipped:
+            print(f"left out {len(skipped)} bad lines, first: {skipped[0]}", file=sys.stderr)
+        return isnas.Listed(tuple(genotypes[: FLAGS.num_genotypes]))
+    if not (named := given("strategy", "num_genotypes")):
+        return strategy
+    make = isnas.STRATEGIES.find(named.get("strategy", "random"))
+    return make(named.get("num_genotypes", strategy.num))
 
 
-def fit_settings(settings: dict[str, Any]) -> FitSettings:
-    """The settings of a fit from the preset and the flags."""
-    return FitSettings(
-        settings["channels"],
-        settings["iterations"],
-        settings["stopping"],
-        FLAGS.learning_rate,
-        FLAGS.reg_noise_std,
-        FLAGS.mean_decay,
-        FLAGS.remat,
-    )
-
-
-def search_settings(settings: dict[str, Any], cohort_by: str) -> isnas.SearchSettings:
-    """The settings of a search from the preset and the flags."""
-    return isnas.SearchSettings(
-        FLAGS.metric,
-        settings["num_inits"],
-        settings["cohort"],
-        cohort_by,
-        settings["cohort_iterations"],
-        settings["proxy"],
-        settings["proxy_size"],
-    )
+def genotypes(key: jax.Array, recipe: isnas.Recipe) -> list[Any]:
+    """The candidates of a recipe without a search: its list, or a random draw."""
+    strategy: Any = recipe.search.strategy
+    if isinstance(strategy, isnas.Listed):
+        return list(strategy.genotypes)
+    return list(recipe.search.space.sample(key, strategy.num, recipe.network.channels))
 
 
 def _mask() -> np.ndarray:
@@ -167,88 +206,61 @@ def _mask() -> np.ndarray:
 
 def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     """Those of sigma, missing, factor and others that a function has parameters for."""
-    if FLAGS.factor not in observations.FACTORS:
-        raise ValueError(f"factor {FLAGS.factor} is not one of {observations.FACTORS}")
-    given = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor} | others
-    return {name: given[name] for name in inspect.signature(function).parameters if name in given}
+    check_factor(FLAGS.factor)
+    values = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor} | others
+    return {name: values[name] for name in inspect.signature(function).parameters if name in values}
 
 
-def load_truth(path: str, task: str, size: int) -> np.ndarray:
-    """A clean image as the flags and a task want it, its shorter side reduced unless that is 0."""
+def load_truth(path: str, task: str) -> np.ndarray:
+    """A clean image as the flags and a task want it."""
     truth = images.load(path)
     if FLAGS.grey:
         truth = images.grey(truth)
     if FLAGS.square:
         truth = images.crop_to_square(truth)
-    if size:
+    if size := SIZES.get(FLAGS.preset, 0) if FLAGS.size is None else FLAGS.size:
         truth = images.resize(truth, size)
     if task == "super_resolution":
         truth = images.crop_to_multiple(truth, FLAGS.factor)
     return truth
 
 
-def load_problem(key: jax.Array, size: int) -> tuple[isnas.Problem, jax.Array | None]:
-    """The problem that the flags pose, and the clean image where there is one."""
-    task = observations.find(FLAGS.task)
+def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
+    """The problem that the flags pose, and the clean image where there is one.
+
+    The key is the run's; the first of its three parts corrupts.
+    """
+    task = isnas.TASKS.find(FLAGS.task)
+    isnas.PRESETS.find(FLAGS.preset)
     if (FLAGS.image is None) == (FLAGS.observed is None):
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
     mask = _mask() if FLAGS.mask else None
     if FLAGS.observed is not None:
-        posed = options_of(task.pose, mask=mask)
+        sigma = FLAGS.sigma if FLAGS["sigma"].present else None
+        posed = options_of(task.pose, mask=mask, sigma=sigma)
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
         return task.pose(images.load(FLAGS.observed), **posed), None
-    clean = jnp.asarray(load_truth(FLAGS.image, FLAGS.task, size))
-    return task.corrupt(key, clean, **options_of(task.corrupt, mask=mask)), clean
+    clean = jnp.asarray(load_truth(FLAGS.image, FLAGS.task))
+    corrupt_key = jax.random.split(key, 3)[0]
+    return task.corrupt(corrupt_key, clean, **options_of(task.corrupt, mask=mask)), clean
 
 
-def load_genotypes(key: jax.Array, settings: dict[str, Any]) -> list[isnas.Genotype]:
-    """The candidates: drawn, or the first of a list."""
-    number, channels = settings["num_genotypes"], settings["channels"]
-    if FLAGS.genotypes is None:
-        return isnas.sample_genotypes(key, number, space=FLAGS.space, channels=channels)
-    genotypes, skipped = isnas.read_genotypes(
-        FLAGS.genotypes, channels=channels, skip_invalid=FLAGS.skip_invalid
-    )
-    if skipped:
-        print(f"left out {len(skipped)} bad lines, first: {skipped[0]}", file=sys.stderr)
-    return genotypes if FLAGS.num_genotypes is None else genotypes[:number]
+def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
+    """The output folder, claimed for these flags and all else that the run depends on.
 
-
-def write_scores(
-    folder: pathlib.Path, genotypes: Sequence[isnas.Genotype], values: dict[str, np.ndarray]
-) -> None:
-    """Writes mean and standard deviation over initialisations, a row a genotype."""
-    rows = []
-    for index, genotype in enumerate(genotypes):
-        row: dict[str, Any] = {"genotype": str(genotype)}
-        for name, scores in values.items():
-            row[name] = float(scores[index].mean())
-            row[f"{name} std"] = float(scores[index].std())
-        rows.append(row)
-    records.write_csv(folder / "scores.csv", rows)
-
-
-def write_timings(folder: pathlib.Path, seconds: dict[str, float]) -> None:
-    """Writes how long each stage took: the one record that differs between equal runs."""
-    records.write_json(folder / "timings.json", {"seconds": seconds})
-
-
-def open_folder(
-    settings: dict[str, Any], script: str, *, besides: Sequence[str] = ()
-) -> pathlib.Path:
-    """The output folder, with settings and versions written or compared, but for some flags."""
-    not_settings = {"preset", "output_dir", "compilation_cache", *settings, *besides}
+    Args:
+      besides: Flags that the folder's content does not depend on.
+      **depends: Problem, recipe and the like, to be described.
+    """
     flags_given = {
         flag.name: flag.value
         for module in ("experiments.cli", sys.argv[0])
         for flag in FLAGS.flags_by_module_dict().get(module, [])
-        if flag.name not in not_settings
+        if flag.name not in (*_APART, *besides)
     }
-    versions = {f"version of {name}": value for name, value in records.versions().items()}
-    return records.open_folder(
-        FLAGS.output_dir, {"script": script} | flags_given | settings | versions
-    )
+    script = pathlib.Path(sys.argv[0]).stem
+    return records.claim(FLAGS.output_dir, {"script": script, **flags_given, **depends})
 
 
 class Bars:
@@ -263,7 +275,9 @@ class Bars:
         done, total = (news.iteration, news.iterations) if isinstance(news, Progress) else news
         if stage != self._stage or self._bar is None:
             self.close()
-            self._bar, self._stage = tqdm(total=total, desc=stage, file=sys.stderr), stage
+            # What was done when a stage is first heard of took no time that is known.
+            self._bar = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
+            self._stage = stage
         self._bar.update(done - self._bar.n)
         if isinstance(news, Progress):
             self._bar.set_postfix_str(f"loss {news.loss:.5f}")
@@ -275,86 +289,16 @@ class Bars:
             self._bar = None
 
 
-def write_restoration(
-    folder: pathlib.Path, problem: isnas.Problem, fit: isnas.Fit, truth: Any, name: str
-) -> dict[str, Any]:
-    """Writes images, pictures and curves of a restoration; returns its record."""
-    observed = np.asarray(problem.observed)
-    images.save(folder / "observed.png", observed)
-    images.save(folder / "restored.png", fit.restored)
-    np.save(folder / "restored.npy", fit.restored)
-    shown = {"observed": observed, name: fit.restored}
-    record: dict[str, Any] = {
-        "architecture": name,
-        "iterations": len(fit.loss),
-        "restored_at": fit.restored_at,
-    }
-    if truth is not None and fit.psnr_mean is not None:
-        images.save(folder / "truth.png", np.asarray(truth))
-        record["restored"] = quality.report(fit.restored, truth)
-        titles = [f"{name}\n{record['restored']['psnr']:.2f} dB"]
-        if observed.shape == truth.shape:
-            record["observed"] = quality.report(observed, truth)
-            titles.insert(0, f"observed\n{record['observed']['psnr']:.2f} dB")
-        else:
-            titles.insert(0, "observed")
-        record["best_psnr_mean_by_truth"] = float(np.max(fit.psnr_mean))
-        record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
-        shown = dict(zip(titles, shown.values(), strict=True)) | {"truth": np.asarray(truth)}
-    figures.comparison(folder / "comparison.png", shown)
-    planes = {"observed": observed, "restored": fit.restored}
-    if truth is not None:
-        planes["truth"] = np.asarray(truth)
-    figures.power_spectra(folder / "spectra.png", planes)
-    figures.curves(
-        folder / "curves.png",
-        fit.loss,
-        fit.restored_at,
-        psnr=fit.psnr,
-        psnr_mean=fit.psnr_mean,
-        criterion=fit.criterion,
-    )
-    columns = {
-        name: getattr(fit, name)
-        for name in ("loss", "psnr", "psnr_mean", "criterion")
-        if getattr(fit, name) is not None
-    }
-    records.write_csv(
-        folder / "curves.csv",
-        (
-            {"iteration": i} | {name: float(values[i]) for name, values in columns.items()}
-            for i in range(len(fit.loss))
-        ),
-    )
-    records.write_json(folder / "result.json", record)
-    return record
-
-
-def summary(record: dict[str, Any], folder: pathlib.Path) -> str:
-    """One line for the terminal."""
-    line = f"{record['architecture']}: iteration {record['restored_at']}"
-    if "restored" in record:
-        before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
-        line += (
-            f", {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
-        )
-    return f"{line}; see {folder}"
-
-
-def use_compilation_cache(folder: str) -> None:
-    """Keeps compiled programs in a folder; scoring has hundreds that compile in a moment each."""
-    jax.config.update("jax_compilation_cache_dir", folder or None)
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.05)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
-
-
 def run(main: Callable[[Sequence[str]], None]) -> None:
     """Runs a script; an error in what the user gave is one line and exit code 2."""
+    # A script's --help shows the flags of its own module; these are meant as well.
+    for flag in FLAGS.flags_by_module_dict().get(__name__, []):
+        FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
-            use_compilation_cache(FLAGS.compilation_cache)
+            _programs.use_compilation_cache(FLAGS.compilation_cache)
             for module in FLAGS.extensions:
                 importlib.import_module(module)
             if len(argv) > 1:
@@ -371,4 +315,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
 
-    app.run(guarded, flags_parser=parse)
+    try:
+        app.run(guarded, flags_parser=parse)
+    except KeyboardInterrupt:
+        with contextlib.suppress(BrokenPipeError):
+            print("\nstopped; the same command goes on where it was", file=sys.stderr)
+        sys.exit(130)

@@ -11,15 +11,15 @@ the work between two processes.
 """
 
 import re
-import zlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from absl import flags
 from tqdm import tqdm
 
+import isnas_jax as isnas
 from experiments import cli
-from isnas_jax import METRICS, PUBLISHED_METRICS, images, metrics, observations, study
+from isnas_jax import study
+from isnas_jax.io import images
 
 FLAGS = flags.FLAGS
 
@@ -36,60 +36,56 @@ flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the g
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
+flags.DEFINE_string("runner", "local", "Who does the work: local.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
-def settings_by_task() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The tasks with their settings, among them how far to "follow" a fit."""
+def tasks() -> dict[str, list[int]]:
+    """The tasks with the numbers that were given for them."""
+    found = {}
     for text in FLAGS.tasks:
         task, *numbers = text.split(":")
-        observations.find(task)
+        isnas.TASKS.find(task)
         if len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
             raise ValueError(f"task {text!r}: write NAME, NAME:ITERATIONS or NAME:ITERATIONS:UNTIL")
-        settings = cli.preset(task)
-        iterations = [int(number) for number in numbers] or [settings["iterations"]]
-        yield task, settings | {"iterations": iterations[0], "follow": iterations[-1]}
+        found[task] = [int(number) for number in numbers]
+    return found
 
 
 def main(_: Sequence[str]) -> None:
     """The story: pose every problem, list the work, do our share of it."""
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
-    tasks = dict(settings_by_task())
-    settings = next(iter(tasks.values()))
-    cases, digests = [], dict[str, int]()
+    numbers = tasks()
+    cases, fit, follow = [], {}, {}
     for image, path in images.find(FLAGS.images).items():
-        for task in tasks:
-            truth = cli.load_truth(path, task, settings["size"])
-            options = cli.options_of(observations.find(task).corrupt, mask=None)
+        for task, given in numbers.items():
+            options = cli.options_of(isnas.TASKS[task].corrupt, mask=None)
+            truth = cli.load_truth(path, task)
             cases.append(study.pose(FLAGS.seed, image, truth, task, **options))
-            digests[f"{image} for {task}, digest"] = zlib.crc32(truth.tobytes())
-    genotypes = cli.load_genotypes(study.key_of(FLAGS.seed, "genotypes"), settings)
-    digests["genotypes, digest"] = zlib.crc32(" ".join(map(str, genotypes)).encode())
-    chosen = FLAGS.metrics or [*METRICS, *PUBLISHED_METRICS]
+            recipe = cli.recipe(cases[-1].problem, *given[:1])
+            fit[task] = recipe.fit
+            follow[task] = given[-1] if given else recipe.fit.iterations
+    chosen = FLAGS.metrics or [*isnas.METRICS, *isnas.PUBLISHED_METRICS]
     whole = study.Study(
-        FLAGS.seed,
-        cases,
-        genotypes,
-        FLAGS.baselines,
-        FLAGS.num_seeds,
-        {task: cli.fit_settings(its_settings) for task, its_settings in tasks.items()},
-        {task: its_settings["follow"] for task, its_settings in tasks.items()},
-        {name: metrics.find(name) for name in dict.fromkeys([*chosen, "random"])},
-        settings["num_inits"],
-        FLAGS.weights,
+        seed=FLAGS.seed,
+        cases=cases,
+        genotypes=cli.genotypes(study.key_of(FLAGS.seed, "genotypes"), recipe),
+        baselines=FLAGS.baselines,
+        seeds=FLAGS.num_seeds,
+        network=recipe.network,
+        fit=fit,
+        follow=follow,
+        metrics={name: isnas.METRICS.find(name) for name in dict.fromkeys([*chosen, "random"])},
+        draws=recipe.search.draws,
+        space=recipe.search.space,
     )
     todo = study.units(whole)
-    if not (numbers := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
+    if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
-    todo = study.share(todo, int(numbers[1]), int(numbers[2]))
-    used = ("size", "channels", "stopping", "num_genotypes", "num_inits")
-    record = {name: settings[name] for name in used} | digests
-    record["metrics"] = list(whole.metrics)
-    record["tasks"] = {
-        task: (fit.iterations, whole.follow[task]) for task, fit in whole.fit.items()
-    }
-    folder = cli.open_folder(record, "make_dataset", besides=("shard", "iterations", "images"))
+    todo = study.share(todo, int(share[1]), int(share[2]))
+    runner = study.RUNNERS.find(FLAGS.runner)
+    folder = cli.open_folder(besides=("shard", "runner", "images"), genotypes=whole.genotypes)
 
     with tqdm(total=len(todo)) as bar:
 
@@ -97,9 +93,9 @@ def main(_: Sequence[str]) -> None:
             if news is None:
                 bar.update()
             else:
-                bar.set_postfix_str(f"{unit.file.stem} {news.iteration}/{news.iterations}")
+                bar.set_postfix_str(f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}")
 
-        study.run(whole, folder, todo, progress=report)
+        study.run(whole, folder, todo, runner=runner, report=report)
 
 
 if __name__ == "__main__":

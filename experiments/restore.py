@@ -11,7 +11,8 @@ from absl import flags
 
 import isnas_jax as isnas
 from experiments import cli
-from isnas_jax.search import restore
+from isnas_jax import report
+from isnas_jax.networks import parse_architecture
 
 FLAGS = flags.FLAGS
 
@@ -21,37 +22,28 @@ flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BIT
 
 
 def main(_: Sequence[str]) -> None:
-    """The story: pose the problem, build the network, fit it, write everything down."""
-    settings = cli.preset(FLAGS.task)
-    corrupt_key, _, fit_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
-    fit_settings = cli.fit_settings(settings)
-    name = FLAGS.architecture
-    architecture = name if name in isnas.BASELINES else isnas.Genotype.parse(name)
-    problem, truth = cli.load_problem(corrupt_key, settings["size"])
-    net = isnas.build_network(
-        architecture,
-        out_channels=problem.shape[2],
-        channels=settings["channels"],
-        task=FLAGS.task,
-        remat=FLAGS.remat,
-    )
-    folder = cli.open_folder(settings | {"architecture": name}, "restore")
+    """The story: pose the problem, fit the architecture, write everything down."""
+    key = jax.random.key(FLAGS.seed)
+    problem, truth = cli.load_problem(key)
+    recipe = cli.recipe(problem)
+    architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
+    folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
     bars, start = cli.Bars(), time.perf_counter()
-    fit = restore(
-        fit_key,
-        net,
+    fit = isnas.restore(
+        jax.random.split(key, 3)[2],
         problem,
-        fit_settings,
+        architecture,
+        recipe,
         truth=truth,
         file=folder / "work" / "restore.npz",
         progress=lambda news: bars("restore", news),
     )
     bars.close()
 
-    record = cli.write_restoration(folder, problem, fit, truth, name)
-    cli.write_timings(folder, {"restore": time.perf_counter() - start})
-    print(cli.summary(record, folder))
+    record = report.write_restoration(folder, problem, fit, FLAGS.architecture, truth)
+    report.write_timings(folder, {"restore": time.perf_counter() - start})
+    print(report.summary(record, folder))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@ r"""Score architectures for an image without training any.
 python -m experiments.score --image=sample:camera --num_genotypes=20 --output_dir=out_scores
 """
 
+import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -11,8 +12,8 @@ from absl import flags
 
 import isnas_jax as isnas
 from experiments import cli
-from isnas_jax import metrics
-from isnas_jax.scoring import WEIGHTS
+from isnas_jax import report
+from isnas_jax.search.scoring import WEIGHTS
 
 FLAGS = flags.FLAGS
 
@@ -24,29 +25,35 @@ flags.DEFINE_enum("weights", "fresh", WEIGHTS, "Fresh weights for each output, o
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, draw or read genotypes, score them, write it down."""
-    settings = cli.preset(FLAGS.task)
-    corrupt_key, draw_key, score_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
-    chosen = {name: metrics.find(name) for name in FLAGS.metrics}
-    problem, _truth = cli.load_problem(corrupt_key, settings["size"])
-    genotypes = cli.load_genotypes(draw_key, settings)
-    listed = {"metrics": FLAGS.metrics, "weights": FLAGS.weights}
-    folder = cli.open_folder(settings | listed, "score")
+    key = jax.random.key(FLAGS.seed)
+    metrics = {name: isnas.METRICS.find(name) for name in FLAGS.metrics}
+    problem, _truth = cli.load_problem(key)
+    recipe = cli.recipe(problem)
+    _, draw_key, score_key = jax.random.split(key, 3)
+    genotypes = cli.genotypes(draw_key, recipe)
+    network, draws = recipe.network, recipe.search.draws
+    folder = cli.open_folder(
+        problem=problem, genotypes=genotypes, network=network, draws=draws, metrics=metrics
+    )
 
     bars, start = cli.Bars(), time.perf_counter()
-    values = isnas.score_in_blocks(
+    values = isnas.score(
         score_key,
-        genotypes,
+        [
+            recipe.search.space.build(
+                genotype, out_channels=problem.shape[2], **dataclasses.asdict(network)
+            )
+            for genotype in genotypes
+        ],
         problem,
-        chosen,
-        num_inits=settings["num_inits"],
-        channels=settings["channels"],
-        weights=FLAGS.weights,
+        metrics,
+        draws,
         folder=folder / "work",
         progress=lambda done, total: bars("score", (done, total)),
     )
     bars.close()
-    cli.write_scores(folder, genotypes, values)
-    cli.write_timings(folder, {"score": time.perf_counter() - start})
+    report.write_scores(folder, genotypes, values)
+    report.write_timings(folder, {"score": time.perf_counter() - start})
 
     print(f"{len(genotypes)} genotypes scored; see {folder}")
 

@@ -11,13 +11,11 @@ initialisation. --preset=published takes the paper's settings.
 from collections.abc import Sequence
 
 import jax
-import numpy as np
 from absl import flags
 
 import isnas_jax as isnas
 from experiments import cli
-from isnas_jax import images, records
-from isnas_jax.search import oracle
+from isnas_jax import report
 
 FLAGS = flags.FLAGS
 
@@ -30,50 +28,17 @@ flags.DEFINE_string("cohort_by", "metric", "metric, or random for the control.")
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
-    settings = cli.preset(FLAGS.task)
-    corrupt_key, draw_key, search_key = jax.random.split(jax.random.key(FLAGS.seed), 3)
-    fit_settings = cli.fit_settings(settings)
-    search_settings = cli.search_settings(settings, FLAGS.cohort_by)
-    problem, truth = cli.load_problem(corrupt_key, settings["size"])
-    genotypes = cli.load_genotypes(draw_key, settings)
-    folder = cli.open_folder(settings, "search")
+    key = jax.random.key(FLAGS.seed)
+    problem, truth = cli.load_problem(key)
+    recipe = cli.recipe(problem)
+    folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
     bars = cli.Bars()
-    result = isnas.search(
-        search_key,
-        problem,
-        FLAGS.task,
-        genotypes,
-        search_settings,
-        fit_settings,
-        truth=truth,
-        folder=folder / "work",
-        progress=bars,
-    )
+    found = isnas.search(key, problem, recipe, truth=truth, folder=folder / "work", progress=bars)
     bars.close()
 
-    cli.write_scores(folder, genotypes, {FLAGS.metric: result.scores})
-    psnrs = None if truth is None else oracle(result, problem, search_settings, truth)
-    cohort = []
-    for rank, (index, fit) in enumerate(zip(result.cohort, result.cohort_fits, strict=True)):
-        images.save(folder / "cohort" / f"{rank:02d}.png", fit.restored)
-        row = {
-            "rank": rank,
-            "genotype": str(genotypes[index]),
-            "score": float(result.scores[index].mean()),
-            "weight": float(result.weights[rank]),
-            "restored_at": fit.restored_at,
-            "selected": rank == result.selected,
-        }
-        if psnrs is not None:
-            row["proxy_psnr_by_truth"] = psnrs[rank]
-            row["oracle_by_truth"] = rank == int(np.argmax(psnrs))
-        cohort.append(row)
-    records.write_csv(folder / "cohort.csv", cohort)
-    selected = str(genotypes[result.cohort[result.selected]])
-    record = cli.write_restoration(folder, problem, result.fit, truth, selected)
-    cli.write_timings(folder, result.seconds)
-    print(cli.summary(record, folder))
+    record = report.write_search(folder, found, problem, recipe.search.proxy, FLAGS.metric, truth)
+    print(report.summary(record, folder))
 
 
 if __name__ == "__main__":

@@ -4,12 +4,27 @@ ISNAS-DIP (Arican, Kara, Bredell and Konukoglu, CVPR 2022) as pure functions.
 Images are float32 (H, W, C) in [0, 1]; feature maps have a leading batch axis.
 """
 
-from isnas_jax import interop
-from isnas_jax.fitting import Fit, fit
-from isnas_jax.genotypes import Genotype, read_genotypes, sample_genotypes
-from isnas_jax.metrics import METRICS, PUBLISHED_METRICS
-from isnas_jax.networks import BASELINES, build_network
-from isnas_jax.observations import (
+from isnas_jax.fitting import (
+    LOSS_TERMS,
+    OPTIMIZERS,
+    STOPPING,
+    Fit,
+    FitSettings,
+    fit,
+    fit_many,
+)
+from isnas_jax.networks import (
+    BASELINES,
+    SPACES,
+    Genotype,
+    NetworkSettings,
+    build_network,
+    interop,
+    read_genotypes,
+)
+from isnas_jax.problems import (
+    CLASSICAL,
+    PROXIES,
     TASKS,
     Problem,
     Task,
@@ -17,22 +32,55 @@ from isnas_jax.observations import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.scoring import evaluate, random_outputs, score, score_in_blocks
-from isnas_jax.search import FitSettings, Search, SearchSettings, search
-from isnas_jax.stopping import STOPPING
+from isnas_jax.search import (
+    COHORTS,
+    COMBINATIONS,
+    METRICS,
+    PRESETS,
+    PUBLISHED_METRICS,
+    SELECTIONS,
+    STRATEGIES,
+    Draws,
+    Listed,
+    RandomSearch,
+    Recipe,
+    Search,
+    SearchSettings,
+    evaluate,
+    presets,
+    random_outputs,
+    restore,
+    score,
+    search,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BASELINES",
+    "CLASSICAL",
+    "COHORTS",
+    "COMBINATIONS",
+    "LOSS_TERMS",
     "METRICS",
+    "OPTIMIZERS",
+    "PRESETS",
+    "PROXIES",
     "PUBLISHED_METRICS",
+    "SELECTIONS",
+    "SPACES",
     "STOPPING",
+    "STRATEGIES",
     "TASKS",
+    "Draws",
     "Fit",
     "FitSettings",
     "Genotype",
+    "Listed",
+    "NetworkSettings",
     "Problem",
+    "RandomSearch",
+    "Recipe",
     "Search",
     "SearchSettings",
     "Task",
@@ -40,13 +88,14 @@ __all__ = [
     "denoising",
     "evaluate",
     "fit",
+    "fit_many",
     "inpainting",
     "interop",
+    "presets",
     "random_outputs",
     "read_genotypes",
-    "sample_genotypes",
+    "restore",
     "score",
-    "score_in_blocks",
     "search",
     "super_resolution",
 ]

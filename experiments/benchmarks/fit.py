@@ -17,8 +17,8 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
-from isnas_jax import records
 from isnas_jax.fitting import planned_memory
+from isnas_jax.io import records
 
 FLAGS = flags.FLAGS
 

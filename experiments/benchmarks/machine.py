@@ -10,7 +10,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from isnas_jax.genotypes import LEVELS, Genotype, decode_cell
+from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
 
 # The genotypes that every benchmark of a fit takes.
 GENOTYPES = (

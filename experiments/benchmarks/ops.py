@@ -17,8 +17,9 @@ from jax import lax
 
 from experiments import cli
 from experiments.benchmarks import machine
-from isnas_jax import ops, records
-from isnas_jax.backends import compiler_options
+from isnas_jax import ops
+from isnas_jax._programs import compiler_options
+from isnas_jax.io import records
 
 FLAGS = flags.FLAGS
 

@@ -14,40 +14,38 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
-from isnas_jax import records
+from isnas_jax.io import records
 
 FLAGS = flags.FLAGS
 
 cli.define_score_flags()
+flags.DEFINE_string("preset", "quick", "Whose defaults the flags have.")
 flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
 flags.DEFINE_integer("channels", 128, "Width of the networks.")
+FLAGS.set_default("num_genotypes", 100)
 flags.DEFINE_integer("repeats", 3, "Warm runs after the cold one; their median counts.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 def main(_: Sequence[str]) -> None:
     """The story: score once cold, compilations included, and again warm; print the ratios."""
-    settings = {"num_genotypes": FLAGS.num_genotypes or 100, "channels": FLAGS.channels}
     draw_key, image_key, score_key = jax.random.split(jax.random.key(0), 3)
-    genotypes = cli.load_genotypes(draw_key, settings)
     problem = isnas.denoising(jax.random.uniform(image_key, (FLAGS.size, FLAGS.size, 3)))
+    recipe = cli.recipe(problem)
+    genotypes = cli.genotypes(draw_key, recipe)
     metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
-    evaluations = len(genotypes) * (FLAGS.num_inits or 1)
-    flops = sum(machine.forward_flops(g, FLAGS.size, channels=FLAGS.channels) for g in genotypes)
-    flops *= FLAGS.num_inits or 1
+    draws = recipe.search.draws
+    evaluations = len(genotypes) * draws.num
+    flops = draws.num * sum(
+        machine.forward_flops(g, FLAGS.size, channels=FLAGS.channels) for g in genotypes
+    )
+    nets = [isnas.build_network(g, out_channels=3, channels=FLAGS.channels) for g in genotypes]
 
     def run(index: int) -> tuple[float, float]:
         """Seconds, and the rate of matrix products right before and after."""
         before, start = machine.matmul_rate(), time.perf_counter()
         key = jax.random.fold_in(score_key, index)
-        isnas.score_in_blocks(
-            key,
-            genotypes,
-            problem,
-            metrics,
-            num_inits=FLAGS.num_inits or 1,
-            channels=FLAGS.channels,
-        )
+        isnas.score(key, nets, problem, metrics, draws)
         seconds = time.perf_counter() - start
         return seconds, statistics.mean([before, machine.matmul_rate()])
 

@@ -1,0 +1,86 @@
+"""Compiled programs: how they are compiled, and that a process keeps only a few.
+
+Every program adds memory and mappings to its process for as long as it is kept
+(a step of a fit about 1,250 mappings on a CPU, where Linux allows 65,530), and
+people loop over thousands of networks.
+"""
+
+import collections
+import functools
+import threading
+from collections.abc import Callable, Hashable
+from typing import Any
+
+import jax
+
+
+@functools.cache
+def compiler_options() -> dict[str, str] | None:
+    """Options of XLA, for `jax.jit`, that measure better than its own (docs/performance.md)."""
+    if jax.default_backend() != "cpu" or jax.__version_info__ < (0, 10):
+        return None
+    options = {
+        # Without this pass, barriers last: what `remat` computes again is not found to be
+        # the same, and the parts of a long sum stay apart.
+        "xla_disable_hlo_passes": "cse_barrier_expander",
+        # Compiles sooner; products are library calls and sums run no slower.
+        "xla_backend_optimization_level": "1",
+    }
+    if jax.__version_info__[:2] == (0, 10):
+        # There, YNNPACK runs batches of small products on one core.
+        options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
+    return options
+
+
+class Programs:
+    """The jitted functions used last, each of one program.
+
+    Attributes:
+      most: How many to keep.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """The function of this key, made by `make` unless it is there.
+
+        Args:
+          key: All that its program depends on, shapes included (see `shapes`).
+          make: A jitted function that no one else holds.
+        """
+        with self._lock:
+            if key not in self._kept:
+                self._kept[key] = make()
+            self._kept.move_to_end(key)
+            dropped = [
+                self._kept.popitem(last=False)[1] for _ in range(len(self._kept) - self.most)
+            ]
+            for program in dropped:
+                program.clear_cache()
+            return self._kept[key]
+
+
+def shapes(*trees: Any) -> Hashable:
+    """The structure of pytrees with the shapes and types of their arrays."""
+    leaves, structure = jax.tree.flatten(trees)
+    return structure, tuple(jax.typeof(leaf) for leaf in leaves)
+
+
+def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:
+    """Keeps compiled programs on disk for the next process.
+
+    Args:
+      folder: Where; None for nowhere.
+      most: Bytes on disk; what was used longest ago goes first.
+    """
+    jax.config.update("jax_compilation_cache_dir", folder or None)
+    jax.config.update("jax_compilation_cache_max_size", most)
+    # Scoring has hundreds of programs that compile in a moment each.
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)

@@ -1,0 +1,22 @@
+"""Figures of arrays, whatever made them, drawn with matplotlib (an extra)."""
+
+from isnas_jax.figures.runs import comparison, curves, fit, power_spectra
+from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
+from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print
+
+__all__ = [
+    "BLUE",
+    "GREEN",
+    "GREY",
+    "ORANGE",
+    "comparison",
+    "curves",
+    "fit",
+    "histograms",
+    "power_spectra",
+    "psnr_curves",
+    "qualitative",
+    "save",
+    "save_for_print",
+    "transfer",
+]

@@ -1,0 +1,38 @@
+"""Fitting networks to observations: settings, the loop, stopping rules, loss terms."""
+
+from isnas_jax.fitting.loop import (
+    Progress,
+    compile_ahead,
+    draw_noise_map,
+    exponential_mean,
+    fit,
+    lower_steps,
+    planned_memory,
+)
+from isnas_jax.fitting.many import fit_many
+from isnas_jax.fitting.result import Fit
+from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
+from isnas_jax.fitting.stopping import STOPPING, Decision, FixedIterations, RunToEnd, Step
+from isnas_jax.fitting.stored import fit_once
+from isnas_jax.fitting.terms import LOSS_TERMS
+
+__all__ = [
+    "LOSS_TERMS",
+    "OPTIMIZERS",
+    "STOPPING",
+    "Decision",
+    "Fit",
+    "FitSettings",
+    "FixedIterations",
+    "Progress",
+    "RunToEnd",
+    "Step",
+    "compile_ahead",
+    "draw_noise_map",
+    "exponential_mean",
+    "fit",
+    "fit_many",
+    "fit_once",
+    "lower_steps",
+    "planned_memory",
+]

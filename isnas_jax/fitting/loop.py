@@ -1,0 +1,402 @@
+"""Fitting a network to one observation: the loop all tasks and networks share.
+
+Images are float32 (H, W, C) in [0, 1]. Iteration t, counted from 0, reports
+the output before update t, so iteration 0 is the untrained network.
+"""
+
+import contextlib
+import dataclasses
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import lax
+from jax.sharding import Mesh, PartitionSpec
+
+from isnas_jax import _programs
+from isnas_jax.fitting.result import Fit
+from isnas_jax.fitting.settings import FitSettings, Optimizer
+from isnas_jax.fitting.stopping import Step, StoppingRule
+from isnas_jax.fitting.terms import LossTerm
+from isnas_jax.io import Checkpoint
+from isnas_jax.networks import describe, padded_side
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem
+
+Z_SCALE = 0.1
+
+# Two a network: one fits, the next may be compiling, each perhaps for several kinds of problems.
+_PROGRAMS = _programs.Programs(12)
+
+
+class FitState(NamedTuple):
+    """What the loop carries from one iteration to the next."""
+
+    iteration: jax.Array  # [] int32
+    stopped: jax.Array  # [] bool
+    variables: Any  # the network's parameters
+    optimizer: Any  # the optimiser's state
+    output: jax.Array  # [H, W, C] latest output
+    mean: jax.Array  # [H, W, C] exponential mean of the outputs
+    rule: Any  # the stopping rule's state
+    kept: jax.Array  # [H, W, C] the mean where the rule said to keep it
+    kept_at: jax.Array  # [] int32
+    best: jax.Array  # [H, W, C] the mean closest to the truth; evaluation only
+    best_psnr: jax.Array  # [] dB
+    snapshots: jax.Array  # [S, H, W, C] the mean at chosen iterations
+
+
+class Curves(NamedTuple):
+    """What one iteration reports; stacked, one value for each iteration."""
+
+    loss: Any
+    validation: Any  # of the exponential mean; nan without a validation problem
+    psnr: Any  # dB, of the output; nan without a truth
+    psnr_mean: Any  # dB, of the exponential mean; nan without a truth
+    criterion: Any  # the stopping rule's
+
+
+class Progress(NamedTuple):
+    """Where a fit stands, reported between chunks.
+
+    Attributes:
+      iteration: Iterations done.
+      iterations: The most there will be.
+      loss: Of the latest iteration.
+      psnr_mean: dB of the exponential mean; nan without a truth.
+    """
+
+    iteration: int
+    iterations: int
+    loss: float
+    psnr_mean: float
+
+
+class _Structure(NamedTuple):
+    """What of the settings is part of the program."""
+
+    net: Any
+    stopping: StoppingRule
+    optimizer: Optimizer
+    terms: tuple[LossTerm, ...]
+
+
+def _structure(net: Any, settings: FitSettings) -> _Structure:
+    return _Structure(net, settings.stopping, settings.optimizer, settings.terms)
+
+
+class _Numbers(NamedTuple):
+    """What of the settings the program is given."""
+
+    iterations: Any  # [] int32
+    learning_rate: Any  # [] float32
+    reg_noise_std: Any  # [] float32
+    mean_decay: Any  # [] float32
+    snapshots: Any  # [S] int32
+
+
+class Given(NamedTuple):
+    """What a fit is given and does not change.
+
+    Attributes:
+      key: Of the regularising noise.
+      z: The network's input, (1, H', W', I).
+      problem: What to fit to.
+      validation: What to validate with, or None.
+      truth: The clean image, for evaluation only, or None.
+      numbers: Of the settings.
+    """
+
+    key: jax.Array
+    z: jax.Array
+    problem: Problem
+    validation: Problem | None
+    truth: jax.Array | None
+    numbers: _Numbers
+
+
+def exponential_mean(mean: jax.Array, output: jax.Array, decay: Any, first: Any) -> jax.Array:
+    """One step of equation 4: m_1 = x_1, m_t = decay m_(t-1) + (1 - decay) x_t."""
+    return jnp.where(first, output, decay * mean + (1 - decay) * output)
+
+
+def draw_noise_map(key: jax.Array, net: Any, shape: Sequence[int]) -> jax.Array:
+    """A network's fixed input for an image (H, W, C): 0.1 U(0, 1), (1, H', W', I), padded sides."""
+    height, width = padded_side(shape[0]), padded_side(shape[1])
+    return Z_SCALE * jax.random.uniform(key, (1, height, width, net.in_channels))
+
+
+def generate(net: Any, variables: Any, z: jax.Array, shape: Sequence[int]) -> jax.Array:
+    """The network's image (H, W, C): its output cut to the image's size."""
+    return net.apply(variables, z)[0, : shape[0], : shape[1]]
+
+
+def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitState, Curves]:
+    iteration, problem, numbers = state.iteration, given.problem, given.numbers
+    noise = jax.random.normal(jax.random.fold_in(given.key, iteration), given.z.shape)
+    noisy_z = given.z + numbers.reg_noise_std * noise
+
+    def objective(variables):
+        output = generate(structure.net, variables, noisy_z, problem.shape)
+        loss = problem.loss(output)
+        return sum((term(output, problem) for term in structure.terms), loss), (loss, output)
+
+    gradient, (loss, output) = jax.grad(objective, has_aux=True)(state.variables)
+    optimizer = structure.optimizer(numbers.learning_rate)
+    step, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables)
+    mean = exponential_mean(state.mean, output, numbers.mean_decay, iteration == 0)
+    nan = jnp.array(jnp.nan)
+    validation = nan if given.validation is None else given.validation.error(mean)
+    rule, decision = structure.stopping.update(
+        state.rule, Step(iteration, output, mean, loss, validation, problem)
+    )
+
+    best, best_psnr, psnr, psnr_mean = state.best, state.best_psnr, nan, nan
+    if given.truth is not None:
+        psnr, psnr_mean = quality.psnr(output, given.truth), quality.psnr(mean, given.truth)
+        best = jnp.where(psnr_mean > best_psnr, mean, best)
+        best_psnr = jnp.maximum(psnr_mean, best_psnr)
+    due = numbers.snapshots == iteration
+    new = FitState(
+        iteration=iteration + 1,
+        stopped=decision.stop,
+        variables=optax.apply_updates(state.variables, step),
+        optimizer=optimizer_state,
+        output=output,
+        mean=mean,
+        rule=rule,
+        kept=jnp.where(decision.keep, mean, state.kept),
+        kept_at=jnp.where(decision.keep, iteration, state.kept_at),
+        best=best,
+        best_psnr=best_psnr,
+        snapshots=jnp.where(due[:, None, None, None], mean, state.snapshots),
+    )
+    curves = Curves(loss, validation, psnr, psnr_mean, decision.criterion)
+    return new, jax.tree.map(lambda value: value.astype(jnp.float32), curves)
+
+
+def _advance(
+    structure: _Structure, length: int, state: FitState, given: Given
+) -> tuple[FitState, Curves]:
+    """Runs up to `length` iterations; those past the end or the stop change nothing."""
+    nothing = Curves(*(jnp.full((), jnp.nan, jnp.float32),) * len(Curves._fields))
+
+    def step(state, _):
+        return lax.cond(
+            state.stopped | (state.iteration >= given.numbers.iterations),
+            lambda state: (state, nothing),
+            functools.partial(_update, structure, given),
+            state,
+        )
+
+    return lax.scan(step, state, length=length)
+
+
+def chunk_program(
+    structure: _Structure, chunk: int, state: FitState, given: Given, mesh: Mesh | None = None
+) -> Any:
+    """The program that advances a fit; with a mesh, fits stacked along a first axis."""
+
+    def make():
+        advance = functools.partial(_advance, structure, chunk)
+        if mesh:
+            spec = PartitionSpec(mesh.axis_names[0])
+            advance = jax.shard_map(
+                jax.vmap(advance), mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False
+            )
+        return jax.jit(advance, donate_argnums=0, compiler_options=_programs.compiler_options())
+
+    key = (structure, chunk, mesh, _programs.shapes(state, given))
+    return _PROGRAMS.get(key, make)
+
+
+def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Numbers) -> FitState:
+    blank = jnp.zeros(problem.shape)
+    state = FitState(
+        iteration=jnp.array(0, jnp.int32),
+        stopped=jnp.array(False),
+        variables=variables,
+        optimizer=structure.optimizer(numbers.learning_rate).init(variables),
+        output=blank,
+        mean=blank,
+        rule=structure.stopping.init(problem),
+        kept=blank,
+        kept_at=jnp.array(0, jnp.int32),
+        best=blank,
+        best_psnr=jnp.array(-jnp.inf),
+        snapshots=jnp.zeros((len(numbers.snapshots), *problem.shape)),
+    )
+    # The loop donates its state, so that nothing in it may be another's array; and a
+    # weakly typed start would compile the first chunk for itself.
+    return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype, copy=True), state)
+
+
+def start(
+    key: jax.Array,
+    net: Any,
+    problem: Problem,
+    settings: FitSettings,
+    *,
+    validation: Problem | None = None,
+    truth: Any = None,
+    variables: Any = None,
+    z: Any = None,
+) -> tuple[_Structure, FitState, Given]:
+    """Checks what a fit is given and draws the rest; arguments are as for `fit`."""
+    if truth is not None:
+        truth = jnp.asarray(truth, jnp.float32)
+        if truth.shape != problem.shape:
+            raise ValueError(f"a truth of shape {truth.shape} for an image of {problem.shape}")
+    if validation is not None and validation.shape != problem.shape:
+        raise ValueError(
+            f"a validation problem of shape {validation.shape} for an image of {problem.shape}"
+        )
+    init_key, z_key, noise_key = jax.random.split(key, 3)
+    z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z)
+    if variables is None:
+        variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
+    structure = _structure(net, settings)
+    numbers = _Numbers(
+        jnp.asarray(settings.iterations, jnp.int32),
+        jnp.asarray(settings.learning_rate, jnp.float32),
+        jnp.asarray(settings.reg_noise_std, jnp.float32),
+        jnp.asarray(settings.mean_decay, jnp.float32),
+        jnp.asarray(settings.snapshots, jnp.int32),
+    )
+    begin = _PROGRAMS.get(
+        ("begin", structure, _programs.shapes(variables, problem, numbers)),
+        lambda: jax.jit(functools.partial(_begin, structure)),
+    )
+    state = begin(variables, problem, numbers)
+    return structure, state, Given(noise_key, z, problem, validation, truth, numbers)
+
+
+def fit(
+    key: jax.Array,
+    net: Any,
+    problem: Problem,
+    settings: FitSettings | None = None,
+    *,
+    variables: Any = None,
+    z: jax.Array | None = None,
+    validation: Problem | None = None,
+    truth: Any = None,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+    **changes: Any,
+) -> Fit:
+    """Fits a network to an observation and keeps an exponential mean of its outputs.
+
+    The same key gives the same fit, whatever the chunk and wherever it was
+    interrupted. `fit(key, net, problem, iterations=600)` is the everyday call.
+
+    Args:
+      key: Random key for the initialisation, z and the regularising noise.
+      net: A module of `build_network`, or any Flax module from (1, H', W', I)
+        to (1, H', W', C) with an `in_channels` attribute.
+      problem: What is known of the image.
+      settings: How to fit.
+      variables: Initial parameters; drawn from the key by default.
+      z: The network's input, (1, H', W', I) with H', W' the padded sides;
+        0.1 U(0, 1) by default.
+      validation: Measurements that the network is not fitted to, for the
+        stopping rule: a problem of the same image.
+      truth: The clean image (H, W, C), for the PSNR curves only.
+      progress: Called between chunks.
+      checkpoint: Where to keep the state between chunks, and to resume from.
+      **changes: Fields of `FitSettings`, to be put over the settings, or all
+        there is without them: iterations, learning_rate, stopping, ...
+
+    Raises:
+      ValueError: For settings or shapes that cannot be.
+      FloatingPointError: If the loss stops being finite, naming the network
+        and the iteration.
+    """
+    settings = dataclasses.replace(settings, **changes) if settings else FitSettings(**changes)
+    structure, state, given = start(
+        key, net, problem, settings, validation=validation, truth=truth, variables=variables, z=z
+    )
+    curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
+    with contextlib.ExitStack() as stack:
+        if checkpoint:
+            of = {"network": net, "settings": dataclasses.replace(settings, chunk=1)}
+            of |= given._asdict() | {"variables": state.variables}
+            stack.enter_context(checkpoint.opened(of))
+            state, curves = checkpoint.restore((state, curves))
+        advance = chunk_program(structure, settings.chunk, state, given)
+        while int(state.iteration) < settings.iterations and not bool(state.stopped):
+            before = int(state.iteration)
+            state, latest = advance(state, given)
+            done = int(state.iteration) - before
+            latest = Curves(*(np.asarray(values)[:done] for values in latest))
+            check_finite(net, before, latest.loss)
+            curves = Curves(*map(np.append, curves, latest))
+            if progress:
+                last = (float(latest.loss[-1]), float(latest.psnr_mean[-1]))
+                progress(Progress(before + done, settings.iterations, *last))
+            if checkpoint:
+                checkpoint.save((state, curves))
+    return finished(settings, given, state, curves)
+
+
+def check_finite(net: Any, before: int, loss: np.ndarray) -> None:
+    """FloatingPointError that names network and iteration, the first of these being `before`."""
+    if not np.isfinite(loss).all():
+        first = before + int(np.argmin(np.isfinite(loss)))
+        raise FloatingPointError(f"the loss of {describe(net)} is not finite at iteration {first}")
+
+
+def finished(settings: FitSettings, given: Given, state: FitState, curves: Curves) -> Fit:
+    """The result of a fit that has ended."""
+    evaluated, validated = given.truth is not None, given.validation is not None
+    return Fit(
+        loss=curves.loss,
+        validation=curves.validation if validated else None,
+        psnr=curves.psnr if evaluated else None,
+        psnr_mean=curves.psnr_mean if evaluated else None,
+        criterion=curves.criterion,
+        output=np.asarray(state.output),
+        mean=np.asarray(state.mean),
+        restored=np.asarray(state.kept),
+        restored_at=int(state.kept_at),
+        best=np.asarray(state.best) if evaluated else None,
+        snapshots={
+            iteration: image
+            for iteration, image in zip(
+                settings.snapshots, np.asarray(state.snapshots), strict=True
+            )
+            if iteration < len(curves.loss)
+        },
+        variables=state.variables,
+    )
+
+
+def compile_ahead(net: Any, problem: Problem, settings: FitSettings) -> None:
+    """Compiles what `fit` with these arguments runs, without an iteration: for another thread."""
+    structure, state, given = start(jax.random.key(0), net, problem, settings)
+    advance = chunk_program(structure, settings.chunk, state, given)
+    advance(state._replace(stopped=jnp.array(True)), given)
+
+
+def lower_steps(
+    net: Any, problem: Problem, settings: FitSettings = FitSettings(1)
+) -> jax.stages.Lowered:
+    """The program of a fit's steps for this backend, to be compiled and looked at."""
+
+    def arguments():
+        return start(jax.random.key(0), net, problem, settings)[1:]
+
+    state, given = jax.eval_shape(arguments)
+    structure = _structure(net, settings)
+    return chunk_program(structure, settings.chunk, state, given).lower(state, given)
+
+
+def planned_memory(net: Any, problem: Problem) -> int:
+    """Bytes that XLA plans for the steps of a fit on this backend: state, inputs, temporaries."""
+    plan: Any = lower_steps(net, problem).compile().memory_analysis()
+    kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return kept + plan.temp_size_in_bytes

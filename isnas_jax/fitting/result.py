@@ -1,0 +1,91 @@
+"""A finished fit, as arrays, in a file, in words and as a picture."""
+
+import dataclasses
+from typing import Any
+
+import numpy as np
+
+from isnas_jax import figures
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Fit:
+    """A finished fit of T iterations, as NumPy arrays.
+
+    Attributes:
+      loss: [T] of the problem, without further terms.
+      validation: [T] error of the exponential mean on the validation problem,
+        or None without one.
+      psnr: [T] dB of the output, or None without a truth.
+      psnr_mean: [T] dB of the exponential mean, or None without a truth.
+      criterion: [T] of the stopping rule, nan where it has none.
+      output: [H, W, C] of the last iteration.
+      mean: [H, W, C] exponential mean at the last iteration.
+      restored: [H, W, C] the mean that the stopping rule chose.
+      restored_at: The iteration of `restored`.
+      best: [H, W, C] the mean closest to the truth, or None; an oracle, not a
+        restoration.
+      snapshots: The mean at chosen iterations, those that were reached.
+      variables: The network's parameters after the last update; None if the
+        fit was found in a file.
+    """
+
+    loss: np.ndarray
+    validation: np.ndarray | None
+    psnr: np.ndarray | None
+    psnr_mean: np.ndarray | None
+    criterion: np.ndarray
+    output: np.ndarray
+    mean: np.ndarray
+    restored: np.ndarray
+    restored_at: int
+    best: np.ndarray | None
+    snapshots: dict[int, np.ndarray]
+    variables: Any
+
+    def __repr__(self) -> str:
+        height, width, channels = self.restored.shape
+        text = (
+            f"Fit of {height} x {width} x {channels}: {len(self.loss)} iterations, "
+            f"restored at {self.restored_at}"
+        )
+        if self.psnr_mean is None:
+            return text
+        return (
+            f"{text} with {self.psnr_mean[self.restored_at]:.2f} dB; "
+            f"best {self.psnr_mean.max():.2f} dB at {self.psnr_mean.argmax()}"
+        )
+
+    def curves(self) -> dict[str, np.ndarray]:
+        """What was recorded at every iteration, by name, each [T]."""
+        names = ("loss", "validation", "psnr", "psnr_mean", "criterion")
+        found = {name: getattr(self, name) for name in names}
+        return {name: values for name, values in found.items() if values is not None}
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the restored image and the curves."""
+        return figures.fit(self.restored, self.curves(), self.restored_at)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """All but the variables, to be kept in a file."""
+        taken = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
+        fields = {name: value for name, value in vars(self).items() if value is not None}
+        return taken | {
+            name: np.asarray(value)
+            for name, value in fields.items()
+            if name not in ("snapshots", "variables")
+        }
+
+    @classmethod
+    def of_arrays(cls, arrays: dict[str, np.ndarray]) -> "Fit":
+        """What `arrays` gave, back."""
+        prefix = "snapshot_"
+        values: dict[str, Any] = {field.name: None for field in dataclasses.fields(cls)}
+        values |= {name: value for name, value in arrays.items() if not name.startswith(prefix)}
+        values["restored_at"] = int(values["restored_at"])
+        values["snapshots"] = {
+            int(name.removeprefix(prefix)): image
+            for name, image in arrays.items()
+            if name.startswith(prefix)
+        }
+        return cls(**values)

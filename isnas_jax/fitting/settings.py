@@ -1,0 +1,66 @@
+"""How a network is fitted: the one description of it that everything takes."""
+
+import dataclasses
+import math
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import optax
+
+from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
+from isnas_jax.fitting.terms import LossTerm
+from isnas_jax.registry import Registry
+
+# Takes the learning rate, which may be traced.
+Optimizer: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
+
+OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adam": optax.adam})
+
+
+@dataclasses.dataclass(frozen=True)
+class FitSettings:
+    """How a network is fitted. Numbers may change without anything being compiled again.
+
+    Attributes:
+      iterations: The most iterations to run.
+      stopping: When to stop and which iteration to restore with.
+      learning_rate: The optimiser's.
+      reg_noise_std: Standard deviation of the normal noise that is added to z
+        afresh at every iteration; published: 1/30.
+      mean_decay: Gamma of the exponential mean (equation 4).
+      optimizer: From the learning rate to optax's (init, update).
+      terms: What is added to the problem's loss.
+      snapshots: Iterations whose mean to return.
+      chunk: Iterations between reports; nothing else depends on it.
+
+    Raises:
+      ValueError: For numbers that cannot be.
+    """
+
+    iterations: int
+    stopping: StoppingRule = FixedIterations()
+    learning_rate: float = 0.01
+    reg_noise_std: float = 1 / 30
+    mean_decay: float = 0.99
+    optimizer: Optimizer = optax.adam
+    terms: tuple[LossTerm, ...] = ()
+    snapshots: tuple[int, ...] = ()
+    chunk: int = 50
+
+    def __post_init__(self) -> None:
+        for name in ("terms", "snapshots"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if self.iterations < 1 or self.chunk < 1:
+            raise ValueError(
+                f"iterations {self.iterations} and chunk {self.chunk} must be at least 1"
+            )
+        if not (
+            0 < self.learning_rate < math.inf
+            and 0 <= self.reg_noise_std < math.inf
+            and 0 <= self.mean_decay < 1
+        ):
+            raise ValueError(
+                f"learning_rate {self.learning_rate} must be positive, reg_noise_std "
+                f"{self.reg_noise_std} not negative and mean_decay {self.mean_decay} in [0, 1)"
+            )

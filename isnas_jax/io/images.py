@@ -1,0 +1,167 @@
+"""Image files to arrays and back: float32 (H, W, C) in [0, 1], C = 1 or 3."""
+
+import os
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+SMALLEST_SIDE = 16
+
+# Photographs that scikit-image ships with, no download needed.
+SAMPLES = ("astronaut", "camera", "cell", "chelsea", "coffee", "coins", "moon", "retina", "rocket")
+
+
+def load(path: str | os.PathLike[str]) -> np.ndarray:
+    """Loads an image.
+
+    Greyscale of 8 or 16 bits gives one channel, everything else three.
+    Transparency is composed over white, and a photograph is turned as its
+    camera was held (EXIF). Floating-point files must already lie in [0, 1].
+
+    Args:
+      path: A file Pillow can read, or "sample:NAME" with a name in `SAMPLES`.
+
+    Returns:
+      (H, W, C) float32 in [0, 1].
+
+    Raises:
+      ValueError: If the file is missing, is not an image, is smaller than 16
+        pixels on a side, or has more pixels than Pillow takes for an image.
+    """
+    name = os.fspath(path)
+    if name.startswith("sample:"):
+        image = _from_array(_sample(name.removeprefix("sample:")))
+    else:
+        try:
+            with Image.open(name) as opened:
+                image = _from_pillow(ImageOps.exif_transpose(opened))
+        except FileNotFoundError:
+            raise ValueError(f"image {name!r} does not exist") from None
+        except (
+            UnidentifiedImageError,
+            Image.DecompressionBombError,
+            OSError,
+            SyntaxError,
+        ) as error:
+            raise ValueError(f"{name!r} cannot be read as an image: {error}") from None
+    if min(image.shape[:2]) < SMALLEST_SIDE:
+        raise ValueError(
+            f"image {name!r} is {image.shape[0]} x {image.shape[1]} pixels; "
+            f"the smallest side is {SMALLEST_SIDE}"
+        )
+    return image
+
+
+def _sample(name: str) -> np.ndarray:
+    if name not in SAMPLES:
+        raise ValueError(f"sample {name!r} does not exist; choose from {', '.join(SAMPLES)}")
+    try:
+        import skimage.data
+    except ImportError:
+        raise ValueError("samples need scikit-image: pip install scikit-image") from None
+    return getattr(skimage.data, name)()
+
+
+def _from_array(array: np.ndarray) -> np.ndarray:
+    return _from_pillow(Image.fromarray(array))
+
+
+def _from_pillow(image: Image.Image) -> np.ndarray:
+    """Scales by the mode's range; composes transparency over white."""
+    if image.mode.startswith("I"):
+        pixels = np.asarray(image, np.float32) / np.float32(65535)
+    elif image.mode == "F":
+        pixels = np.asarray(image, np.float32)
+    else:
+        if image.has_transparency_data:
+            opaque = Image.new("RGBA", image.size, "white")
+            opaque.alpha_composite(image.convert("RGBA"))
+            image = opaque.convert("L" if image.mode in ("LA", "L", "1") else "RGB")
+        elif image.mode != "L":
+            image = image.convert("L" if image.mode == "1" else "RGB")
+        pixels = np.asarray(image, np.float32) / np.float32(255)
+    if not (pixels.min() >= 0 and pixels.max() <= 1):
+        raise ValueError(
+            f"an image with values from {pixels.min()} to {pixels.max()}, where 0 to 1 is needed"
+        )
+    return pixels.reshape(*pixels.shape[:2], -1)
+
+
+def save(path: str | os.PathLike[str], image: np.ndarray) -> None:
+    """Writes (H, W, C) in [0, 1] as 8 bits, rounded to the nearest level and clipped."""
+    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _to_pillow(image).save(path)
+
+
+def _to_pillow(image: np.ndarray) -> Image.Image:
+    levels = np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
+    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+
+
+def resize(image: np.ndarray, short_side: int) -> np.ndarray:
+    """Resizes (H, W, C) with antialiasing so that its shorter side has this many pixels.
+
+    Only for clean images: it averages noise away.
+    """
+    if short_side < SMALLEST_SIDE:
+        raise ValueError(f"the shorter side must be at least {SMALLEST_SIDE}, not {short_side}")
+    height, width = image.shape[:2]
+    scale = short_side / min(height, width)
+    size = (round(width * scale), round(height * scale))
+    channels = [
+        Image.fromarray(np.asarray(channel, np.float32)).resize(size, Image.Resampling.LANCZOS)
+        for channel in np.moveaxis(image, -1, 0)
+    ]
+    return np.clip(np.stack([np.asarray(channel) for channel in channels], axis=-1), 0, 1)
+
+
+def crop_to_multiple(image: np.ndarray, factor: int) -> np.ndarray:
+    """Cuts rows and columns off the end until both sides are multiples of a factor."""
+    height, width = (side - side % factor for side in image.shape[:2])
+    return image[:height, :width]
+
+
+def crop_to_square(image: np.ndarray) -> np.ndarray:
+    """Cuts out the middle square."""
+    height, width = image.shape[:2]
+    side = min(height, width)
+    top, left = (height - side) // 2, (width - side) // 2
+    return image[top : top + side, left : left + side]
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1): the weights of ITU-R BT.601 for RGB, grey as it is."""
+    if image.shape[-1] == 1:
+        return image
+    return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
+
+
+def find(places: Sequence[str]) -> dict[str, str]:
+    """Images by name: samples, files, and all readable files of folders, in their order.
+
+    Raises:
+      ValueError: If a place does not exist, a folder holds no image, or two
+        images have one name.
+    """
+    suffixes = Image.registered_extensions()
+    found: dict[str, str] = {}
+    for place in places:
+        path = pathlib.Path(place)
+        files = [place]
+        if path.is_dir():
+            inside = sorted(path.iterdir())
+            files = [str(file) for file in inside if file.suffix.lower() in suffixes]
+            if not files:
+                raise ValueError(f"folder {place!r} holds no image")
+        for file in files:
+            name = (
+                file.removeprefix("sample:")
+                if file.startswith("sample:")
+                else pathlib.Path(file).stem
+            )
+            if name in found:
+                raise ValueError(f"two images are called {name!r}: {found[name]} and {file}")
+            found[name] = file
+    return found

@@ -1,0 +1,171 @@
+"""What a run leaves on disk: written whole or not at all, and found only by what it is of.
+
+A file that is found instead of computed carries a description of all it depends
+on (see `identity`) and is refused if that is of something else.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import pathlib
+import tempfile
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import filelock
+import numpy as np
+
+from isnas_jax.io import identity
+
+_OF = "described"
+
+
+def _sync(path: pathlib.Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_bytes(path: pathlib.Path, content: bytes) -> None:
+    """Replaces a file at once, so that no reader and no killed run ever sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Hidden, so that no reader of a folder takes it for data; no one else's on any host.
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}.partial")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    finally:
+        partial.unlink(missing_ok=True)
+    _sync(path.parent)
+
+
+def write_json(path: pathlib.Path, value: Any) -> None:
+    """Writes JSON, indented, in the order given."""
+    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+
+
+def read_json(path: pathlib.Path) -> Any:
+    """Reads what `write_json` wrote."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_csv(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Writes rows that have the same columns; floats in the shortest form that reads back equal."""
+    rows = list(rows)
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_bytes(path, text.getvalue().encode())
+
+
+@contextlib.contextmanager
+def alone(path: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
+    """Holds what becomes of a file for one process or thread, until the end or its death.
+
+    Args:
+      path: The file; a hidden one beside it is locked meanwhile.
+      wait: For whoever holds it now.
+
+    Yields:
+      Whether it is held; without waiting it may not be.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    place = path.with_name(f".{path.name}.lock")
+    lock = filelock.FileLock(place, timeout=-1 if wait else 0, thread_local=False)
+    try:
+        lock.acquire(poll_interval=0.2)
+    except filelock.Timeout:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        place.unlink(missing_ok=True)
+        lock.release()
+
+
+def check(path: pathlib.Path, before: Any, now: Any) -> None:
+    """ValueError that names the difference, if what is in a file is of something else."""
+    if found := identity.difference(before, now):
+        raise ValueError(f"{str(path)!r} belongs to something else: {found}")
+
+
+def once(
+    path: pathlib.Path | None, of: Mapping[str, Any], compute: Callable[[], dict[str, np.ndarray]]
+) -> dict[str, np.ndarray]:
+    """The arrays in an .npz file, computed and written if it does not exist yet.
+
+    A run that is started again thus finds what it had finished, and of two at
+    work in one folder the second waits for what the first computes.
+
+    Args:
+      path: The file; None keeps nothing.
+      of: What the arrays depend on, to be described.
+      compute: The arrays by name.
+
+    Raises:
+      ValueError: If the file is of something else, naming the difference.
+    """
+    if path is None:
+        return compute()
+    described = identity.of(of)
+    if not path.exists():
+        with alone(path):
+            if not path.exists():
+                content = io.BytesIO()
+                arrays = {**compute(), _OF: np.array(json.dumps(described))}
+                np.savez(content, **arrays)  # type: ignore[arg-type]
+                write_bytes(path, content.getvalue())
+    with np.load(path) as kept:
+        found = dict(kept)
+    check(path, json.loads(str(found.pop(_OF, "null"))), described)
+    return found
+
+
+def claim(
+    path: str | os.PathLike[str],
+    settings: Mapping[str, Any],
+    *,
+    name: str = "settings",
+    recorded: Mapping[str, Any] | None = None,
+) -> pathlib.Path:
+    """Makes a folder that of a run with these settings, or takes up what an equal run began.
+
+    Args:
+      path: The folder.
+      settings: All that the run depends on, to be described and compared.
+      name: Of the JSON file that says so.
+      recorded: What else to write down, once, without comparing it.
+
+    Raises:
+      ValueError: If the folder cannot be written, or belongs to a run with
+        other settings; the difference is named.
+    """
+    folder = pathlib.Path(path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise ValueError(f"output folder {str(folder)!r} cannot be written: {error}") from None
+    file, now = folder / f"{name}.json", identity.of(settings)
+    if not file.exists():
+        with alone(file):
+            if not file.exists():
+                more = {**identity.surroundings(), **(recorded or {})}
+                write_json(file, {**now, "recorded": more})
+    before = read_json(file)
+    before.pop("recorded", None)
+    if found := identity.difference(before, now):
+        raise ValueError(
+            f"output folder {str(folder)!r} belongs to a run with other settings: {found}"
+        )
+    return folder

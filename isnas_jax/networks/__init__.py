@@ -1,0 +1,31 @@
+"""Networks: architectures as data, the modules that they become, published weights."""
+
+from isnas_jax.networks import interop
+from isnas_jax.networks.blocks import padded_side
+from isnas_jax.networks.build import (
+    BASELINES,
+    NetworkSettings,
+    build_network,
+    describe,
+    parse_architecture,
+)
+from isnas_jax.networks.genotypes import Genotype
+from isnas_jax.networks.hourglass import Hourglass
+from isnas_jax.networks.searched import SearchedNetwork
+from isnas_jax.networks.spaces import SPACES, Space, read_genotypes
+
+__all__ = [
+    "BASELINES",
+    "SPACES",
+    "Genotype",
+    "Hourglass",
+    "NetworkSettings",
+    "SearchedNetwork",
+    "Space",
+    "build_network",
+    "describe",
+    "interop",
+    "padded_side",
+    "parse_architecture",
+    "read_genotypes",
+]

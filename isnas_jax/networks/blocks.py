@@ -1,0 +1,158 @@
+"""The blocks that all networks are made of, and the sizes that they take.
+
+Feature maps are float32, (N, H, W, C). Normalisation always uses the statistics
+of its own input, so there is no training mode and no state besides the parameters.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
+import flax.linen as nn
+import jax
+
+from isnas_jax import ops
+from isnas_jax.networks.genotypes import LEVELS
+
+Array: TypeAlias = jax.Array
+
+SIDE_MULTIPLE = 2**LEVELS
+SMALLEST_SIDE = 2 * SIDE_MULTIPLE
+
+
+def _torch_uniform(fan_in: int) -> Callable[..., Array]:
+    """PyTorch's default initialisation of convolutions: U(-b, b), b = 1 / sqrt(fan_in)."""
+    bound = fan_in**-0.5
+
+    def init(key, shape):
+        return jax.random.uniform(key, shape, minval=-bound, maxval=bound)
+
+    return init
+
+
+class Conv(nn.Module):
+    """Convolution of odd kernel size, padded by half of it; with bias unless told otherwise."""
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+    padding: str = "reflect"
+    use_bias: bool = True
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = _torch_uniform(x.shape[-1] * self.kernel**2)
+        kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
+        x = ops.convolution(x, kernel, stride=self.stride, padding=self.padding)
+        return x + self.param("bias", init, (self.features,)) if self.use_bias else x
+
+
+class TransposedConv(nn.Module):
+    """Zero-padded transposed convolution of stride 1, or of stride 2 (sides doubled)."""
+
+    features: int
+    kernel: int
+    stride: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        init = _torch_uniform(self.features * self.kernel**2)
+        kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
+        x = (
+            ops.convolution(x, kernel)
+            if self.stride == 1
+            else ops.transposed_convolution(x, kernel)
+        )
+        return x + self.param("bias", init, (self.features,))
+
+
+class DepthwiseConv(nn.Module):
+    """Zero-padded depthwise convolution without bias."""
+
+    kernel: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        shape = (self.kernel, self.kernel, 1, x.shape[-1])
+        return ops.depthwise_convolution(
+            x, self.param("kernel", _torch_uniform(self.kernel**2), shape)
+        )
+
+
+class BatchNorm(nn.Module):
+    """Normalisation by the batch's own statistics, then scale and bias."""
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        return ops.batch_norm(x, scale, bias)
+
+
+class ConvBlock(nn.Module):
+    """Convolution, normalisation, LeakyReLU."""
+
+    features: int
+    kernel: int = 1
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = Conv(self.features, self.kernel, self.stride, name="conv")(x)
+        return ops.leaky_relu(BatchNorm(name="norm")(x))
+
+
+class Encoder(nn.Module):
+    """One level down: halves the sides."""
+
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = ConvBlock(self.features, 3, stride=2, name="down")(x)
+        return ConvBlock(self.features, 3, name="block")(x)
+
+
+class Decoder(nn.Module):
+    """What follows the upsampling and the skips at one level."""
+
+    features: int
+    kernels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        x = BatchNorm(name="norm")(x)
+        for number, kernel in enumerate(self.kernels, start=1):
+            x = ConvBlock(self.features, kernel, name=f"block{number}")(x)
+        return x
+
+
+# Gives the module of a name, made of a kind and its fields where there is none yet.
+Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
+
+
+def submodules(remat: bool = False) -> Modules:
+    """The modules of the one that is being called; with `remat` gradients keep inputs only."""
+    made: dict[str, nn.Module] = {}
+
+    def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
+        if name not in made:
+            made[name] = (nn.remat(kind) if remat else kind)(*fields, name=name)
+        return made[name]
+
+    return module
+
+
+def check_input(x: Array) -> None:
+    """ValueError unless x is (N, H, W, I) with sides that five levels can halve."""
+    if x.ndim != 4:
+        raise ValueError(f"a network takes (N, H, W, I), not the shape {x.shape}")
+    if any(side % SIDE_MULTIPLE or side < SMALLEST_SIDE for side in x.shape[1:3]):
+        raise ValueError(
+            f"sides {x.shape[1]} x {x.shape[2]}: each must be a multiple of "
+            f"{SIDE_MULTIPLE} and at least {SMALLEST_SIDE}"
+        )
+
+
+def padded_side(side: int) -> int:
+    """The smallest side that a network takes and that holds this one."""
+    return max(SMALLEST_SIDE, -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE)

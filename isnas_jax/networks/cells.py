@@ -1,0 +1,66 @@
+"""The searched upsampling cells; what a cell's index means is in `genotypes`.
+
+Feature maps are float32, (N, H, W, C); a cell doubles H and W.
+"""
+
+import flax.linen as nn
+
+from isnas_jax import ops
+from isnas_jax.networks.blocks import (
+    Array,
+    Conv,
+    DepthwiseConv,
+    Modules,
+    TransposedConv,
+    submodules,
+)
+from isnas_jax.networks.genotypes import decode_cell
+
+
+def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
+    """What a searched cell does with a feature map, with the convolutions that `module` gives."""
+    cell = decode_cell(index)
+
+    def resample(x):
+        if cell.resample == "pixel_shuffle":
+            return ops.pixel_shuffle(x)
+        return ops.upsample(x, method=cell.resample)
+
+    def convolve(x):
+        leaving = 4 * features if cell.convolution_first else features
+        if cell.resample == "transposed":
+            return module("conv", TransposedConv, features, cell.kernel, 2)(x)
+        if cell.convolution == "transposed":
+            return module("conv", TransposedConv, leaving, cell.kernel, 1)(x)
+        if cell.convolution == "separable":
+            x = module("conv", DepthwiseConv, cell.kernel)(x)
+            return module("pointwise", Conv, leaving, 1, 1, "zeros", False)(x)
+        if cell.convolution == "depthwise":
+            return module("conv", DepthwiseConv, cell.kernel)(x)
+        if cell.convolution == "split_stack_sum":
+            x = ops.split_stack_sum(x)
+        return module("conv", Conv, leaving, cell.kernel, 1, "zeros", False)(x)
+
+    steps = [resample, convolve]
+    if cell.resample == "transposed":
+        steps = [convolve]
+    elif cell.convolution == "identity":
+        steps = [resample]
+    elif cell.convolution_first:
+        steps = [convolve, resample]
+    for step in steps:
+        x = step(x)
+        if cell.activation != "none":
+            x = ops.leaky_relu(x, ops.ACTIVATION_SLOPES[cell.activation])
+    return x
+
+
+class UpsamplingCell(nn.Module):
+    """One of the 324 searched cells: doubles the sides."""
+
+    cell: int
+    features: int
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return run_cell(self.cell, self.features, x, submodules())

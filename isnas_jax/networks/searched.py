@@ -1,0 +1,89 @@
+"""The network of a genotype.
+
+Inputs are float32 (N, H, W, I) with H and W multiples of 32 and at least 64,
+outputs (N, H, W, O) in (0, 1).
+"""
+
+import flax.linen as nn
+
+from isnas_jax.networks.blocks import (
+    Array,
+    Conv,
+    ConvBlock,
+    Decoder,
+    Encoder,
+    Modules,
+    check_input,
+    submodules,
+)
+from isnas_jax.networks.cells import UpsamplingCell
+from isnas_jax.networks.genotypes import LEVELS, Genotype
+
+
+class SearchedNetwork(nn.Module):
+    """The five-level encoder-decoder of a genotype (NAS-DIP, section 3).
+
+    With e_0 the input, e_l the encoder's outputs and S the skip matrix, the
+    decoder computes d_l = dec_l(up_l(d_(l+1)) + sum of the skips of row l)
+    from d_6 = e_5 down to d_1, and the output is sigmoid(conv1x1(d_1)).
+
+    Attributes:
+      genotype: The architecture.
+      out_channels: Channels of the image.
+      channels: Width of every feature map.
+      in_channels: Channels of the noise map to draw for it.
+      remat: Compute feature maps anew for the gradients instead of keeping them.
+    """
+
+    genotype: Genotype
+    out_channels: int
+    channels: int = 128
+    in_channels: int = 3
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return run_searched(self, x, submodules(self.remat))
+
+
+def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
+    """What a searched network does with its input, with the modules that `module` gives."""
+    check_input(x)
+    sources = [x]
+    for level in range(1, LEVELS + 1):
+        sources.append(module(f"enc{level}", Encoder, net.channels)(sources[-1]))
+    skips = _skips(net, sources, module)
+    x = sources[-1]
+    for level in range(LEVELS, 0, -1):
+        x = module(f"up{level}", UpsamplingCell, net.genotype.cell, net.channels)(x)
+        for skip in skips[level]:
+            x = x + skip
+        x = module(f"dec{level}", Decoder, net.channels, (3, 3, 1))(x)
+    return nn.sigmoid(module("output", Conv, net.out_channels)(x))
+
+
+def _skips(net: SearchedNetwork, sources: list[Array], module: Modules) -> dict[int, list[Array]]:
+    """The feature maps that arrive at each level, source 0 first.
+
+    A source travels from level to level through modules that all sources
+    share; it leaves a copy wherever its bit is set.
+    """
+    cell, width = net.genotype.cell, net.channels
+    levels = range(1, LEVELS + 1)
+    arriving: dict[int, list[Array]] = {level: [] for level in levels}
+    for source, x in enumerate(sources[:LEVELS]):
+        own = source + 1  # the level of the source's scale
+        targets = [level for level in levels if net.genotype.has_skip(level, source)]
+        if own in targets:
+            arriving[own].append(module(f"skip{own}", ConvBlock, width)(x))
+        carried = x
+        for level in range(own + 1, max(targets, default=own) + 1):
+            carried = module(f"skip_down_{level - 1}_{level}", ConvBlock, width, 3, 2)(carried)
+            if level in targets:
+                arriving[level].append(carried)
+        carried = x
+        for level in range(own - 1, min(targets, default=own) - 1, -1):
+            carried = module(f"skip_up_{level + 1}_{level}", UpsamplingCell, cell, width)(carried)
+            if level in targets:
+                arriving[level].append(carried)
+    return arriving

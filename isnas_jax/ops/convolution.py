@@ -1,0 +1,220 @@
+"""Convolutions, as functions of arrays.
+
+Feature maps are float32, NHWC; kernels are HWIO, a depthwise kernel (k, k, 1,
+C). On CPUs, XLA's convolutions run far below the rate of its matrix products,
+and dilated ones, grouped ones and the automatic gradients of any inside a scan
+fall to a naive loop. Everything is therefore written in terms of matrix
+products and shifted sums, gradients included, and in few separate steps, since
+their number is what compilation time follows.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from isnas_jax.ops import _winograd
+
+_FEW_CHANNELS = 8
+
+
+def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
+    """What each output pixel sees, by kernel row: k arrays (N, H', W', k C)."""
+    height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
+    taps = [x[:, :, j : j + width : stride] for j in range(size)]
+    rows = jnp.concatenate(taps, axis=-1) if size > 1 else x[:, :, ::stride]
+    return [rows[:, i : i + height : stride] for i in range(size)]
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
+    """Cross-correlation without padding, at stride 1, or 2 for even sides and odd kernels.
+
+    (N, H, W, I) and (k, k, I, O) to (N, (H - k) // stride + 1, ..., O), as one
+    matrix product for each row of the kernel. Inputs of few channels make one
+    product, summed channel by channel in the order of the published code: the
+    first normalisation of a network magnifies every rounding that comes before.
+    """
+    size, _, inputs, outputs = kernel.shape
+    rows = _row_patches(x, size, stride)
+    if inputs < _FEW_CHANNELS:
+        taps = jnp.stack(rows, axis=-2).reshape(*rows[0].shape[:3], size, size, inputs)
+        columns = jnp.moveaxis(taps, -1, -3).reshape(*rows[0].shape[:3], -1)
+        return columns @ kernel.transpose(2, 0, 1, 3).reshape(-1, outputs)
+    products = [
+        patches @ row.reshape(-1, outputs) for patches, row in zip(rows, kernel, strict=True)
+    ]
+    return functools.reduce(jnp.add, products)
+
+
+def _correlate_forward(x, kernel, stride):
+    return correlate(x, kernel, stride), (x, kernel)
+
+
+def _kernel_cotangent(rows, cotangent):
+    """Of the kernel that takes row patches to maps with this cotangent: (k, k, I, O)."""
+    outputs = cotangent.shape[-1]
+    flat = cotangent.reshape(-1, outputs)
+    products = [patches.reshape(len(flat), -1).T @ flat for patches in rows]
+    return jnp.stack(products).reshape(len(rows), len(rows), -1, outputs)
+
+
+def _correlate_backward(stride, residuals, cotangent):
+    x, kernel = residuals
+    rows = _row_patches(x, kernel.shape[0], stride)
+    return scatter(cotangent, kernel.swapaxes(2, 3), stride), _kernel_cotangent(rows, cotangent)
+
+
+correlate.defvjp(_correlate_forward, _correlate_backward)
+
+
+def _lay(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
+    """Adds up maps along an axis: position m of map i comes to lie at stride m + i."""
+    reach = (len(maps) - 1) // stride
+
+    def shifted(index):
+        shift = index // stride
+        widths = [(0, 0)] * maps[index].ndim
+        widths[axis] = (shift, reach - shift)
+        return jnp.pad(maps[index], widths)
+
+    phases = [
+        functools.reduce(jnp.add, map(shifted, range(phase, len(maps), stride)))
+        if phase < len(maps)
+        else jnp.zeros_like(maps[0])
+        for phase in range(stride)
+    ]
+    shape = list(phases[0].shape)
+    shape[axis] *= stride
+    return jnp.stack(phases, axis=axis + 1).reshape(shape)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def scatter(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Adds x[m, n] * kernel at (stride m, stride n): the adjoint of `correlate`.
+
+    (N, H, W, I) and (k, k, I, O), k odd, to (N, H', W', O) with
+    H' = stride H + k - 1. One matrix product gives the contribution of each
+    tap; no zeros are inserted.
+    """
+    taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel)
+    size = range(kernel.shape[0])
+    rows = [_lay([taps[:, :, :, i, j] for j in size], 2, stride) for i in size]
+    return _lay(rows, 1, stride)
+
+
+def _scatter_forward(x, kernel, stride):
+    return scatter(x, kernel, stride), (x, kernel)
+
+
+def _scatter_backward(stride, residuals, cotangent):
+    x, kernel = residuals
+    swapped = kernel.swapaxes(2, 3)
+    rows = _row_patches(cotangent, kernel.shape[0], stride)
+    return correlate(cotangent, swapped, stride), _kernel_cotangent(rows, x).swapaxes(2, 3)
+
+
+scatter.defvjp(_scatter_forward, _scatter_backward)
+
+
+@jax.custom_vjp
+def _reflect(x: jax.Array) -> jax.Array:
+    """Pads height and width by one reflected pixel on both sides."""
+    for axis in (1, 2):
+        low = lax.slice_in_dim(x, 1, 2, axis=axis)
+        high = lax.slice_in_dim(x, -2, -1, axis=axis)
+        x = lax.concatenate([low, x, high], axis)
+    return x
+
+
+def _reflect_backward(_, cotangent):
+    for axis in (2, 1):
+        size = cotangent.shape[axis] - 2
+        low = lax.slice_in_dim(cotangent, 0, 1, axis=axis)
+        high = lax.slice_in_dim(cotangent, size + 1, size + 2, axis=axis)
+        inner = lax.slice_in_dim(cotangent, 1, size + 1, axis=axis)
+        index = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
+        cotangent = (
+            inner + jnp.where(index == 1, low, 0.0) + jnp.where(index == size - 2, high, 0.0)
+        )
+    return (cotangent,)
+
+
+_reflect.defvjp(lambda x: (_reflect(x), None), _reflect_backward)
+
+
+def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
+    """Pads height and width on both sides by "zeros", or by one pixel with "reflect"."""
+    if not amount:
+        return x
+    if mode == "reflect":
+        if amount != 1:
+            raise ValueError(f"reflection padding is by 1 pixel, not {amount}")
+        return _reflect(x)
+    return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
+
+
+@functools.partial(jax.jit, static_argnames=("stride", "padding"))
+def convolution(
+    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "zeros"
+) -> jax.Array:
+    """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
+    size, _, inputs, outputs = kernel.shape
+    padded = pad(x, size // 2, padding)
+    tiled = stride == 1 and size in _winograd.SIZES
+    if tiled and min(x.shape[1:3]) >= 16 and min(inputs, outputs) >= 32:
+        return _winograd.correlate(padded, kernel)
+    return correlate(padded, kernel, stride)
+
+
+@jax.jit
+def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
+
+    The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
+    mirrored) of the input with a zero put after every pixel.
+    """
+    low = kernel.shape[0] // 2
+    full = scatter(x, kernel[::-1, ::-1], 2)
+    return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
+
+
+@jax.custom_vjp
+@jax.jit
+def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    x = pad(x, size // 2, "zeros")
+    total = jnp.zeros((), x.dtype)
+    for i in range(size):
+        rows = x[:, i : i + height]
+        taps = [rows[:, :, j : j + width] * kernel[i, j, 0] for j in range(size)]
+        # XLA:CPU writes out single factors of a sum longer than that.
+        total = lax.optimization_barrier(functools.reduce(jnp.add, taps, total))
+    return total
+
+
+def _depthwise_backward(residuals, cotangent):
+    x, kernel = residuals
+    size = kernel.shape[0]
+    x = pad(x, size // 2, "zeros")
+
+    height, width, channels = cotangent.shape[1:]
+
+    def row(index):
+        # One pass for the k taps of a kernel row: a reduction of k operands.
+        seen = lax.dynamic_slice_in_dim(x, index, height, axis=1)
+        products = tuple(seen[:, :, j : j + width] * cotangent for j in range(size))
+        add = functools.partial(jax.tree.map, jnp.add)
+        sums = lax.reduce(products, (jnp.zeros((), x.dtype),) * size, add, (0, 2))
+        return jnp.stack(sums).sum(axis=1)
+
+    kernel_cotangent = lax.map(row, jnp.arange(size)).reshape(size, size, 1, channels)
+    return depthwise_convolution(cotangent, kernel[::-1, ::-1]), kernel_cotangent
+
+
+depthwise_convolution.defvjp(
+    lambda x, kernel: (depthwise_convolution(x, kernel), (x, kernel)), _depthwise_backward
+)

@@ -1,0 +1,54 @@
+"""Normalisation and activation of feature maps: float32, NHWC."""
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
+
+
+@jax.custom_vjp
+@jax.jit
+def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+    """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
+    return _batch_norm_forward(x, scale, bias)[0]
+
+
+def _batch_norm_forward(x, scale, bias):
+    # Channels whose mean is far above their spread lose digits unless shifted first.
+    shift = x[0, 0, 0]
+    shifted = x - shift
+    shifted_mean = shifted.mean(axis=(0, 1, 2))
+    variance = jnp.square(shifted - shifted_mean).mean(axis=(0, 1, 2))
+    mean = shift + shifted_mean
+    inverse = lax.rsqrt(variance + 1e-5)
+    gain = scale * inverse
+    return x * gain + (bias - mean * gain), (x, mean, inverse, gain)
+
+
+def _batch_norm_backward(residuals, cotangent):
+    x, mean, inverse, gain = residuals
+    normalised = (x - mean) * inverse
+    bias_cotangent = cotangent.sum(axis=(0, 1, 2))
+    scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
+    count = x.size // x.shape[-1]
+    centred = cotangent - (bias_cotangent + normalised * scale_cotangent) / count
+    return centred * gain, scale_cotangent, bias_cotangent
+
+
+batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+
+
+@jax.custom_jvp
+@jax.jit
+def leaky_relu(x: jax.Array, slope: float | jax.Array = 0.2) -> jax.Array:
+    """max(x, 0) + slope min(x, 0); slope 1 is the identity and 0 the ReLU."""
+    return jnp.where(x >= 0, x, slope * x)
+
+
+@leaky_relu.defjvp
+def _leaky_relu_tangent(primals, tangents):
+    # One factor: the automatic gradient chooses between two uses of the cotangent,
+    # and XLA may then compute the cotangent twice.
+    x, slope = primals
+    return leaky_relu(x, slope), tangents[0] * jnp.where(x >= 0, 1.0, slope)

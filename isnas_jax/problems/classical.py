@@ -1,0 +1,108 @@
+"""Restorations without a network, as points of reference; from scikit-image and bm3d.
+
+Images are float32 (H, W, C) in [0, 1].
+"""
+
+import dataclasses
+import importlib.util
+from collections.abc import Callable
+
+import numpy as np
+
+from isnas_jax.problems.problem import Problem
+from isnas_jax.registry import Registry
+
+
+def _noise_std(problem: Problem) -> float:
+    """Of the noise, in units of the image: as known, else estimated (Donoho and Johnstone)."""
+    if problem.sigma is not None:
+        return float(problem.sigma) / 255
+    from skimage.restoration import estimate_sigma
+
+    observed = np.asarray(problem.observed)
+    return float(estimate_sigma(observed, average_sigmas=True, channel_axis=-1))
+
+
+def bm3d(problem: Problem) -> np.ndarray:
+    """BM3D, or CBM3D for RGB (Dabov et al., 2007), by the noise's strength."""
+    import bm3d as package
+
+    observed, std = np.asarray(problem.observed), _noise_std(problem)
+    if observed.shape[-1] == 3:
+        return package.bm3d_rgb(observed, std)
+    return package.bm3d(observed[..., 0], std)[..., None]
+
+
+def non_local_means(problem: Problem) -> np.ndarray:
+    """Non-local means (Buades et al., 2005), by the noise's strength."""
+    from skimage.restoration import denoise_nl_means
+
+    std = _noise_std(problem)
+    return denoise_nl_means(
+        np.asarray(problem.observed), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
+    )
+
+
+def total_variation(problem: Problem) -> np.ndarray:
+    """Total variation (Chambolle, 2004) at scikit-image's default weight."""
+    from skimage.restoration import denoise_tv_chambolle
+
+    return denoise_tv_chambolle(np.asarray(problem.observed), channel_axis=-1)
+
+
+def biharmonic(problem: Problem) -> np.ndarray:
+    """Biharmonic inpainting."""
+    from skimage.restoration import inpaint_biharmonic
+
+    missing = np.asarray(problem.weights)[..., 0] == 0
+    return inpaint_biharmonic(np.asarray(problem.observed), missing, channel_axis=-1)
+
+
+def bicubic(problem: Problem) -> np.ndarray:
+    """Bicubic interpolation."""
+    from skimage.transform import resize
+
+    return resize(np.asarray(problem.observed), problem.shape, order=3)
+
+
+@dataclasses.dataclass(frozen=True)
+class Classical:
+    """A restoration for one task.
+
+    Attributes:
+      task: Name in `TASKS`.
+      restore: From a problem to an image (H, W, C).
+    """
+
+    task: str
+    restore: Callable[[Problem], np.ndarray]
+
+
+CLASSICAL: Registry[Classical] = Registry(
+    "classical restoration",
+    {
+        "non-local means": Classical("denoising", non_local_means),
+        "total variation": Classical("denoising", total_variation),
+        "biharmonic": Classical("inpainting", biharmonic),
+        "bicubic": Classical("super_resolution", bicubic),
+    },
+)
+if importlib.util.find_spec("bm3d"):
+    CLASSICAL["BM3D"] = Classical("denoising", bm3d)
+
+
+def names_of(task: str) -> list[str]:
+    """The classical restorations for a task."""
+    return [name for name, entry in CLASSICAL.items() if entry.task == task]
+
+
+def restore(name: str, problem: Problem) -> np.ndarray:
+    """A classical restoration (H, W, C), clipped; ValueError with the valid names."""
+    entry = CLASSICAL.find(name)
+    if entry.task != problem.task:
+        raise ValueError(
+            f"{name!r} restores {entry.task}, not {problem.task}; "
+            f"choose from {', '.join(names_of(problem.task))}"
+        )
+    restored = entry.restore(problem).reshape(problem.shape)
+    return np.clip(restored, 0, 1).astype(np.float32)

@@ -1,0 +1,229 @@
+"""What is known of an image: an observation, the operator it came through, its weights.
+
+Images are float32 (H, W, C) in [0, 1]. Every task fits a network to an
+observation y by
+
+    mean(weights * (A(x) - y)**2),
+
+where x is the network's image; tasks differ by their operator A and by the
+weights of the measurements, which are 0 where nothing is known.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+
+FACTORS = (2, 4, 8)
+
+# Takes pixels (h, w, c), of an observation or of weights, to fewer of them.
+Cut: TypeAlias = Callable[[jax.Array], jax.Array]
+
+
+class Operator(Protocol):
+    """The forward operator A: a pytree, so that its arrays pass through jit and vmap.
+
+    An operator that serves a part of the observation too has a method
+    `cut(cut)`, which returns the operator of that part, maps it holds being
+    cut like the observation. One without it has no smaller problem.
+    """
+
+    def __call__(self, image: jax.Array) -> jax.Array: ...
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Problem:
+    """One image to restore: a pytree, so it can be passed through jit and vmap.
+
+    Attributes:
+      observed: y, the corrupted image, (h, w, C) float32.
+      operator: A, from an image (H, W, C) to (h, w, C).
+      weights: Of the measurements, (h, w, 1) or (h, w, C) float32, not
+        negative; 0 where a measurement is missing.
+      sigma: [] standard deviation of the noise in grey levels (0 to 255), or
+        None where it is not known.
+      shape: (H, W, C) of the image to restore.
+      task: What kind of problem it is, as a rule a name in `TASKS`.
+    """
+
+    observed: jax.Array
+    operator: Operator
+    weights: jax.Array
+    sigma: jax.Array | None
+    shape: tuple[int, int, int] = dataclasses.field(metadata={"static": True})
+    task: str = dataclasses.field(metadata={"static": True})
+
+    @classmethod
+    def of(
+        cls,
+        observed: Any,
+        operator: Operator,
+        *,
+        task: str,
+        weights: Any = None,
+        sigma: float | None = None,
+        shape: tuple[int, int, int] | None = None,
+    ) -> "Problem":
+        """Checks an observation and poses its problem.
+
+        Args:
+          observed: (h, w, C), C = 1 or 3.
+          operator: A.
+          task: What kind of problem it is.
+          weights: (h, w), (h, w, 1) or (h, w, C), not negative; 1 by default.
+          sigma: Of the noise in grey levels, if known.
+          shape: (H, W, C) of the image; that of the observation by default.
+
+        Raises:
+          ValueError: For shapes and values that cannot be.
+        """
+        observed = jnp.asarray(observed, jnp.float32)
+        if observed.ndim != 3 or observed.shape[-1] not in (1, 3):
+            raise ValueError(f"an image is (H, W, 1) or (H, W, 3), not {observed.shape}")
+        if not bool(jnp.isfinite(observed).all()):
+            raise ValueError("the image holds values that are not finite")
+        size = observed.shape[:2]
+        weights = jnp.ones((*size, 1)) if weights is None else jnp.asarray(weights, jnp.float32)
+        weights = weights[..., None] if weights.ndim == 2 else weights
+        if weights.shape not in (observed.shape, (*size, 1)):
+            raise ValueError(
+                f"weights of shape {weights.shape} for an observation of shape {observed.shape}"
+            )
+        if not bool((jnp.isfinite(weights) & (weights >= 0)).all() & weights.any()):
+            raise ValueError("weights must be finite, not negative, and not all 0")
+        if sigma is not None and not 0 <= sigma <= 255:
+            raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
+        known = None if sigma is None else jnp.asarray(sigma, jnp.float32)
+        return cls(observed, operator, weights, known, shape or observed.shape, task)
+
+    def residual(self, image: jax.Array) -> jax.Array:
+        """(A(x) - y)**2 of an image (H, W, C), weighted: (h, w, C)."""
+        return self.weights * jnp.square(self.operator(image) - self.observed)
+
+    def loss(self, image: jax.Array) -> jax.Array:
+        """What a network is fitted by: the mean of the residual over all of (h, w, C)."""
+        return self.residual(image).mean()
+
+    def error(self, image: jax.Array) -> jax.Array:
+        """The weighted mean of (A(x) - y)**2: comparable whatever share of the weights is 0."""
+        total = jnp.broadcast_to(self.weights, self.observed.shape).sum()
+        return self.residual(image).sum() / total
+
+    def cut(self, cut: Cut) -> "Problem":
+        """The problem of a part of the observation; ValueError if there is no such problem."""
+        shrink = getattr(self.operator, "cut", None)
+        if shrink is None:
+            raise ValueError(f"a problem of task {self.task!r} cannot be cut: take it in full")
+        observed = cut(self.observed)
+        height, width = (
+            part * whole // seen
+            for part, whole, seen in zip(
+                observed.shape[:2], self.shape[:2], self.observed.shape[:2], strict=True
+            )
+        )
+        return dataclasses.replace(
+            self,
+            observed=observed,
+            operator=shrink(cut),
+            weights=cut(self.weights),
+            shape=(height, width, self.shape[2]),
+        )
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Identity:
+    """A(x) = x."""
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        return image
+
+    def cut(self, cut: Cut) -> "Identity":
+        del cut
+        return self
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Downsampling:
+    """Lanczos-2 downsampling, to sides / factor.
+
+    Attributes:
+      factor: How much smaller.
+    """
+
+    factor: int = dataclasses.field(metadata={"static": True})
+
+    def __call__(self, image: jax.Array) -> jax.Array:
+        rows, columns = (downsampling_matrix(side, self.factor) for side in image.shape[:2])
+        return jnp.einsum("hH,HWC,wW->hwC", rows, image, columns, precision=lax.Precision.HIGHEST)
+
+    def cut(self, cut: Cut) -> "Downsampling":
+        del cut
+        return self
+
+
+def denoising(observed: Any, sigma: float | None = None) -> Problem:
+    """A noisy image (H, W, C), with its noise's strength if known: the identity."""
+    return Problem.of(observed, Identity(), sigma=sigma, task="denoising")
+
+
+def inpainting(observed: Any, mask: Any) -> Problem:
+    """An image (H, W, C) with missing pixels: the identity, weighted by the mask.
+
+    Args:
+      observed: The image; what the missing pixels hold is never looked at.
+      mask: (H, W), (H, W, 1) or (H, W, C): 1 where a value is known, else 0.
+    """
+    mask = jnp.asarray(mask, jnp.float32)
+    if not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError("a mask holds only 0 (missing) and 1 (known)")
+    if not bool(mask.any()):
+        raise ValueError("the mask leaves no pixel known")
+    observed = jnp.asarray(observed, jnp.float32)
+    mask = mask[..., None] if mask.ndim == 2 else mask
+    if mask.shape not in (observed.shape, (*observed.shape[:2], 1)):
+        raise ValueError(f"a mask of shape {mask.shape} for an image of shape {observed.shape}")
+    return Problem.of(mask * observed, Identity(), weights=mask, task="inpainting")
+
+
+def super_resolution(observed: Any, factor: int) -> Problem:
+    """A small image (h, w, C) to enlarge 2, 4 or 8 times; the operator is Lanczos-2."""
+    check_factor(factor)
+    observed = jnp.asarray(observed, jnp.float32)
+    shape = (*(side * factor for side in observed.shape[:2]), observed.shape[-1])
+    return Problem.of(observed, Downsampling(factor), shape=shape, task="super_resolution")
+
+
+def check_factor(factor: int) -> None:
+    """ValueError with the valid factors."""
+    if factor not in FACTORS:
+        raise ValueError(f"factor {factor} is not supported; choose from {FACTORS}")
+
+
+def lanczos2(x: np.ndarray) -> np.ndarray:
+    """Lanczos window of order 2, sinc(x) sinc(x / 2), 0 beyond |x| = 2."""
+    return np.where(np.abs(x) < 2, np.sinc(x) * np.sinc(x / 2), 0.0)
+
+
+def downsampling_matrix(size: int, factor: int) -> np.ndarray:
+    """(size / factor, size) float32: Lanczos-2 along one axis, edges repeated.
+
+    Output pixel i sits at the centre of inputs factor i to factor (i + 1) - 1
+    and weighs 4 factor of them; weights add up to 1.
+    """
+    taps = np.arange(4 * factor)
+    weights = lanczos2((taps + 0.5) / factor - 2)
+    columns = taps - 3 * factor // 2 + factor * np.arange(size // factor)[:, None]
+    matrix = np.zeros((size // factor, size))
+    np.add.at(
+        matrix,
+        (np.arange(size // factor)[:, None], np.clip(columns, 0, size - 1)),
+        weights / weights.sum(),
+    )
+    return matrix.astype(np.float32)

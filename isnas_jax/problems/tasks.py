@@ -1,0 +1,76 @@
+"""The kinds of problems by name: how each is posed, and made from a clean image.
+
+Images are float32 (H, W, C) in [0, 1]. `TASKS` holds the three of the paper; add
+your own.
+"""
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from isnas_jax.problems.problem import (
+    Problem,
+    check_factor,
+    denoising,
+    inpainting,
+    super_resolution,
+)
+from isnas_jax.registry import Registry
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """A kind of restoration problem.
+
+    Attributes:
+      pose: The problem of an image as the user has it: (observed, **options).
+      corrupt: The problem of a clean image, corrupted here: (key, truth,
+        **options); the only place where a clean image enters.
+      iterations: The published number of iterations.
+    """
+
+    pose: Callable[..., Problem]
+    corrupt: Callable[..., Problem]
+    iterations: int = 1200
+
+
+def _add_noise(key: jax.Array, truth: jax.Array, *, sigma: float) -> Problem:
+    if not 0 <= sigma <= 255:
+        raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
+    noise = sigma / 255 * jax.random.normal(key, truth.shape)
+    return denoising(jnp.clip(truth + noise, 0, 1), sigma)
+
+
+def _remove_pixels(
+    key: jax.Array, truth: jax.Array, *, missing: float = 50.0, mask: Any = None
+) -> Problem:
+    if mask is None:
+        if not 0 < missing < 100:
+            raise ValueError(f"missing {missing:g} is outside of 0 to 100 percent, both excluded")
+        mask = jax.random.bernoulli(key, 1 - missing / 100, truth.shape[:2])
+    return inpainting(truth, mask)
+
+
+def _downscale(key: jax.Array, truth: jax.Array, *, factor: int) -> Problem:
+    del key
+    check_factor(factor)
+    if truth.shape[0] % factor or truth.shape[1] % factor:
+        raise ValueError(
+            f"an image of {truth.shape[0]} x {truth.shape[1]} cannot be shrunk by {factor}"
+        )
+    small = jnp.zeros((truth.shape[0] // factor, truth.shape[1] // factor, truth.shape[2]))
+    problem = super_resolution(small, factor)
+    return dataclasses.replace(problem, observed=jnp.clip(problem.operator(truth), 0, 1))
+
+
+TASKS: Registry[Task] = Registry(
+    "task",
+    {
+        "denoising": Task(denoising, _add_noise, 1200),
+        "inpainting": Task(inpainting, _remove_pixels, 9500),
+        "super_resolution": Task(super_resolution, _downscale, 4500),
+    },
+)

@@ -1,0 +1,36 @@
+"""Named choices: what a flag or a table may call by name, and a user may add to."""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+Entry = TypeVar("Entry")
+
+
+class Registry(dict[str, Entry]):
+    """A dict of strategies of one kind that knows what they are called.
+
+    Add your own by `REGISTRY["name"] = entry`; library functions take the
+    entries themselves, flags and tables their names.
+
+    Attributes:
+      kind: What an entry is, for messages.
+      besides: More entries to be found, which do not count as members.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        entries: Mapping[str, Entry] | None = None,
+        *,
+        besides: Mapping[str, Entry] | None = None,
+    ) -> None:
+        super().__init__(entries or {})
+        self.kind = kind
+        self.besides: Mapping[str, Entry] = besides or {}
+
+    def find(self, name: str) -> Entry:
+        """The entry of this name; ValueError with the valid names."""
+        known = {**self, **self.besides}
+        if name not in known:
+            raise ValueError(f"{self.kind} {name!r} does not exist; choose from {', '.join(known)}")
+        return known[name]

@@ -1,0 +1,23 @@
+"""What people look at: a run's folder, tables, the paper's figures.
+
+Needs the extra `experiments`.
+"""
+
+from isnas_jax.report.paper import ITEMS, PaperSettings
+from isnas_jax.report.run import (
+    summary,
+    write_restoration,
+    write_scores,
+    write_search,
+    write_timings,
+)
+
+__all__ = [
+    "ITEMS",
+    "PaperSettings",
+    "summary",
+    "write_restoration",
+    "write_scores",
+    "write_search",
+    "write_timings",
+]

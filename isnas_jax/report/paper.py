@@ -1,0 +1,277 @@
+"""The paper's tables and figures, made of a study's dataset.
+
+Each item of `ITEMS` is a function, (dataset, folder, settings) -> text for the terminal;
+it writes tables as text, Markdown, LaTeX and CSV and figures as PNG and PDF into
+the folder. Add your own. Needs pandas, SciPy, matplotlib and tabulate.
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import numpy as np
+import pandas as pd
+import scipy.stats
+
+from isnas_jax import figures
+from isnas_jax.io import records
+from isnas_jax.ops import quality
+from isnas_jax.registry import Registry
+from isnas_jax.report import tables
+from isnas_jax.study import analysis, store
+from isnas_jax.study.analysis import Dataset
+from isnas_jax.study.units import key_of
+
+# Column of the supplement's Table 1, its metric as published, and ours.
+SUPPLEMENT = {
+    "db_mse": ("psd db mse", "psd_db_mse"),
+    "db_strip": ("psd db strip mse", "psd_db_strip_mse"),
+    "strip_emd": ("psd strip hist emd", "psd_strip_hist_emd"),
+    "bw_99": ("psd 99_per_bw", "psd_99_bw"),
+}
+PUBLISHED = pathlib.Path(__file__).parent / "published"
+SYMBOL = {"observed": "N", "truth": "GT", "masked": "N masked"}
+COHORTS = (5, 15)
+
+
+@dataclasses.dataclass(frozen=True)
+class PaperSettings:
+    """What the tables and figures are about.
+
+    Attributes:
+      metrics: Of table1; those of the supplement and ours by default.
+      metric: That chooses genotypes.
+      outcome: What the histograms show, a name in `analysis.OUTCOMES`.
+      reference: Image to sort figure1 by; the first by default.
+      seed: Of bootstrap and random cohorts.
+      resamples: Bootstrap samples.
+    """
+
+    metrics: Sequence[str] = ()
+    metric: str = "psd_db_strip_mse"
+    outcome: str = "restored PSNR"
+    reference: str | None = None
+    seed: int = 0
+    resamples: int = 1000
+
+    def check(self, dataset: Dataset) -> None:
+        """ValueError, with the choices, for a name that the dataset does not know."""
+        for what, names, choices in (
+            ("metric", [self.metric, *self.metrics], dataset.metrics()),
+            ("outcome", [self.outcome], list(analysis.OUTCOMES)),
+        ):
+            for name in names:
+                if name not in choices:
+                    raise ValueError(
+                        f"{what} {name!r} is not in the dataset; choose from {', '.join(choices)}"
+                    )
+
+
+Item: TypeAlias = Callable[[Dataset, pathlib.Path, PaperSettings], str]
+
+
+def _taus(
+    dataset: Dataset, outcomes: Sequence[str], metrics: Sequence[str], settings: PaperSettings
+) -> pd.DataFrame:
+    """Correlations in long form, a column `score` naming metric and reference."""
+    key = key_of(settings.seed, "bootstrap")
+    long = analysis.kendall_table(dataset, outcomes, metrics, key=key, resamples=settings.resamples)
+    return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOL))
+
+
+def _with_interval(long: pd.DataFrame, value: str, low: str, high: str) -> pd.Series:
+    """Cells like -0.45 [-0.55, -0.33]."""
+    return long.apply(lambda row: f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]", axis=1)
+
+
+def table1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """Kendall's tau; rows are scores, columns images, the random score at the end."""
+    metrics = settings.metrics or [name for pair in SUPPLEMENT.values() for name in pair]
+    outcomes = ("optimal stopping iteration", "best PSNR", "PSNR increase")
+    long = _taus(dataset, outcomes, metrics, settings)
+    tables.write(folder / "table1", long.drop(columns="score").set_index("task"), digits=3)
+    said = []
+    for (task, outcome), part in long.groupby(["task", "outcome"]):
+        images = [*dataset.images(task), "mean"]
+        cells = part.assign(cell=_with_interval(part, "tau", "low", "high"))
+        wide = cells.pivot(index="score", columns="image", values="cell")[images]
+        wide = wide.reindex(cells["score"].unique())
+        control = part[part["metric"] == metrics[0]]
+        control = control.assign(
+            cell=_with_interval(control, "control", "control_low", "control_high"),
+            score="random " + control["reference"].map(SYMBOL),
+        ).pivot(index="score", columns="image", values="cell")[images]
+        name = f"table1-{task}-{outcome.replace(' ', '_')}"
+        text = tables.write(folder / name, pd.concat([wide, control]).rename_axis("score"))
+        title = f"Kendall's tau with the {outcome}, {task}, {part['n'].iloc[0]} genotypes"
+        said.append(f"{title}\n{text}\n")
+    return "\n".join(said)
+
+
+def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """The published tau above ours, the difference of their means, rank agreement."""
+    if "denoising" not in dataset.tasks:
+        return ""
+    column_of = {name: column for column, (name, _) in SUPPLEMENT.items()}
+    said = []
+    for outcome, file in (
+        ("optimal stopping iteration", "kendall_stopping"),
+        ("best PSNR", "kendall_psnr"),
+    ):
+        theirs = pd.read_csv(PUBLISHED / f"{file}.csv", index_col="image")
+        theirs.columns = [
+            column if column.endswith(("_n", "_gt")) else f"{column}_n" for column in theirs
+        ]
+        theirs.loc["mean"] = theirs.mean()
+        long = _taus(dataset, [outcome], list(column_of), settings)
+        long = long[long["task"] == "denoising"]
+        column = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOL).str.lower()
+        ours = long.assign(column=column).pivot(index="image", columns="column", values="tau")
+        ours = ours.loc[[*dataset.images("denoising"), "mean"], theirs.columns]
+        means = theirs.loc["mean"], ours.loc["mean"]
+        difference = (means[1] - means[0]).to_frame("ours - published").T
+        table = pd.concat({"published": theirs, "ours": ours, "difference of means": difference})
+        table = table.rename_axis(["", "image"]).rename(columns=lambda name: name.replace("_", " "))
+        text = tables.write(folder / f"published-{file}", table)
+        agreement = scipy.stats.kendalltau(*means)
+        line = (
+            f"Rank agreement of the two rows of means (Kendall's tau): {agreement.statistic:.2f}, "
+            f"p = {agreement.pvalue:.2f}; {int((np.sign(means[0]) == np.sign(means[1])).sum())} "
+            f"of {len(theirs.columns)} have the same sign."
+        )
+        records.write_bytes(folder / f"published-{file}-agreement.txt", f"{line}\n".encode())
+        said.append(f"Kendall's tau with the {outcome}, denoising\n{text}\n{line}\n")
+    return "\n".join(said)
+
+
+def figure1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """Normalised PSNR increase by image and what transfer costs."""
+    said = []
+    for task in dataset.tasks:
+        increase = analysis.normalised_increase(dataset, task)
+        if increase.isna().any(axis=None):
+            continue
+        reference = settings.reference or str(increase.columns[0])
+        if reference not in increase:
+            raise ValueError(
+                f"reference {reference!r} is no image; choose from {', '.join(increase)}"
+            )
+        columns = {str(image): values.to_numpy() for image, values in increase.items()}
+        figure = figures.transfer(columns, reference)
+        figures.save_for_print(figure, folder / f"figure1-{task}")
+        gaps = analysis.transfer_gaps(dataset, task)
+        text = tables.write(folder / f"transfer-{task}", gaps)
+        title = f"Transfer gap in dB, {task}: restored with the best genotype of another"
+        said.append(f"{title}\n{text}\n")
+    return "\n".join(said)
+
+
+def agreement(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """How alike images rank the genotypes, by what they reach and by the metric."""
+    said = []
+    for task in dataset.tasks:
+        rankings = {
+            "best PSNR": dataset.outcome("best PSNR", task),
+            f"{settings.metric} N": dataset.score(settings.metric, "observed", task),
+        }
+        between = {what: values.corr(method="kendall") for what, values in rankings.items()}
+        table = pd.concat(between).rename_axis(["of", "image"])
+        text = tables.write(folder / f"agreement-{task}", table)
+        said.append(f"Kendall's tau between images, {task}\n{text}\n")
+    return "\n".join(said)
+
+
+def figure2(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """PSNR curves from the worst to the best genotype, and the baselines'."""
+    for task, image in dataset.cases:
+        best = dataset.outcome("best PSNR", task)[image].sort_values()
+        ranks = np.linspace(0, len(best) - 1, min(5, len(best))).round().astype(int)
+        names = [str(best.index[rank]) for rank in ranks]
+        curves = dataset.large("psnr_mean", task, image)
+        shown = [*names, *(name for name in curves.index if ":" not in name)]
+        figure = figures.psnr_curves({name: curves[name] for name in shown})
+        figures.save_for_print(figure, folder / f"figure2-{task}-{image}")
+    return ""
+
+
+def histograms(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """What the metric's best reach among all, and random ones."""
+    quantity = f"{settings.outcome}, dB" if "PSNR" in settings.outcome else settings.outcome
+    rows = []
+    for task in dataset.tasks:
+        reached = dataset.outcome(settings.outcome, task)
+        marks: dict[str, dict[str, float]] = {}
+        random = {}
+        for image in reached:
+            values = reached[image]
+            tops = {
+                num: values[analysis.top(dataset, settings.metric, task, image, num)].max()
+                for num in COHORTS
+            }
+            chosen = analysis.choose(dataset, settings.metric, task, image, COHORTS[-1])
+            marks[image] = {f"best of top {num}": float(best) for num, best in tops.items()}
+            marks[image]["ISNAS-DIP's choice"] = float(values[chosen])
+            key = key_of(settings.seed, "random cohorts", task, image)
+            random[image] = analysis.random_cohorts(key, values.to_numpy(), COHORTS[-1], 10)
+            rows.append(
+                {
+                    "task": task,
+                    "image": image,
+                    "median": values.median(),
+                    "best": values.max(),
+                    **marks[image],
+                    f"best of random {COHORTS[-1]}, mean": random[image][0],
+                    "s.d.": random[image][1],
+                }
+            )
+        columns = {str(image): values.to_numpy() for image, values in reached.items()}
+        figure = figures.histograms(columns, marks, random, quantity)
+        figures.save_for_print(figure, folder / f"histograms-{task}")
+    table = pd.DataFrame(rows).set_index("task")
+    text = tables.write(folder / "histograms", table)
+    return f"{quantity}; genotypes chosen by {settings.metric}\n{text}\n"
+
+
+def qualitative(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+    """Truth, observation and restorations, an image a row."""
+    baselines = {"DIP": "dip", "NAS-DIP": "nas-dip"}
+    for task in dataset.tasks:
+        rows = []
+        for image in dataset.images(task):
+            pictures = dataset.pictures(task, image)
+            restored = dataset.large("restored", task, image)
+            chosen = analysis.choose(dataset, settings.metric, task, image, COHORTS[-1])
+            row = {image: pictures["truth"], "observed": pictures["observed"]}
+            for name, architecture in (baselines | {"ISNAS-DIP": chosen}).items():
+                if architecture in restored.index:
+                    row[name] = store.to_image(restored[architecture], pictures["truth"].shape)
+            rows.append(
+                {
+                    name if name == image else _titled(name, shown, pictures["truth"]): shown
+                    for name, shown in row.items()
+                }
+            )
+        figures.save_for_print(figures.qualitative(rows), folder / f"qualitative-{task}")
+    return ""
+
+
+def _titled(name: str, image: np.ndarray, truth: np.ndarray) -> str:
+    """A name with PSNR and SSIM where the sizes agree."""
+    if image.shape != truth.shape:
+        return name
+    return f"{name}\n{quality.psnr(image, truth):.2f} dB, {quality.ssim(image, truth):.3f}"
+
+
+ITEMS: Registry[Item] = Registry(
+    "item",
+    {
+        "table1": table1,
+        "published": published,
+        "figure1": figure1,
+        "agreement": agreement,
+        "figure2": figure2,
+        "histograms": histograms,
+        "qualitative": qualitative,
+    },
+)

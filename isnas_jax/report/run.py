@@ -1,0 +1,149 @@
+"""What a run leaves in its folder for people: images, figures and tables beside each other.
+
+Images are float32 (H, W, C) in [0, 1]. Needs matplotlib and scikit-image.
+"""
+
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from isnas_jax import figures
+from isnas_jax.fitting import Fit
+from isnas_jax.io import images, records
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem, Proxy
+from isnas_jax.search import Search, oracle
+
+
+def write_scores(
+    folder: pathlib.Path, genotypes: Sequence[Any], values: Mapping[str, np.ndarray]
+) -> None:
+    """Writes mean and standard deviation of scores (N, K) by metric, a row a genotype."""
+    rows = []
+    for index, genotype in enumerate(genotypes):
+        row: dict[str, Any] = {"genotype": str(genotype)}
+        for name, scores in values.items():
+            row[name] = float(scores[index].mean())
+            row[f"{name} std"] = float(scores[index].std())
+        rows.append(row)
+    records.write_csv(folder / "scores.csv", rows)
+
+
+def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
+    """Writes how long each stage took: the one record that differs between equal runs."""
+    records.write_json(folder / "timings.json", {"seconds": seconds})
+
+
+def write_cohort(
+    folder: pathlib.Path, found: Search, problem: Problem, proxy: Proxy, truth: Any = None
+) -> None:
+    """Writes the cohort's images and a row a member; with a truth, an oracle's choice."""
+    cohort = found.cohort
+    psnrs = None if truth is None else oracle(cohort, problem, proxy, truth)
+    rows = []
+    for rank, fit in enumerate(cohort.fits):
+        images.save(folder / "cohort" / f"{rank:02d}.png", fit.restored)
+        row = {
+            "rank": rank,
+            "genotype": str(cohort.genotypes[rank]),
+            "score": float(cohort.scores[rank]),
+            "weight": float(found.weights[rank]),
+            "restored_at": fit.restored_at,
+            "selected": rank == found.selected,
+        }
+        if psnrs is not None:
+            row["proxy_psnr_by_truth"] = psnrs[rank]
+            row["oracle_by_truth"] = rank == int(np.argmax(psnrs))
+        rows.append(row)
+    records.write_csv(folder / "cohort.csv", rows)
+
+
+def write_search(
+    folder: pathlib.Path,
+    found: Search,
+    problem: Problem,
+    proxy: Proxy,
+    metric: str,
+    truth: Any = None,
+) -> dict[str, Any]:
+    """Writes all of a search; returns the record of its restoration."""
+    candidates = found.candidates
+    write_scores(folder, candidates.genotypes, {metric: candidates.scores})
+    write_cohort(folder, found, problem, proxy, truth)
+    write_timings(folder, found.seconds)
+    name = str(found.genotype)
+    return write_restoration(folder, problem, found.fit, name, truth, restored=found.restored)
+
+
+def write_restoration(
+    folder: pathlib.Path,
+    problem: Problem,
+    fit: Fit,
+    name: str,
+    truth: Any = None,
+    *,
+    restored: np.ndarray | None = None,
+) -> dict[str, Any]:
+    """Writes images, figures and curves of a restoration.
+
+    Args:
+      folder: Where.
+      problem: What was restored.
+      fit: The fit that restored it.
+      name: Of the architecture.
+      truth: The clean image, for the evaluation.
+      restored: The result, if it is not the fit's alone.
+
+    Returns:
+      The record that `result.json` holds.
+    """
+    restored = fit.restored if restored is None else restored
+    observed = np.asarray(problem.observed)
+    shown = {"observed": observed, name: restored}
+    record: dict[str, Any] = {
+        "architecture": name,
+        "iterations": len(fit.loss),
+        "restored_at": fit.restored_at,
+    }
+    if truth is not None and fit.psnr_mean is not None:
+        truth = np.asarray(truth)
+        images.save(folder / "truth.png", truth)
+        record["restored"] = quality.report(restored, truth)
+        if observed.shape == truth.shape:
+            record["observed"] = quality.report(observed, truth)
+        record["best_psnr_mean_by_truth"] = float(np.max(fit.psnr_mean))
+        record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
+        quality_of = {name: record["restored"], "observed": record.get("observed")}
+        shown = {
+            f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
+            for title, image in shown.items()
+        } | {"truth": truth}
+    images.save(folder / "observed.png", observed)
+    images.save(folder / "restored.png", restored)
+    np.save(folder / "restored.npy", restored)
+    figures.save(figures.comparison(shown), folder / "comparison.png")
+    planes = {"observed": observed, "restored": restored}
+    planes |= {} if truth is None else {"truth": truth}
+    figures.save(figures.power_spectra(planes), folder / "spectra.png")
+    curves = fit.curves()
+    figures.save(figures.curves(curves, fit.restored_at), folder / "curves.png")
+    rows = (
+        {"iteration": i} | {name: float(values[i]) for name, values in curves.items()}
+        for i in range(len(fit.loss))
+    )
+    records.write_csv(folder / "curves.csv", rows)
+    records.write_json(folder / "result.json", record)
+    return record
+
+
+def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
+    """One line for the terminal."""
+    line = f"{record['architecture']}: iteration {record['restored_at']}"
+    if "restored" in record:
+        before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
+        line += (
+            f", {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
+        )
+    return f"{line}; see {folder}"

@@ -1,0 +1,106 @@
+"""Forward passes of many genotypes that compute what they have in common once.
+
+With one key a module draws the same weights whichever genotype it is in, so
+whatever follows from the noise map through the same modules is the same in all
+of them: the encoder, the chains of downward skips and, for genotypes of one
+cell, the chains of upward skips. Programs are compiled for single blocks and,
+within cells, for single operations: a few hundred serve the whole space.
+Arrays are as in `networks`.
+"""
+
+import dataclasses
+import functools
+from typing import Any
+
+import jax
+from flax.core.scope import LazyRng
+
+from isnas_jax import _programs
+from isnas_jax.networks.cells import UpsamplingCell, run_cell
+from isnas_jax.networks.searched import SearchedNetwork, run_searched
+
+# The cells' programs are about two a cell and size; a block of genotypes in the order of
+# their cells needs each once an initialisation.
+PROGRAMS = _programs.Programs(400)
+
+
+@dataclasses.dataclass
+class _Memory:
+    """Weights by their module's path, feature maps by module and input."""
+
+    weights: dict[tuple[str, ...], Any] = dataclasses.field(default_factory=dict)
+    results: dict[tuple[str, int], jax.Array] = dataclasses.field(default_factory=dict)
+
+    def holds(self, x: jax.Array) -> bool:
+        return any(x is result for result in self.results.values())
+
+
+@dataclasses.dataclass
+class Shared:
+    """What genotypes have in common at one initialisation: one cell's share at a time.
+
+    Attributes:
+      key: Random key of the weights.
+      z: The noise map, (1, H, W, I).
+      cell: The cell that `of_cell` is about.
+      common: What does not depend on the cell.
+      of_cell: What does.
+    """
+
+    key: jax.Array
+    z: jax.Array
+    cell: int | None = None
+    common: _Memory = dataclasses.field(default_factory=_Memory)
+    of_cell: _Memory = dataclasses.field(default_factory=_Memory)
+
+
+def _apply(block: Any, weights: Any, x: jax.Array) -> jax.Array:
+    """`nn.Module.apply`, as a program for each module and shape."""
+
+    def make():
+        return jax.jit(block.apply, compiler_options=_programs.compiler_options())
+
+    return PROGRAMS.get((block, _programs.shapes(weights, x)), make)(weights, x)
+
+
+def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
+    """The output (1, H, W, O) of a network that draws its weights from `shared.key`.
+
+    It equals `net.init_with_output(shared.key, shared.z)[0]` to float32
+    rounding. Genotypes of one cell should follow each other, for then the
+    cell's share is still there.
+    """
+    if net.genotype.cell != shared.cell:
+        shared.cell, shared.of_cell = net.genotype.cell, _Memory()
+
+    def run_block(memory, path, kind, fields, x):
+        """Runs a module as one program that serves it wherever it is."""
+        block = kind(*fields, parent=None)
+        if path not in memory.weights:
+            shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
+            memory.weights[path] = block.lazy_init(LazyRng(shared.key, path), shape)
+        return _apply(block, memory.weights[path], x)
+
+    def run_module(name, kind, *fields):
+        def run(x):
+            is_cell = kind is UpsamplingCell
+            follows_cell = shared.of_cell.holds(x)
+            memory = shared.of_cell if is_cell or follows_cell else shared.common
+            key = (name, id(x))
+            if key in memory.results:
+                return memory.results[key]
+            if is_cell:
+                cell, features = fields
+                result = run_cell(cell, features, x, functools.partial(run_inner, name))
+            else:
+                result = run_block(shared.common, (name,), kind, fields, x)
+            if x is shared.z or follows_cell or shared.common.holds(x):
+                memory.results[key] = result
+            return result
+
+        return run
+
+    def run_inner(cell, name, kind, *fields):
+        return functools.partial(run_block, shared.of_cell, (cell, name), kind, fields)
+
+    return run_searched(net, shared.z, run_module)

@@ -1,0 +1,189 @@
+"""Training-free metrics: how far a random output's spectrum is from an observation's.
+
+A metric takes two float32 (H, W, C) images, the observation and what the
+forward operator makes of a network's output, and returns a scalar, lower being
+better. It must be traceable by JAX. `METRICS` holds our definitions,
+`PUBLISHED_METRICS` those of the published code under its names, quirks
+included; `METRICS.find` knows both. Add your own to `METRICS`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isnas_jax.ops import spectra
+from isnas_jax.registry import Registry
+
+Metric: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
+
+BINS = 100
+CIRCLES = 99
+
+
+def _plane(height: int, width: int) -> np.ndarray:
+    return np.ones((height, width), bool)
+
+
+def _identity(psd: jax.Array) -> jax.Array:
+    return psd
+
+
+def _without_mean(image: jax.Array) -> jax.Array:
+    """Subtracts one mean over all channels, as the published "nodc" does."""
+    return image - image.mean()
+
+
+def _samples(image, *, scale, region, prepare=_identity):
+    """The spectrum's values in a region, (pixels, C)."""
+    psd = spectra.power_spectral_density(prepare(image))
+    return scale(psd)[region(*image.shape[:2])]
+
+
+def _mse(observed, output, **options):
+    return jnp.square(_samples(observed, **options) - _samples(output, **options)).mean()
+
+
+def _histogram_distance(observed, output, **options):
+    """Earth mover's distance of two histograms over the same bins, in units of the samples."""
+    samples = [_samples(image, **options).ravel() for image in (observed, output)]
+    both = jnp.concatenate(samples)
+    limits = (both.min(), both.max())
+    counts = [jnp.histogram(x, BINS, range=limits)[0] / x.size for x in samples]
+    return jnp.abs(jnp.cumsum(counts[0] - counts[1])).sum() * (limits[1] - limits[0]) / BINS
+
+
+def _published_histogram_distance(observed, output, **options):
+    """Earth mover's distance of the bin heights, each histogram over its own range."""
+    heights = [
+        jnp.sort(jnp.histogram(_samples(image, **options).ravel(), BINS, density=True)[0])
+        for image in (observed, output)
+    ]
+    return jnp.abs(heights[0] - heights[1]).mean()
+
+
+def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
+    """Diameter of the circle that holds a fraction of the energy, relative to the diagonal.
+
+    Energies are taken at 99 diameters and interpolated linearly; no energy
+    has no bandwidth, 0.
+    """
+    squared = np.square(spectra.radius(*psd.shape[:2]))
+    diameters = np.arange(1, CIRCLES + 1) * np.sqrt(2) / CIRCLES
+    ring = np.searchsorted(np.square(diameters / 2), squared.ravel(), side="right")
+    energy = jax.ops.segment_sum(psd.mean(axis=-1).ravel(), jnp.asarray(ring), CIRCLES + 1)
+    inside = jnp.cumsum(energy)[:CIRCLES] / energy.sum()
+    below = jnp.concatenate([jnp.zeros(1), inside[:-1]])
+    index = jnp.argmax(inside >= fraction)
+    step = (fraction - below[index]) / (inside[index] - below[index])
+    return jnp.where(energy.sum() > 0, (index + step) / CIRCLES, 0.0)
+
+
+def _per_channel_centred(image: jax.Array) -> jax.Array:
+    return image - image.mean(axis=(0, 1))
+
+
+def _energy_bandwidth(observed, output, *, fraction, prepare):
+    del observed
+    return _bandwidth(spectra.power_spectral_density(prepare(output)), fraction)
+
+
+def _decibel_bandwidth(observed, output, *, decibels):
+    """Share of the plane whose mean dB spectrum is within some dB of the maximum."""
+    del observed
+    level = spectra.published_decibels(spectra.power_spectral_density(_without_mean(output))).mean(
+        axis=-1
+    )
+    return (level > level.max() - decibels).mean()
+
+
+def _key_of(output: jax.Array) -> jax.Array:
+    bits = jax.lax.bitcast_convert_type(output.astype(jnp.float32), jnp.uint32)
+    return jax.random.key(bits.sum(dtype=jnp.uint32))
+
+
+def random(observed: jax.Array, output: jax.Array) -> jax.Array:
+    """A score in [0, 1) that says nothing: the control to report beside every metric.
+
+    It is repeatable: the output's bits seed it.
+    """
+    del observed
+    return jax.random.uniform(_key_of(output), dtype=jnp.float32)
+
+
+def _random_mse(observed, output):
+    first, second = jax.random.normal(_key_of(output), (2, *observed.shape))
+    return jnp.square(first - second).mean()
+
+
+def psd_db_mse(observed: jax.Array, output: jax.Array) -> jax.Array:
+    """Mean squared error of the spectra in dB (10 log10), in dB**2."""
+    return _mse(observed, output, scale=spectra.decibels, region=_plane)
+
+
+def psd_db_strip_mse(observed: jax.Array, output: jax.Array) -> jax.Array:
+    """`psd_db_mse` in the ring of radii 0.05 to 0.1 cycles per pixel: the paper's main metric."""
+    return _mse(observed, output, scale=spectra.decibels, region=spectra.strip)
+
+
+def psd_strip_hist_emd(observed: jax.Array, output: jax.Array) -> jax.Array:
+    """Earth mover's distance of the distributions of the linear PSD in the ring.
+
+    Both histograms share their 100 bins; the published one compares the
+    heights of histograms over different ranges, which measures scale.
+    """
+    return _histogram_distance(observed, output, scale=_identity, region=spectra.strip)
+
+
+def psd_99_bw(observed: jax.Array, output: jax.Array) -> jax.Array:
+    """Diameter, relative to the diagonal, that holds 99 % of the output's energy without DC.
+
+    The observation plays no part. The published one counts the DC, so that
+    low-contrast outputs collapse to the first circle.
+    """
+    return _energy_bandwidth(observed, output, fraction=0.99, prepare=_per_channel_centred)
+
+
+# "dB" means 10 ln here; "nodc" subtracts a single mean over all channels.
+_DB = {"scale": spectra.published_decibels}
+_LINEAR = {"scale": _identity}
+_PLANE = {"region": _plane}
+_STRIP = {"region": spectra.strip}
+_NODC = {"prepare": _without_mean}
+
+PUBLISHED_METRICS: Registry[Metric] = Registry(
+    "published metric",
+    {
+        "psd mse": functools.partial(_mse, **_LINEAR, **_PLANE),
+        "psd db mse": functools.partial(_mse, **_DB, **_PLANE),
+        "psd strip mse": functools.partial(_mse, **_LINEAR, **_STRIP),
+        "psd db strip mse": functools.partial(_mse, **_DB, **_STRIP),
+        "nodc psd db mse": functools.partial(_mse, **_DB, **_PLANE, **_NODC),
+        "nodc psd strip mse": functools.partial(_mse, **_LINEAR, **_STRIP, **_NODC),
+        "nodc psd db strip mse": functools.partial(_mse, **_DB, **_STRIP, **_NODC),
+        "psd strip hist emd": functools.partial(_published_histogram_distance, **_LINEAR, **_STRIP),
+        "psd db hist emd": functools.partial(_published_histogram_distance, **_DB, **_PLANE),
+        "psd 99_per_bw": functools.partial(_energy_bandwidth, fraction=0.99, prepare=_identity),
+        "psd 70_per_bw": functools.partial(_energy_bandwidth, fraction=0.7, prepare=_identity),
+        "nodc psd 75_per_bw": functools.partial(
+            _energy_bandwidth, fraction=0.75, prepare=_without_mean
+        ),
+        "nodc psd db 50_db_bw": functools.partial(_decibel_bandwidth, decibels=50),
+        "random mse": _random_mse,
+    },
+)
+
+METRICS: Registry[Metric] = Registry(
+    "metric",
+    {
+        "psd_db_mse": psd_db_mse,
+        "psd_db_strip_mse": psd_db_strip_mse,
+        "psd_strip_hist_emd": psd_strip_hist_emd,
+        "psd_99_bw": psd_99_bw,
+        "random": random,
+    },
+    besides=PUBLISHED_METRICS,
+)

@@ -1,0 +1,262 @@
+"""ISNAS-DIP from a corrupted image to a restored one.
+
+Score random genotypes without training, fit the best of them on a proxy of the
+problem, select the one closest to the cohort's metric-weighted mean, build it
+anew and fit it to the whole problem (Arican et al., CVPR 2022, section 4).
+Images are float32 (H, W, C) in [0, 1]. A truth may be given for the record; no
+stage before the evaluation looks at it.
+"""
+
+import dataclasses
+import pathlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import jax
+import numpy as np
+
+from isnas_jax import figures
+from isnas_jax.fitting import Fit, Progress, compile_ahead, fit_once
+from isnas_jax.io import records
+from isnas_jax.networks import NetworkSettings, Space, build_network
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem, Proxy, denoising
+from isnas_jax.search import scoring
+from isnas_jax.search.cohort import Cohort, check_size
+from isnas_jax.search.presets import quick
+from isnas_jax.search.selection import weighted_mean
+from isnas_jax.search.settings import Recipe
+from isnas_jax.search.strategies import Candidates, Scope
+
+
+@dataclasses.dataclass(frozen=True, repr=False)
+class Search:
+    """A finished search over N candidates with a cohort of M.
+
+    Attributes:
+      candidates: N genotypes and their scores.
+      cohort: M of them, fitted to the proxy.
+      selected: Position of the chosen one in the cohort.
+      weights: (M,) of the members in what is returned.
+      fits: Restorations of the whole problem from a fresh initialisation, by
+        position in the cohort: those with a weight.
+      restored: (H, W, C), the result.
+      seconds: Time that each stage took here, 0 if it was found finished.
+    """
+
+    candidates: Candidates
+    cohort: Cohort
+    selected: int
+    weights: np.ndarray
+    fits: dict[int, Fit]
+    restored: np.ndarray
+    seconds: dict[str, float]
+
+    @property
+    def genotype(self) -> Any:
+        """The selected one."""
+        return self.cohort.genotypes[self.selected]
+
+    @property
+    def fit(self) -> Fit:
+        """The whole fit of the selected member, or else of the one with the greatest weight."""
+        ranks = sorted(self.fits, key=lambda rank: (rank != self.selected, -self.weights[rank]))
+        return self.fits[ranks[0]]
+
+    def __repr__(self) -> str:
+        return (
+            f"Search of {len(self.candidates.genotypes)} candidates, cohort of "
+            f"{len(self.cohort.fits)}, selected {self.genotype}; {self.fit}"
+        )
+
+    def plot(self) -> Any:
+        """A matplotlib figure: the result beside the curves of its fit."""
+        return figures.fit(self.restored, self.fit.curves(), self.fit.restored_at)
+
+
+def _network(architecture: Any, problem: Problem, network: NetworkSettings, space: Space) -> Any:
+    return build_network(
+        architecture,
+        out_channels=problem.shape[2],
+        task=problem.task,
+        space=space,
+        **dataclasses.asdict(network),
+    )
+
+
+def restore(
+    key: jax.Array,
+    problem: Problem,
+    architecture: Any = "dip",
+    recipe: Recipe | None = None,
+    *,
+    truth: Any = None,
+    file: pathlib.Path | None = None,
+    progress: Callable[[Progress], None] | None = None,
+) -> Fit:
+    """Restores with one architecture; `fit.restored` is the result.
+
+    Args:
+      key: Random key; everything follows from it.
+      problem: What is known of the image.
+      architecture: A genotype of the recipe's space, or a name in `BASELINES`.
+      recipe: Its network and fit are taken; `presets.quick(problem)` by default.
+      truth: The clean image (H, W, C), for the PSNR curves only.
+      file: An .npz file where a finished or begun restoration is kept and found.
+      progress: Called now and then.
+
+    Raises:
+      ValueError: For what cannot be, or if the file is of another restoration.
+      FloatingPointError: If the loss stops being finite.
+    """
+    recipe = recipe or quick(problem)
+    net = _network(architecture, problem, recipe.network, recipe.search.space)
+    return fit_once(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
+
+
+def search(
+    key: jax.Array,
+    problem: Problem,
+    recipe: Recipe | None = None,
+    *,
+    truth: Any = None,
+    folder: pathlib.Path | None = None,
+    progress: Callable[[str, Any], None] | None = None,
+) -> Search:
+    """Searches an architecture for one problem and restores with it.
+
+    Args:
+      key: Random key; everything follows from it.
+      problem: What is known of the image.
+      recipe: What to do; `presets.quick(problem)` by default.
+      truth: The clean image, for the PSNR curves of the final fits only.
+      folder: Where to keep finished stages and the state of the running fit.
+      progress: Called with the stage's name and ("score") a pair done and
+        total, or ("cohort 1/15", "restore") a `Progress`.
+
+    Raises:
+      ValueError: For what cannot be, or if the folder is of another search,
+        naming the difference.
+      FloatingPointError: If a loss stops being finite.
+    """
+    recipe = recipe or quick(problem)
+    settings = recipe.search
+    if folder:
+        what = {"key": key, "problem": problem, "recipe": recipe}
+        records.claim(folder, what, name="search")
+    # The first of three is for whoever corrupted the image by the same key.
+    _, draw_key, stages_key = jax.random.split(key, 3)
+    score_key, choice_key, cohort_key, restore_key = jax.random.split(stages_key, 4)
+    seconds, clock = {}, time.perf_counter()
+
+    def lap(stage):
+        nonlocal clock
+        seconds[stage] = time.perf_counter() - clock
+        clock = time.perf_counter()
+
+    def told(stage):
+        return progress and (lambda *news: progress(stage, news if len(news) > 1 else news[0]))
+
+    def network(genotype):
+        return _network(genotype, problem, recipe.network, settings.space)
+
+    rounds = 0
+
+    def score(genotypes):
+        nonlocal rounds
+        place = folder and folder / f"scores_{rounds:03d}"
+        rounds += 1
+        return scoring.score(
+            score_key,
+            [network(genotype) for genotype in genotypes],
+            problem,
+            {"score": settings.metric},
+            settings.draws,
+            folder=place,
+            progress=told("score"),
+        )["score"]
+
+    scope = Scope(problem, settings.space, recipe.network.channels, score)
+    candidates = settings.strategy(draw_key, scope)
+    check_size(settings.cohort, len(candidates.genotypes))
+    lap("score")
+    chosen = settings.cohort_by(choice_key, candidates, settings.cohort)
+    genotypes = [candidates.genotypes[index] for index in chosen]
+    stand_in = settings.proxy(problem)
+    fits = _fit_cohort(
+        cohort_key,
+        [network(genotype) for genotype in genotypes],
+        stand_in,
+        recipe,
+        folder=folder,
+        told=told,
+    )
+    lap("cohort")
+    cohort = Cohort(genotypes, candidates.means[chosen], stand_in, fits)
+    selected = settings.selection(cohort)
+    weights = np.asarray(settings.combination(cohort, selected))
+    final = {}
+    for rank in np.flatnonzero(weights > 0).tolist():
+        final[rank] = fit_once(
+            restore_key if rank == selected else jax.random.fold_in(restore_key, rank),
+            network(genotypes[rank]),
+            problem,
+            recipe.fit,
+            truth=truth,
+            file=folder and folder / f"restore_{rank:02d}.npz",
+            progress=told("restore"),
+        )
+    lap("restore")
+    images = np.stack([fit.restored for fit in final.values()])
+    restored = weighted_mean(images, weights[list(final)])
+    return Search(candidates, cohort, selected, weights, final, restored, seconds)
+
+
+def _fit_cohort(
+    key: jax.Array,
+    nets: list[Any],
+    problem: Problem,
+    recipe: Recipe,
+    *,
+    folder: pathlib.Path | None,
+    told: Callable[[str], Any],
+) -> list[Fit]:
+    """Fits the networks one after the other, the next being compiled meanwhile."""
+    files = [folder and folder / f"cohort_{rank:02d}.npz" for rank in range(len(nets))]
+
+    def compile_member(rank):
+        if rank < len(nets) and not ((file := files[rank]) and file.exists()):
+            compile_ahead(nets[rank], problem, recipe.search.fit)
+
+    fits = []
+    with ThreadPoolExecutor(1) as compiler:
+        for rank, (net, file) in enumerate(zip(nets, files, strict=True)):
+            # What goes wrong there goes wrong again in its own fit.
+            compiler.submit(compile_member, rank + 1)
+            member = fit_once(
+                jax.random.fold_in(key, rank),
+                net,
+                problem,
+                recipe.search.fit,
+                file=file,
+                progress=told(f"cohort {rank + 1}/{len(nets)}"),
+            )
+            fits.append(member)
+    return fits
+
+
+def oracle(cohort: Cohort, problem: Problem, proxy: Proxy, truth: Any) -> list[float] | None:
+    """Evaluation only: PSNR in dB of what every cohort member restored on the proxy.
+
+    The best of them is the choice of an oracle that knows the clean image,
+    which is cut as the observation was. None where the proxy of an observation
+    that differs from the image in size is another part of it.
+    """
+    clean = proxy(denoising(truth)).observed
+    if clean.shape != cohort.problem.shape or (
+        problem.observed.shape != problem.shape and cohort.problem is not problem
+    ):
+        return None
+    return [float(quality.psnr(member.restored, clean)) for member in cohort.fits]

@@ -1,0 +1,103 @@
+"""Whole recipes by name.
+
+A preset is a function of the problem, which decides as a rule by its task. The
+numbers that others follow from are its keywords. `PRESETS` holds ours; add
+your own.
+"""
+
+from collections.abc import Callable
+from typing import Protocol
+
+from isnas_jax.fitting import STOPPING, FitSettings
+from isnas_jax.fitting.stopping import StoppingRule
+from isnas_jax.networks import NetworkSettings
+from isnas_jax.problems import PROXIES, TASKS, Problem, Proxy
+from isnas_jax.registry import Registry
+from isnas_jax.search.settings import Recipe, SearchSettings
+from isnas_jax.search.strategies import RandomSearch
+
+
+class Preset(Protocol):
+    """See the module's docstring.
+
+    Args:
+      problem: What is known of the image.
+      iterations: Of the restoration.
+      cohort_iterations: Of a fit of the cohort.
+      stopping: Makes the stopping rule of either from its iterations.
+    """
+
+    def __call__(
+        self,
+        problem: Problem,
+        *,
+        iterations: int | None = None,
+        cohort_iterations: int | None = None,
+        stopping: Callable[[int], StoppingRule] | None = None,
+    ) -> Recipe: ...
+
+
+def _proxy(problem: Problem, name: str) -> Proxy:
+    """A proxy of 64 pixels, or the whole where an operator cannot be cut."""
+    return PROXIES[name if hasattr(problem.operator, "cut") else "full"](64)
+
+
+def quick(
+    problem: Problem,
+    *,
+    iterations: int | None = None,
+    cohort_iterations: int | None = None,
+    stopping: Callable[[int], StoppingRule] | None = None,
+) -> Recipe:
+    """Small enough for two cores: 32 channels, 24 genotypes, a cohort of 3 fitted to a crop.
+
+    Stopped by ES-WMV; an operator that cannot be cut has its cohort fitted in full.
+    """
+    stopping = stopping or STOPPING["es-wmv"]
+    whole = 600 if iterations is None else iterations
+    part = 300 if cohort_iterations is None else cohort_iterations
+    return Recipe(
+        NetworkSettings(channels=32),
+        FitSettings(whole, stopping(whole)),
+        SearchSettings(
+            strategy=RandomSearch(24),
+            cohort=3,
+            proxy=_proxy(problem, "crop"),
+            fit=FitSettings(part, stopping(part)),
+        ),
+    )
+
+
+def published(
+    problem: Problem,
+    *,
+    iterations: int | None = None,
+    cohort_iterations: int | None = None,
+    stopping: Callable[[int], StoppingRule] | None = None,
+) -> Recipe:
+    """The paper's numbers: 128 channels, 5000 genotypes, a cohort of 15, fixed iterations.
+
+    The cohort is fitted to the image resized to 64 pixels in denoising, every
+    n-th row and column in inpainting (a mask cannot be averaged), and the whole
+    in super-resolution.
+    """
+    stopping = stopping or STOPPING["fixed"]
+    whole = TASKS.find(problem.task).iterations if iterations is None else iterations
+    proxy, part = {
+        "inpainting": ("decimate", 1200),
+        "super_resolution": ("full", whole),
+    }.get(problem.task, ("resize", 1200))
+    part = part if cohort_iterations is None else cohort_iterations
+    return Recipe(
+        NetworkSettings(channels=128),
+        FitSettings(whole, stopping(whole)),
+        SearchSettings(
+            strategy=RandomSearch(5000),
+            cohort=15,
+            proxy=_proxy(problem, proxy),
+            fit=FitSettings(part, stopping(part)),
+        ),
+    )
+
+
+PRESETS: Registry[Preset] = Registry("preset", {"quick": quick, "published": published})

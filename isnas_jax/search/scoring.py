@@ -1,0 +1,226 @@
+"""Scores of untrained networks: how well their random outputs fit an observation.
+
+Networks share their random numbers: initialisation k draws the same weights
+for a module, and the same noise map, whichever network it is in. So what
+genotypes have in common is computed once; see `_sharing`. Images are float32
+(H, W, C) in [0, 1].
+"""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isnas_jax import _programs
+from isnas_jax.fitting import draw_noise_map
+from isnas_jax.io import records
+from isnas_jax.networks import SearchedNetwork, describe
+from isnas_jax.problems import Problem
+from isnas_jax.search._sharing import PROGRAMS, Shared, forward
+from isnas_jax.search.metrics import Metric
+
+WEIGHTS = ("fresh", "shared")
+BLOCK = 200
+BATCH = 16
+
+
+@dataclasses.dataclass(frozen=True)
+class Draws:
+    """Which random outputs of an untrained network to look at.
+
+    Attributes:
+      num: How many, K. The first n of a longer draw are the draw of n.
+      weights: "fresh" draws weights and z for each output; "shared" draws
+        only z, the weights once, as the published dataset study did.
+      batch: How many to compute together; by default 1 on CPUs, 16 elsewhere.
+
+    Raises:
+      ValueError: For numbers below 1 and other weights.
+    """
+
+    num: int = 1
+    weights: str = "fresh"
+    batch: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.num < 1 or (self.batch is not None and self.batch < 1):
+            raise ValueError(
+                f"the number of draws {self.num} and their batch {self.batch} must be at least 1"
+            )
+        if self.weights not in WEIGHTS:
+            raise ValueError(
+                f"weights {self.weights!r} is not a choice; choose from {', '.join(WEIGHTS)}"
+            )
+
+    def batches(self) -> list[np.ndarray]:
+        """Indices of the draws, by what is computed together."""
+        size = self.batch or (1 if jax.default_backend() == "cpu" else BATCH)
+        return [np.arange(first, min(first + size, self.num)) for first in range(0, self.num, size)]
+
+    def keys(self, key: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
+        """The keys of the noise map and of the weights of one draw."""
+        z_key = jax.random.fold_in(jax.random.fold_in(key, 0), index)
+        drawn = index if self.weights == "fresh" else 0
+        return z_key, jax.random.fold_in(jax.random.fold_in(key, 1), drawn)
+
+
+def _stacked(function: Callable[[Any], Any], indices: np.ndarray) -> Any:
+    """The function of each index, stacked: one program for several, none for one."""
+    if len(indices) > 1:
+        return jax.vmap(function)(indices)
+    return jax.tree.map(lambda value: value[None], function(indices[0]))
+
+
+def _output(net: Any, shared: Shared) -> jax.Array:
+    """(1, H', W', C) of an untrained network."""
+    if isinstance(net, SearchedNetwork):
+        return forward(net, shared)
+
+    def make():
+        return jax.jit(lambda key, z: net.init_with_output(key, z)[0])
+
+    drawn = shared.key, shared.z
+    return PROGRAMS.get((net, _programs.shapes(*drawn)), make)(*drawn)
+
+
+def random_outputs(
+    key: jax.Array, net: Any, shape: Sequence[int], draws: Draws = Draws()
+) -> jax.Array:
+    """Outputs (K, H, W, C) of an untrained network for images of a shape (H, W, C)."""
+
+    def output(index):
+        z_key, init_key = draws.keys(key, index)
+        shared = Shared(init_key, draw_noise_map(z_key, net, shape))
+        return _output(net, shared)[0, : shape[0], : shape[1]]
+
+    return jnp.concatenate([_stacked(output, indices) for indices in draws.batches()])
+
+
+def evaluate(
+    outputs: Any, problem: Problem, metrics: Mapping[str, Metric]
+) -> dict[str, np.ndarray]:
+    """Metrics of given outputs, in float64 on the host.
+
+    `score` is faster, and as good for ranking. But a histogram of a dB
+    spectrum hangs on its smallest values, which float32 does not resolve.
+
+    Args:
+      outputs: (K, H, W, C).
+      problem: What to compare operator(output) with.
+      metrics: Metrics by name.
+
+    Returns:
+      (K,) float64 for each metric.
+    """
+
+    def precise(leaf):
+        leaf = np.asarray(leaf)
+        return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
+
+    host = jax.local_devices(backend="cpu")[0]
+    with jax.enable_x64(True), jax.default_device(host):
+        outputs, problem = jax.tree.map(precise, (outputs, problem))
+        return jax.device_get(_measure(outputs, problem, metrics))
+
+
+def _measure(
+    outputs: jax.Array, problem: Problem, metrics: Mapping[str, Metric]
+) -> dict[str, jax.Array]:
+    """Metrics of operator(output), by one program; outputs (K, H, W, C)."""
+
+    def measure(outputs, problem):
+        views = jax.vmap(problem.operator)(outputs)
+        return {
+            name: jax.vmap(metric, (None, 0))(problem.observed, views)
+            for name, metric in metrics.items()
+        }
+
+    key = (tuple(metrics.items()), _programs.shapes(outputs, problem))
+    return PROGRAMS.get(key, lambda: jax.jit(measure))(outputs, problem)
+
+
+def score(
+    key: jax.Array,
+    nets: Sequence[Any],
+    problem: Problem,
+    metrics: Mapping[str, Metric],
+    draws: Draws = Draws(),
+    *,
+    folder: pathlib.Path | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> dict[str, np.ndarray]:
+    """Scores networks by comparing operator(random output) with the observation.
+
+    They are worked off in blocks, those of one cell after each other, whatever
+    their order here.
+
+    Args:
+      key: Random key.
+      nets: N networks.
+      problem: The observation; no clean image comes near.
+      metrics: Metrics by name.
+      draws: Which random outputs of each network, K of them.
+      folder: Where to keep finished blocks, and to find them.
+      progress: Called with the evaluations done and N K.
+
+    Returns:
+      For each metric, (N, K) float32; lower is better. The mean over K is
+      the score, the standard deviation its spread.
+    """
+    order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
+    total = len(nets) * draws.num
+    blocks = []
+    for first in range(0, len(order), BLOCK):
+        block = [nets[index] for index in order[first : first + BLOCK]]
+
+        def report(done: int, before: int = first * draws.num) -> None:
+            if progress:
+                progress(before + done, total)
+
+        def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
+            return _score_block(key, block, problem, metrics, draws, report)
+
+        file = folder / f"block_{first:05d}.npz" if folder else None
+        of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
+        blocks.append(records.once(file, of, compute))
+    back = np.argsort(order)
+    return {name: np.concatenate([block[name] for block in blocks])[back] for name in metrics}
+
+
+def _score_block(
+    key: jax.Array,
+    nets: Sequence[Any],
+    problem: Problem,
+    metrics: Mapping[str, Metric],
+    draws: Draws,
+    report: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    height, width, _ = problem.shape
+    done = 0
+
+    def of_one_draw(index):
+        nonlocal done
+        z_key, init_key = draws.keys(key, index)
+        shared: dict[int, Shared] = {}
+        values = []
+        for net in nets:
+            entering = net.in_channels
+            if entering not in shared:
+                z = draw_noise_map(z_key, net, problem.shape)
+                shared[entering] = Shared(init_key, z)
+            output = _output(net, shared[entering])[:, :height, :width]
+            values.append(_measure(output, problem, metrics))
+            # Run ahead of the device by one network only: each holds memory.
+            jax.block_until_ready(values[-2:-1])
+            done += len(indices)
+            report(done)
+        return {name: jnp.concatenate([value[name] for value in values]) for name in metrics}
+
+    scores = []
+    for indices in draws.batches():
+        scores.append(jax.device_get(_stacked(of_one_draw, indices)))
+    return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}

@@ -1,0 +1,57 @@
+"""How an architecture is searched, and whole recipes of network, fit and search."""
+
+import dataclasses
+
+from isnas_jax.fitting import FitSettings
+from isnas_jax.networks import SPACES, NetworkSettings, Space
+from isnas_jax.problems import Proxy
+from isnas_jax.search.cohort import CohortChoice, best_by_score
+from isnas_jax.search.combination import Combination, selected_alone
+from isnas_jax.search.metrics import Metric, psd_db_strip_mse
+from isnas_jax.search.scoring import Draws
+from isnas_jax.search.selection import Selection, closest_to_mean
+from isnas_jax.search.strategies import Strategy
+
+
+@dataclasses.dataclass(frozen=True)
+class SearchSettings:
+    """How an architecture is searched.
+
+    Attributes:
+      strategy: Which genotypes to score.
+      cohort: How many of them to fit, N.
+      proxy: What the cohort is fitted to.
+      fit: How the cohort is fitted.
+      metric: What to score by.
+      draws: Which random outputs to score.
+      space: Where genotypes come from.
+      cohort_by: Whom of the scored to fit.
+      selection: Whom of the fitted to choose.
+      combination: What to return.
+    """
+
+    strategy: Strategy
+    cohort: int
+    proxy: Proxy
+    fit: FitSettings
+    metric: Metric = psd_db_strip_mse
+    draws: Draws = Draws()
+    space: Space = SPACES["free"]
+    cohort_by: CohortChoice = best_by_score
+    selection: Selection = closest_to_mean
+    combination: Combination = selected_alone
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """All that a restoration needs besides the key and the problem.
+
+    Attributes:
+      network: What all networks have in common.
+      fit: How a network is fitted to the whole problem.
+      search: How its architecture is found.
+    """
+
+    network: NetworkSettings
+    fit: FitSettings
+    search: SearchSettings

@@ -1,0 +1,25 @@
+"""Studies: grids of fits and scores in Parquet files, comparisons of methods, what they say.
+
+Needs pandas and pyarrow, which are extras.
+"""
+
+from isnas_jax.study.comparison import compare, methods, summary
+from isnas_jax.study.runners import RUNNERS, compute, run
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of, pose, share, units
+
+__all__ = [
+    "RUNNERS",
+    "Case",
+    "FitUnit",
+    "ScoreUnit",
+    "Study",
+    "compare",
+    "compute",
+    "key_of",
+    "methods",
+    "pose",
+    "run",
+    "share",
+    "summary",
+    "units",
+]

@@ -1,0 +1,238 @@
+"""Working off a study's units.
+
+A runner is a function, (work, todo) -> None, that calls `work.do(unit)` for every
+unit, wherever and in whatever order it likes; results are files, so nothing
+comes back. `RUNNERS` holds ours; add your own.
+"""
+
+import dataclasses
+import functools
+import pathlib
+import time
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from isnas_jax.fitting import Progress, RunToEnd, fit
+from isnas_jax.io import Checkpoint, identity, records
+from isnas_jax.networks import build_network, parse_architecture
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem, denoising
+from isnas_jax.registry import Registry
+from isnas_jax.search import evaluate, random_outputs
+from isnas_jax.study import store
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of
+
+
+def compute(
+    study: Study,
+    unit: Unit,
+    *,
+    progress: Callable[[Progress], None] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> pa.Table:
+    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint.
+
+    A fit whose loss stops being finite is a row that says so.
+    """
+    if isinstance(unit, ScoreUnit):
+        return _scores(study, unit)
+    return _fit(study, unit, progress=progress, checkpoint=checkpoint)
+
+
+def _network(study: Study, architecture: str, problem: Problem) -> Any:
+    return build_network(
+        parse_architecture(architecture, study.space),
+        out_channels=problem.shape[2],
+        task=problem.task,
+        space=study.space,
+        **dataclasses.asdict(study.network),
+    )
+
+
+def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
+    case, settings = unit.case, study.fit[unit.case.task]
+    net = _network(study, unit.architecture, case.problem)
+    followed = dataclasses.replace(
+        settings, iterations=study.follow[case.task], stopping=RunToEnd(settings.stopping)
+    )
+    name = (unit.architecture, case.image, case.task, unit.seed)
+    key = key_of(study.seed, "fit", case.image, case.task, unit.seed)
+    try:
+        result = fit(key, net, case.problem, followed, truth=case.truth, **options)
+    except FloatingPointError as error:
+        nothing = (None,) * (len(store.FITS) - len(name) - 1)
+        return store.table([(*name, str(error), *nothing)], store.FITS)
+    psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
+    same_size = case.problem.observed.shape == case.truth.shape
+    row = (
+        *name,
+        None,
+        sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
+        len(result.loss),
+        quality.psnr(case.problem.observed, case.truth) if same_size else None,
+        psnr.max(),
+        psnr.argmax(),
+        psnr_mean.max(),
+        psnr_mean.argmax(),
+        psnr[-1],
+        psnr_mean[-1],
+        result.loss[-1],
+        result.restored_at,
+        quality.psnr(result.restored, case.truth),
+        quality.ssim(result.restored, case.truth),
+        result.loss,
+        psnr,
+        psnr_mean,
+        result.criterion,
+        store.to_bytes(result.restored),
+        store.to_bytes(result.best),
+    )
+    return store.table([row], store.FITS)
+
+
+def _scores(study: Study, unit: ScoreUnit) -> pa.Table:
+    @functools.cache
+    def outputs(shape: Sequence[int], net: Any) -> jax.Array:
+        return random_outputs(key_of(study.seed, "score"), net, shape, study.draws)
+
+    rows = []
+    for case in study.cases:
+        drawn = outputs(case.problem.shape, _network(study, unit.architecture, case.problem))
+        for reference, (problem, seen) in _comparisons(case, drawn).items():
+            scores = evaluate(seen, problem, study.metrics)
+            for output in range(study.draws.num):
+                row = (unit.architecture, case.image, case.task, reference, output)
+                rows.append((*row, *(scores[name][output] for name in study.metrics)))
+    return store.table(rows, store.score_schema(study.metrics))
+
+
+def _comparisons(case: Case, outputs: jax.Array) -> dict[str, tuple[Problem, jax.Array]]:
+    """What is compared with which outputs, by reference: see `score_schema`."""
+    problem, observed = case.problem, denoising(case.problem.observed)
+    comparisons = {"observed": (problem, outputs), "truth": (denoising(case.truth), outputs)}
+    if bool((problem.weights == 0).any()):
+        known = problem.weights > 0
+        comparisons["masked"] = (observed, known * jax.vmap(problem.operator)(outputs))
+    return comparisons
+
+
+def _image(case: Case) -> pa.Table:
+    row = (
+        case.image,
+        case.task,
+        *case.truth.shape,
+        *case.problem.observed.shape[:2],
+        store.to_bytes(case.truth),
+        store.to_bytes(case.problem.observed),
+    )
+    return store.table([row], store.IMAGES)
+
+
+# Called with a unit and where its fit is, None once it is done.
+Report: TypeAlias = Callable[[Unit, Progress | None], None]
+
+
+@dataclasses.dataclass(frozen=True)
+class Work:
+    """A study with its folder: what a unit needs to be done.
+
+    Attributes:
+      study: The study.
+      folder: Where the dataset is.
+      report: See `Report`.
+    """
+
+    study: Study
+    folder: pathlib.Path
+    report: Report | None = None
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """Of the study, as its files carry it."""
+        return identity.digest(identity.of({"study": self.study}))
+
+    def open(self) -> None:
+        """Makes the folder the study's, or ValueError that names what differs; keeps the images."""
+        records.claim(self.folder, {"study": self.study}, name="study")
+        for case in self.study.cases:
+            path = self.folder / store.place("images", case.image, case.task)
+            if not store.holds(path, self.digest):
+                store.write(path, _image(case), self.digest)
+
+    def do(self, unit: Unit, *, wait: bool = True) -> bool:
+        """Computes a unit unless it is there; what is begun goes on at its last checkpoint.
+
+        Args:
+          unit: The unit.
+          wait: For another process that is computing it.
+
+        Returns:
+          Whether it is there now; without waiting it may not be.
+        """
+        name = store.place(*unit.name)
+        path = self.folder / name
+        if not store.holds(path, self.digest):
+            work = self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
+            with records.alone(work.with_suffix(".unit"), wait=wait) as held:
+                if not held:
+                    return False
+                if not store.holds(path, self.digest):
+                    self._compute(unit, name, Checkpoint(work))
+        if self.report:
+            self.report(unit, None)
+        return True
+
+    def _compute(self, unit: Unit, name: pathlib.PurePosixPath, checkpoint: Checkpoint) -> None:
+        start = time.perf_counter()
+        progress = self.report and functools.partial(self.report, unit)
+        rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
+        seconds = time.perf_counter() - start
+        timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
+        store.write(self.folder / "timings" / name, timing, self.digest)
+        store.write(self.folder / name, rows, self.digest)
+        checkpoint.path.unlink(missing_ok=True)
+
+
+Runner: TypeAlias = Callable[[Work, Sequence[Unit]], None]
+
+
+def local(work: Work, todo: Sequence[Unit]) -> None:
+    """One unit after the other in this process, leaving those at the end that another is at."""
+    left = [unit for unit in todo if not work.do(unit, wait=False)]
+    for unit in left:
+        work.do(unit)
+
+
+RUNNERS: Registry[Runner] = Registry("runner", {"local": local})
+
+
+def run(
+    study: Study,
+    folder: pathlib.Path,
+    todo: Iterable[Unit],
+    *,
+    runner: Runner = local,
+    report: Report | None = None,
+) -> None:
+    """Computes units that the folder does not hold yet.
+
+    Others may work on the same folder meanwhile. A killed run goes on where
+    it was, within a long fit at its last checkpoint.
+
+    Args:
+      study: The study.
+      folder: Where the dataset is.
+      todo: Some of its `units`.
+      runner: Who does them.
+      report: See `Report`.
+
+    Raises:
+      ValueError: If the folder is of another study, naming the difference.
+    """
+    work = Work(study, folder, report)
+    work.open()
+    runner(work, list(todo))

@@ -1,0 +1,144 @@
+"""The files of a study: Parquet, one a finished unit, written whole or not at all.
+
+    fits/TASK+IMAGE+ARCHITECTURE+SEED.parquet     one row: `FITS`
+    scores/ARCHITECTURE.parquet                   a row a case, reference and output: `score_schema`
+    timings/....parquet                           one row a unit: `TIMINGS`
+    images/IMAGE+TASK.parquet                     one row: `IMAGES`
+
+Names are spelled as in a URL, but @ for a colon, so that no two units have one
+file. Timings are
+apart because nothing else differs between equal runs. Every file says, in its
+schema's metadata, of which study it is. Pictures in the files are 8-bit, rows
+first, (height, width, channels). Needs pyarrow.
+"""
+
+import io
+import pathlib
+import urllib.parse
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from isnas_jax.io import records
+
+_UNIT = [
+    ("architecture", pa.string()),  # a genotype CELL:BITS, or the name of a baseline
+    ("image", pa.string()),
+    ("task", pa.string()),
+    ("seed", pa.int32()),
+]
+_CURVE = pa.list_(pa.float32())
+_STUDY = b"isnas_jax.study"
+
+FITS = pa.schema(
+    [
+        *_UNIT,
+        ("error", pa.string()),  # why the fit failed, all that follows being null; null if not
+        ("parameters", pa.int64()),  # numbers that the fit adapts
+        ("iterations", pa.int32()),  # T
+        ("observed_psnr", pa.float32()),  # dB; null where the observation has another size
+        ("best_psnr", pa.float32()),  # dB, of the output, at its best iteration, from 0
+        ("best_at", pa.int32()),
+        ("best_psnr_mean", pa.float32()),  # dB, of the exponential mean
+        ("best_mean_at", pa.int32()),  # the optimal stopping iteration
+        ("last_psnr", pa.float32()),
+        ("last_psnr_mean", pa.float32()),
+        ("last_loss", pa.float32()),
+        ("restored_at", pa.int32()),  # where the stopping rule kept the mean
+        ("restored_psnr", pa.float32()),
+        ("restored_ssim", pa.float32()),
+        ("loss", _CURVE),  # [T]
+        ("psnr", _CURVE),  # [T] dB
+        ("psnr_mean", _CURVE),  # [T] dB
+        ("criterion", _CURVE),  # [T] of the stopping rule; nan before there is one
+        ("restored", pa.binary()),  # picture of the mean at restored_at
+        ("best", pa.binary()),  # picture of the mean at best_mean_at
+    ]
+)
+
+IMAGES = pa.schema(
+    [
+        ("image", pa.string()),
+        ("task", pa.string()),
+        ("height", pa.int32()),
+        ("width", pa.int32()),
+        ("channels", pa.int32()),
+        ("observed_height", pa.int32()),
+        ("observed_width", pa.int32()),
+        ("truth", pa.binary()),
+        ("observed", pa.binary()),
+    ]
+)
+
+TIMINGS = pa.schema(
+    [
+        ("unit", pa.string()),  # the unit's file
+        ("seconds", pa.float64()),  # of its last uninterrupted stretch, compilation included
+        ("device", pa.string()),
+    ]
+)
+
+
+def score_schema(metrics: Iterable[str]) -> pa.Schema:
+    """Columns of the scores: a metric each beside architecture, image, task and two more.
+
+    `reference` says what the metric compares with: "observed" is
+    metric(observation, operator(output)), the paper's N; "truth" is
+    metric(clean image, output), its GT; "masked" is N with the missing
+    measurements set to 0 in the output too, where some are missing. `output`
+    counts the random outputs.
+    """
+    fixed = [*_UNIT[:3], ("reference", pa.string()), ("output", pa.int32())]
+    return pa.schema(fixed + [(name, pa.float64()) for name in metrics])
+
+
+def place(*names: str) -> pathlib.PurePosixPath:
+    """A unit's file: in a folder of the first name, called by the others."""
+    folder, *rest = names
+    spelled = "+".join(urllib.parse.quote(name, safe="").replace("%3A", "@") for name in rest)
+    return pathlib.PurePosixPath(folder, f"{spelled}.parquet")
+
+
+def table(rows: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.Table:
+    """Rows of Python, NumPy or JAX values as a table."""
+    columns = zip(*rows, strict=True)
+    arrays = [
+        pa.array(map(_plain, column), field.type)
+        for field, column in zip(schema, columns, strict=True)
+    ]
+    return pa.table(arrays, schema=schema)
+
+
+def _plain(value: Any) -> Any:
+    """A NumPy or JAX array or scalar as what Arrow takes."""
+    return np.asarray(value).tolist() if hasattr(value, "dtype") else value
+
+
+def write(path: pathlib.Path, rows: pa.Table, study: str) -> None:
+    """Writes a table, saying of which study it is (a digest)."""
+    content = io.BytesIO()
+    marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _STUDY: study})
+    pq.write_table(marked, content, compression="zstd")
+    records.write_bytes(path, content.getvalue())
+
+
+def holds(path: pathlib.Path, study: str) -> bool:
+    """Whether a file is there; ValueError if it is of another study."""
+    if not path.exists():
+        return False
+    found = (pq.read_schema(path).metadata or {}).get(_STUDY, b"none").decode()
+    records.check(path, {"study": found}, {"study": study})
+    return True
+
+
+def to_bytes(image: Any) -> bytes:
+    """A picture of an image (H, W, C), as the tables hold it."""
+    return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8).tobytes()
+
+
+def to_image(content: bytes, shape: Sequence[int]) -> np.ndarray:
+    """An image in steps of 1/255 from a picture."""
+    return np.frombuffer(content, np.uint8).reshape(shape) / np.float32(255)

@@ -1,0 +1,157 @@
+"""Studies of many architectures: what there is to fit and to score, unit by unit.
+
+A unit of work is one fit, or the scores of one architecture. It is a pure
+function of the study and its own name: every key follows from the study's seed
+and the names of what is computed, so that it does not matter when, where or
+beside what a unit runs, or in what order things are listed. Images are float32
+(H, W, C) in [0, 1].
+"""
+
+import dataclasses
+import functools
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
+
+import jax
+import numpy as np
+
+from isnas_jax.fitting import FitSettings
+from isnas_jax.networks import BASELINES, SPACES, NetworkSettings, Space
+from isnas_jax.problems import TASKS, Problem
+from isnas_jax.search import Draws, Metric
+
+
+@dataclasses.dataclass(frozen=True)
+class Case:
+    """An image in a task.
+
+    Attributes:
+      image: Its name.
+      truth: (H, W, C).
+      problem: What a fit gets to see.
+    """
+
+    image: str
+    truth: jax.Array
+    problem: Problem
+
+    @property
+    def task(self) -> str:
+        """Of the problem."""
+        return self.problem.task
+
+
+@dataclasses.dataclass(frozen=True)
+class Study:
+    """What to study: every architecture on every case with every seed.
+
+    Attributes:
+      seed: Everything random follows from it.
+      cases: Images in tasks, no pair twice.
+      genotypes: Architectures to score and to fit.
+      baselines: Architectures to fit beside them, names in `BASELINES`.
+      seeds: Fits of an architecture to a case; all architectures share their
+        keys.
+      network: What all networks have in common.
+      fit: How a restoration would be fitted in each task.
+      follow: To which iteration fits go on in each task, for the stopping
+        rule only marks what would have been restored.
+      metrics: What to score by.
+      draws: Which random outputs of each genotype to score.
+      space: Whose genotypes they are.
+    """
+
+    seed: int
+    cases: Sequence[Case]
+    genotypes: Sequence[Any]
+    baselines: Sequence[str]
+    seeds: int
+    network: NetworkSettings
+    fit: Mapping[str, FitSettings]
+    follow: Mapping[str, int]
+    metrics: Mapping[str, Metric]
+    draws: Draws = Draws()
+    space: Space = SPACES["free"]
+
+    def __post_init__(self) -> None:
+        for name in self.baselines:
+            BASELINES.find(name)
+        for names in (
+            [f"{case.image} for {case.task}" for case in self.cases],
+            [*map(str, self.genotypes), *self.baselines],
+        ):
+            if twice := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{twice[0]} is there twice")
+        if self.seeds < 1:
+            raise ValueError(f"seeds {self.seeds} must be at least 1")
+        for task, settings in self.fit.items():
+            if self.follow[task] < settings.iterations:
+                raise ValueError(
+                    f"{task}: fits of {settings.iterations} iterations cannot be followed for "
+                    f"{self.follow[task]} only"
+                )
+
+
+class FitUnit(NamedTuple):
+    """One fit."""
+
+    architecture: str
+    case: Case
+    seed: int
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What tells it from all other units."""
+        return ("fits", self.case.task, self.case.image, self.architecture, str(self.seed))
+
+
+class ScoreUnit(NamedTuple):
+    """The scores of one genotype in all cases."""
+
+    architecture: str
+
+    @property
+    def name(self) -> tuple[str, ...]:
+        """What tells it from all other units."""
+        return ("scores", self.architecture)
+
+
+Unit: TypeAlias = FitUnit | ScoreUnit
+
+
+def units(study: Study) -> list[Unit]:
+    """All there is to do, one architecture after the other: a beginning is a smaller study."""
+    todo: list[Unit] = []
+    for architecture in [*study.baselines, *map(str, study.genotypes)]:
+        if architecture not in study.baselines:
+            todo.append(ScoreUnit(architecture))
+        # Cases of one task share compiled programs.
+        for case in sorted(study.cases, key=lambda case: case.task):
+            todo += [FitUnit(architecture, case, seed) for seed in range(study.seeds)]
+    return todo
+
+
+def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
+    """Every number-th architecture's units from the index-th on: what one of several does."""
+    if not 0 <= index < number:
+        raise ValueError(f"share {index} of {number} does not exist; the first is 0")
+    architectures = list(dict.fromkeys(unit.architecture for unit in todo))
+    ours = set(architectures[index::number])
+    return [unit for unit in todo if unit.architecture in ours]
+
+
+def key_of(seed: int, *names: object) -> jax.Array:
+    """The random key of something by its names, whatever else there is."""
+    return functools.reduce(
+        jax.random.fold_in,
+        (zlib.crc32(str(name).encode()) for name in names),
+        jax.random.key(seed),
+    )
+
+
+def pose(seed: int, image: str, truth: np.ndarray, task: str, **options: Any) -> Case:
+    """Corrupts a clean image (H, W, C) for a task; the options are those of `Task.corrupt`."""
+    key = key_of(seed, "corruption", image, task)
+    problem = TASKS.find(task).corrupt(key, jax.numpy.asarray(truth), **options)
+    return Case(image, jax.numpy.asarray(truth), problem)
