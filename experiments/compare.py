@@ -21,6 +21,7 @@ from isnas_jax import figures, study
 from isnas_jax.io import images
 from isnas_jax.registry import Registry
 from isnas_jax.report import tables
+from isnas_jax.study import store
 
 FLAGS = flags.FLAGS
 
@@ -62,6 +63,9 @@ def main(_: Sequence[str]) -> None:
     runs, restored = study.compare(compared, seeded, recipe, folder=folder, progress=bars)
     bars.close()
 
+    for (name, image, seed), picture in restored.items():
+        place = store.place("restored", image, str(seed), name)
+        images.save(folder / place.with_suffix(".png"), picture)
     tables.write(folder / "runs", runs.set_index("image"), digits=3)
     for measured, digits in (("psnr", 2), ("ssim", 3)):
         text = tables.write(folder / measured, study.summary(runs, measured, digits))

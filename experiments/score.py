@@ -13,7 +13,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from isnas_jax import report
-from isnas_jax.search.scoring import WEIGHTS
+from isnas_jax.searching.scoring import WEIGHTS
 
 FLAGS = flags.FLAGS
 

@@ -32,7 +32,7 @@ from isnas_jax.problems import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.search import (
+from isnas_jax.searching import (
     COHORTS,
     COMBINATIONS,
     METRICS,

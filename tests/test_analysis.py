@@ -8,7 +8,9 @@ import pandas as pd
 import pytest
 import scipy.stats
 
-from isnas_jax import analysis, tables
+from isnas_jax import figures
+from isnas_jax.report import tables
+from isnas_jax.study import analysis
 
 KEY = jax.random.key(3)
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in range(60, 66)]
@@ -108,10 +110,17 @@ def test_kendall_table_says_what_was_correlated(dataset):
     assert (table["tau"] <= table["high"]).all()
 
 
-def test_increase_is_normalised_by_each_images_best(dataset):
-    increase = analysis.normalised_increase(dataset, "denoising")
-    np.testing.assert_allclose(increase["moon"], np.array([1, 3, 5, 2, 4, 1.5]) / 5)
-    np.testing.assert_allclose(increase["coins"], np.array([10, 9, 8, 7, 6, 5]) / 10)
+def test_increase_is_standardised_within_each_image(dataset):
+    increase = analysis.standardised_increase(dataset, "denoising")
+    for image, values in (("moon", [1, 3, 5, 2, 4, 1.5]), ("coins", [10, 9, 8, 7, 6, 5])):
+        np.testing.assert_allclose(increase[image], scipy.stats.zscore(values), rtol=1e-6)
+
+
+def test_figure_1_has_the_references_best_first_and_its_line_in_every_panel():
+    increases = {"a": np.array([0.5, -1.0, 2.0]), "b": np.array([3.0, 1.0, 2.0])}
+    panels = figures.transfer(increases, "a").axes
+    lines = [[line.get_ydata().tolist() for line in panel.lines] for panel in panels]
+    assert lines == [[[2.0, 0.5, -1.0]], [[2.0, 3.0, 1.0], [2.0, 0.5, -1.0]]]
 
 
 def test_transfer_gaps(dataset):

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from skimage.metrics import peak_signal_noise_ratio
 
-from isnas_jax import images
+from isnas_jax.io import images
 
 FLAGS = (
     "--images=sample:moon,sample:camera",
@@ -58,9 +58,12 @@ def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
             expected = f"{(one + two) / 2:.2f} ± {error:.2f}"
             assert table.loc[method, column] == expected
     for row in runs.itertuples():
-        folder = tmp_path / "out" / row.image / str(row.seed) / row.method.replace(" ", "_")
         truth = images.resize(images.crop_to_square(images.load(f"sample:{row.image}")), 32)
-        expected = peak_signal_noise_ratio(truth, np.load(folder / "restored.npy"), data_range=1)
+        name = f"{row.image}+{row.seed}+{row.method.replace(' ', '%20')}"
+        image = np.load(tmp_path / "out" / "work" / name / "restored.npz")["restored"]
+        picture = images.load(tmp_path / "out" / "restored" / f"{name}.png")
+        np.testing.assert_allclose(picture, image, atol=0.51 / 255)
+        expected = peak_signal_noise_ratio(truth, image, data_range=1)
         assert row.psnr == pytest.approx(expected, abs=1e-3)
     assert (tmp_path / "out" / "comparison.pdf").exists()
 

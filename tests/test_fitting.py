@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax.checkpoints import Checkpoint
 from isnas_jax.fitting import (
     compile_ahead,
     exponential_mean,
     fit_many,
     lower_steps,
 )
-from isnas_jax.stopping import FixedIterations, WindowedVariance
+from isnas_jax.fitting.stopping import FixedIterations, WindowedVariance
+from isnas_jax.io import Checkpoint
 
 
 def trajectory_problem(arrays, name):
@@ -133,7 +133,96 @@ def test_a_killed_fit_goes_on_where_it_was(small_network, problem, tmp_path):
         **options,
     )
     assert rest == [20, 25, 30, 35, 40]
+    options |= {"checkpoint": Checkpoint(path, 0)}
+    for changes, difference in (
+        ({"learning_rate": 0.02}, r"settings\.learning_rate was 0\.01 and is now 0\.02"),
+        ({"truth": problem.observed}, r"truth was None and is now 'float32\[40, 72, 1\]"),
+    ):
+        with pytest.raises(ValueError, match=difference):
+            run(small_network(), problem, **options | changes)
+    with pytest.raises(ValueError, match=r"problem\.observed was"):
+        run(small_network(), isnas.denoising(problem.observed + 0.1), **options)
     assert_same(resumed, run(small_network(), problem, stopping=FixedIterations()))
+
+
+def test_a_checkpoint_has_one_writer(small_network, problem, tmp_path):
+    path = tmp_path / "fit.checkpoint"
+
+    def intrude(_):
+        run(small_network(), problem, checkpoint=Checkpoint(path))
+
+    with pytest.raises(ValueError, match="in use by another computation"):
+        run(small_network(), problem, checkpoint=Checkpoint(path), progress=intrude)
+    run(small_network(), problem, checkpoint=Checkpoint(path))
+
+
+def test_numbers_change_without_compiling(small_network, problem):
+    heard = []
+    event = "/jax/core/compile/backend_compile_duration"
+    jax.monitoring.register_event_duration_secs_listener(
+        lambda name, _, **__: heard.append(name) if name == event else None
+    )
+    settings = isnas.FitSettings(20, snapshots=(3,))
+    first = isnas.fit(jax.random.key(0), small_network(), problem, settings)
+    assert heard
+    before = len(heard)
+    changes = {
+        "iterations": 30,
+        "learning_rate": 0.02,
+        "reg_noise_std": 0.1,
+        "mean_decay": 0.5,
+        "snapshots": (5,),
+    }
+    for name, value in changes.items():
+        changed = isnas.fit(jax.random.key(0), small_network(), problem, settings, **{name: value})
+        assert len(heard) == before, name
+        if name == "snapshots":
+            assert list(changed.snapshots) == [5]
+        else:
+            assert not np.array_equal(changed.mean, first.mean), name
+
+
+def test_validation_is_the_error_of_the_mean_on_other_measurements(small_network, problem):
+    kept = jax.random.bernoulli(jax.random.key(2), 0.9, (40, 72))
+    ours, theirs = (isnas.inpainting(problem.observed, mask) for mask in (kept, ~kept))
+    fit = run(small_network(), ours, iterations=7, validation=theirs, stopping=FixedIterations())
+    left = ~np.asarray(kept)
+    expected = np.square(fit.mean - np.asarray(problem.observed))[left].mean()
+    assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
+    assert_same(fit, run(small_network(), ours, iterations=7, stopping=FixedIterations()))
+    assert run(small_network(), ours, iterations=2).validation is None
+
+
+def test_loss_terms_are_added_and_the_loss_stays_the_problems(small_network, problem):
+    """A heavy total variation flattens the output; the reported loss does not contain it."""
+    options = {"iterations": 60, "stopping": FixedIterations(), "reg_noise_std": 0.0}
+    plain = run(small_network(), problem, **options)
+    flat = run(
+        small_network(), problem, terms=[isnas.LOSS_TERMS["total variation"](10.0)], **options
+    )
+    assert np.abs(np.diff(flat.output, axis=0)).mean() < (
+        0.5 * np.abs(np.diff(plain.output, axis=0)).mean()
+    )
+    expected = np.square(flat.output - np.asarray(problem.observed)).mean()
+    assert flat.loss[-1] == pytest.approx(expected, rel=1e-4)
+    assert flat.loss[0] == plain.loss[0]
+
+
+def test_a_rule_may_hand_over_what_it_was_given(small_network, problem):
+    """The state is given away to the program; arrays of the problem in it are not."""
+
+    class Keeps(FixedIterations):
+        def init(self, problem):
+            return problem.observed, problem.observed
+
+    run(small_network(), problem, iterations=3, stopping=Keeps())
+    assert np.isfinite(problem.observed).all()
+
+
+def test_a_fit_reads_well_and_draws_itself(small_network, problem):
+    fit = run(small_network(), problem, truth=problem.observed, stopping=FixedIterations(6))
+    assert repr(fit).startswith("Fit of 40 x 72 x 1: 6 iterations, restored at 5 with ")
+    assert fit.plot().get_axes()[0].get_images()[0].get_array().shape == (40, 72)
 
 
 def test_a_fit_that_explodes_says_which_and_when(problem, small_network):
@@ -156,7 +245,13 @@ def test_padding_never_enters_the_loss(small_network, problem):
 
 
 def test_refuses_impossible_settings(small_network, problem):
-    for options in ({"iterations": 0}, {"learning_rate": 0.0}, {"mean_decay": 1.0}):
+    for options in (
+        {"iterations": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": np.nan},
+        {"reg_noise_std": np.inf},
+        {"mean_decay": 1.0},
+    ):
         with pytest.raises(ValueError, match=str(next(iter(options)))):
             run(small_network(), problem, **options)
     with pytest.raises(ValueError, match="truth of shape"):
@@ -188,11 +283,11 @@ def test_compiling_ahead_leaves_a_fit_nothing_to_compile(small_network, problem)
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, _, **__: heard.append(name) if name == event else None
     )
-    options = {"iterations": 33, "chunk": 11}
-    compile_ahead(small_network(), problem, **options)
+    settings = isnas.FitSettings(33, chunk=11)
+    compile_ahead(small_network(), problem, settings)
     assert heard
     before = len(heard)
-    isnas.fit(jax.random.key(0), small_network(), problem, **options)
+    isnas.fit(jax.random.key(0), small_network(), problem, settings)
     assert len(heard) == before
 
 

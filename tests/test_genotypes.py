@@ -2,8 +2,8 @@ import jax
 import numpy as np
 import pytest
 
-from isnas_jax import genotypes
-from isnas_jax.genotypes import Genotype
+from isnas_jax.networks import SPACES, genotypes, read_genotypes
+from isnas_jax.networks.genotypes import Genotype
 
 BITS = "0000011001001001100111101"
 
@@ -56,17 +56,17 @@ def test_every_cell_decodes_differently():
 
 def test_sampling_is_repeatable_valid_and_extends():
     key = jax.random.key(3)
-    many = genotypes.sample_genotypes(key, 400, channels=128)
-    assert genotypes.sample_genotypes(key, 50, channels=128) == many[:50]
+    many = SPACES["free"].sample(key, 400, 128)
+    assert SPACES["free"].sample(key, 50, 128) == many[:50]
     assert {g.cell for g in many} <= set(genotypes.valid_cells(128))
     bits = np.array([[int(b) for b in g.skips] for g in many])
     # 400 fair coins: five standard deviations around the mean.
     assert np.all(np.abs(bits.mean(axis=0) - 0.5) < 5 * 0.5 / 20)
-    assert genotypes.sample_genotypes(jax.random.key(4), 50, channels=128) != many[:50]
+    assert SPACES["free"].sample(jax.random.key(4), 50, 128) != many[:50]
 
 
 def test_toeplitz_space_is_constant_along_diagonals():
-    for genotype in genotypes.sample_genotypes(jax.random.key(0), 50, space="toeplitz"):
+    for genotype in SPACES["toeplitz"].sample(jax.random.key(0), 50, 128):
         matrix = np.array([int(b) for b in genotype.skips]).reshape(5, 5)
         assert all(len(set(np.diag(matrix, k))) == 1 for k in range(-4, 5))
 
@@ -75,8 +75,8 @@ def test_reads_lists_and_names_line_and_reason(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text(f"172,{BITS}\n\n# note\n240:{BITS}\n3:{BITS[1:]}\n5:{BITS}\n")
     with pytest.raises(ValueError, match=r"line 4: .*impossible at 128 channels: a depthwise"):
-        genotypes.read_genotypes(path)
-    found, skipped = genotypes.read_genotypes(path, skip_invalid=True)
+        read_genotypes(path)
+    found, skipped = read_genotypes(path, skip_invalid=True)
     assert [g.cell for g in found] == [172, 5]
     assert len(skipped) == 2
     assert "line 5" in skipped[1]
@@ -86,4 +86,11 @@ def test_refuses_an_empty_list(tmp_path):
     path = tmp_path / "empty.txt"
     path.write_text("\n")
     with pytest.raises(ValueError, match="no usable genotype"):
-        genotypes.read_genotypes(path)
+        read_genotypes(path)
+
+
+def test_a_binary_list_names_file_and_line(tmp_path):
+    path = tmp_path / "binary.txt"
+    path.write_bytes(f"172:{BITS}\n".encode() + b"\x89PNG\xff\xfe\n")
+    with pytest.raises(ValueError, match=r"binary\.txt, line 2: this is not text"):
+        read_genotypes(path)

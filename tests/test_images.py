@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from isnas_jax import images
+from isnas_jax.io import images
 
 
 def test_eight_bits_round_trip_exactly(tmp_path):
@@ -34,6 +34,15 @@ def test_transparency_is_composed_over_white(tmp_path):
     loaded = images.load(tmp_path / "x.png")
     np.testing.assert_array_equal(loaded[0, 0], [1, 0, 0])
     np.testing.assert_array_equal(loaded[-1, 0], [1, 1, 1])
+
+
+def test_photographs_are_turned_as_the_camera_was_held(tmp_path):
+    upright = np.zeros((16, 24, 3), np.uint8)
+    upright[:8] = 255
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    Image.fromarray(upright).rotate(90, expand=True).save(tmp_path / "x.png", exif=exif)
+    np.testing.assert_array_equal(images.load(tmp_path / "x.png"), upright / 255)
 
 
 def test_grey_with_alpha_stays_grey(tmp_path):

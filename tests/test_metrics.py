@@ -1,3 +1,5 @@
+from fractions import Fraction
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -5,7 +7,8 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 import isnas_jax as isnas
-from isnas_jax import metrics, quality, spectra
+from isnas_jax.ops import quality, spectra
+from isnas_jax.searching import metrics
 
 IMAGES = ("camera_64x64", "astronaut_96x64")
 
@@ -62,6 +65,25 @@ def test_clean_bandwidth_ignores_brightness_and_the_published_one_does_not(pair)
     assert published(image, faint) < 0.02 < published(image, image)
 
 
+def test_frequencies_and_their_negatives_are_treated_alike():
+    """In floating point, the ring's edge fell between them at 65 of these square sizes."""
+    for size in range(32, 1025):
+        ring = spectra.strip(size, size)
+        first = 1 - size % 2  # an even side has no opposite of its lowest frequency
+        assert (ring[first:, first:] == ring[first:, first:][::-1, ::-1]).all(), size
+    radius = spectra.radius(320, 640)[1:, 1:]
+    np.testing.assert_array_equal(radius, radius[::-1, ::-1])
+
+
+def test_ring_holds_what_exact_fractions_say():
+    for height, width in ((20, 60), (60, 45), (100, 64)):
+        for (row, column), inside in np.ndenumerate(spectra.strip(height, width)):
+            squared = (
+                Fraction(row - height // 2, height) ** 2 + Fraction(column - width // 2, width) ** 2
+            )
+            assert inside == (Fraction(1, 400) <= squared < Fraction(1, 100))
+
+
 def test_bandwidth_of_one_frequency_is_its_diameter():
     rows = np.arange(128)[:, None, None] * np.ones((1, 128, 1))
     wave = np.float32(0.5 + 0.4 * np.cos(2 * np.pi * rows * 16 / 128))  # radius 1/8
@@ -86,7 +108,7 @@ def test_all_metrics_are_finite_for_flat_images():
 
 def test_unknown_metric_lists_the_valid_ones():
     with pytest.raises(ValueError, match=r"psd_db_strip_mse.*psd db strip mse"):
-        metrics.find("psnr")
+        isnas.METRICS.find("psnr")
 
 
 def test_psnr_and_luma():

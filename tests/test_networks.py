@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax import networks
-from isnas_jax.genotypes import NAS_DIP, decode_cell, valid_cells
+from isnas_jax.networks import cells
+from isnas_jax.networks.genotypes import NAS_DIP, decode_cell, valid_cells
 
 INPUT = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 TASK_OF = {"sr": "super_resolution"}
@@ -52,7 +52,7 @@ def test_every_possible_cell_doubles_the_sides_and_learns(first):
     x = jax.random.normal(jax.random.key(1), (1, 4, 6, 16))
     weights = jax.random.normal(jax.random.key(2), (1, 8, 12, 16))
     for index in sorted(set(range(first, first + 27)) & set(valid_cells(16))):
-        cell = networks.UpsamplingCell(index, 16)
+        cell = cells.UpsamplingCell(index, 16)
         variables = cell.init(jax.random.key(0), x)
 
         def loss(variables, x, cell=cell):

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax import lax
 
-from isnas_jax import ops, winograd
+from isnas_jax import ops
+from isnas_jax.ops import _winograd as winograd
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 

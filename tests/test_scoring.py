@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax.sharing import Shared, forward
+from isnas_jax.searching._sharing import Shared, forward
 
 GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
+NETS = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in GENOTYPES]
 KEY = jax.random.key(7)
 
 
@@ -19,10 +20,9 @@ def problem():
 def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
     names = ("psd_db_strip_mse", "psd_99_bw")
     metrics = {name: isnas.METRICS[name] for name in names}
-    scores = isnas.score(KEY, GENOTYPES, problem, metrics, num_inits=2, channels=8)
-    for row, genotype in enumerate(GENOTYPES):
-        net = isnas.build_network(genotype, out_channels=1, channels=8)
-        outputs = isnas.random_outputs(KEY, net, problem.shape, 2)
+    scores = isnas.score(KEY, NETS, problem, metrics, isnas.Draws(2))
+    for row, net in enumerate(NETS):
+        outputs = isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(2))
         assert outputs.shape == (2, 40, 64, 1)
         for name in names:
             expected = [metrics[name](problem.observed, problem.operator(x)) for x in outputs]
@@ -47,55 +47,49 @@ def test_shared_computation_changes_nothing():
 def test_more_initialisations_in_one_batch_score_the_same(problem):
     metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
     single, batch = (
-        isnas.score(KEY, GENOTYPES, problem, metrics, num_inits=2, channels=8, batch=batch)
-        for batch in (1, 2)
+        isnas.score(KEY, NETS, problem, metrics, isnas.Draws(2, batch=batch)) for batch in (1, 2)
     )
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
 
 
 def test_order_of_genotypes_does_not_matter(problem):
     metrics = {"m": isnas.METRICS["psd_99_bw"]}
-    there, back = (
-        isnas.score_in_blocks(KEY, genotypes, problem, metrics, channels=8)["m"]
-        for genotypes in (GENOTYPES, GENOTYPES[::-1])
-    )
+    there, back = (isnas.score(KEY, nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1]))
     np.testing.assert_array_equal(there, back[::-1])
 
 
 def test_vectorised_and_single_outputs_agree(problem):
-    net = isnas.build_network(GENOTYPES[1], out_channels=1, channels=8)
+    net = NETS[1]
     single, batch = (
-        isnas.random_outputs(KEY, net, problem.shape, 3, batch=batch) for batch in (1, 3)
+        isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(3, batch=batch))
+        for batch in (1, 3)
     )
     np.testing.assert_allclose(single, batch, atol=1e-5)
     np.testing.assert_array_equal(
-        single[:2], isnas.random_outputs(KEY, net, problem.shape, 2, batch=1)
+        single[:2], isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(2, batch=1))
     )
 
 
 def test_shared_weights_vary_less_than_fresh_ones(problem):
-    net = isnas.build_network(GENOTYPES[1], out_channels=1, channels=8)
-
     def spread(weights):
-        outputs = isnas.random_outputs(KEY, net, problem.shape, 4, weights=weights)
+        outputs = isnas.random_outputs(KEY, NETS[1], problem.shape, isnas.Draws(4, weights))
         return float(jnp.std(outputs.mean(axis=(1, 2, 3))))
 
     assert 0 < spread("shared") < 0.2 * spread("fresh")
     with pytest.raises(ValueError, match="fresh, shared"):
-        isnas.random_outputs(KEY, net, problem.shape, 1, weights="old")
+        isnas.Draws(1, "old")
 
 
 def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
-    monkeypatch.setattr("isnas_jax.scoring.BLOCK", 1)
+    monkeypatch.setattr("isnas_jax.searching.scoring.BLOCK", 1)
     metrics = {"m": isnas.METRICS["psd_db_mse"]}
     seen = []
     first, again = (
-        isnas.score_in_blocks(
+        isnas.score(
             KEY,
-            GENOTYPES,
+            NETS,
             problem,
             metrics,
-            channels=8,
             folder=tmp_path,
             progress=lambda done, total: seen.append((done, total)),
         )
@@ -103,3 +97,14 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
     )
     np.testing.assert_array_equal(first["m"], again["m"])
     assert seen == [(1, 2), (2, 2)]
+    with pytest.raises(ValueError, match=r"problem\.observed was"):
+        isnas.score(KEY, NETS, isnas.denoising(problem.observed + 0.1), metrics, folder=tmp_path)
+
+
+def test_networks_of_any_kind_are_scored(problem, small_network):
+    metrics = {"m": isnas.METRICS["psd_db_mse"]}
+    nets = [small_network(in_channels=5), NETS[0]]
+    scores = isnas.score(KEY, nets, problem, metrics)["m"]
+    output = isnas.random_outputs(KEY, nets[0], problem.shape)[0]
+    assert scores[0, 0] == pytest.approx(float(metrics["m"](problem.observed, output)), rel=1e-4)
+    assert scores[1, 0] == pytest.approx(isnas.score(KEY, NETS, problem, metrics)["m"][0, 0])

@@ -1,62 +1,195 @@
 """The pipeline from a corrupted image to a restored one, and through the scripts."""
 
+import dataclasses
 import json
 import os
+import shutil
+import signal
+import struct
 import subprocess
 import sys
+import time
+import zlib
 
 import jax
 import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax import images
-from isnas_jax.observations import TASKS
-from isnas_jax.search import oracle
+from isnas_jax.io import images
+from isnas_jax.problems import TASKS
+from isnas_jax.searching import oracle
 
 BITS = "0000011001001001100111101"
-GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(126 + 60, "0" * 25)]
+GENOTYPES = (isnas.Genotype(60, "0" * 25), isnas.Genotype(126 + 60, "0" * 25))
 SEARCH = isnas.SearchSettings(
-    metric="psd_db_strip_mse",
-    num_inits=1,
+    strategy=isnas.Listed(GENOTYPES),
     cohort=2,
-    cohort_by="metric",
-    cohort_iterations=8,
-    proxy="full",
-    proxy_size=64,
+    proxy=isnas.PROXIES["full"](64),
+    fit=isnas.FitSettings(8),
 )
-FIT = isnas.FitSettings(channels=8, iterations=8, stopping="fixed")
+RECIPE = isnas.Recipe(isnas.NetworkSettings(channels=8), isnas.FitSettings(8), SEARCH)
+KEY = jax.random.key(0)
 
 
-def test_search_never_sees_the_truth_and_resumes_to_the_same_result(tmp_path):
-    truth = jax.random.uniform(jax.random.key(1), (64, 64, 1))
-    problem = TASKS["denoising"].corrupt(jax.random.key(2), truth, sigma=25)
+def changed(**changes):
+    return dataclasses.replace(RECIPE, search=dataclasses.replace(SEARCH, **changes))
+
+
+@pytest.fixture(scope="module")
+def truth():
+    return jax.random.uniform(jax.random.key(1), (64, 64, 1))
+
+
+@pytest.fixture(scope="module")
+def problem(truth):
+    return TASKS["denoising"].corrupt(jax.random.key(2), truth, sigma=25)
+
+
+@pytest.fixture(scope="module")
+def finished(truth, problem, tmp_path_factory):
+    """A search, its folder, and what it said of its progress."""
+    folder, stages = tmp_path_factory.mktemp("search"), []
+    found = isnas.search(
+        KEY,
+        problem,
+        RECIPE,
+        truth=truth,
+        folder=folder,
+        progress=lambda stage, _: stages.append(stage),
+    )
+    return found, folder, stages
+
+
+def test_search_never_sees_the_truth_and_resumes_to_the_same_result(truth, problem, finished):
+    found, folder, stages = finished
     garbage = jax.random.normal(jax.random.key(3), truth.shape)
-
-    def run(**options):
-        key = jax.random.key(0)
-        return isnas.search(key, problem, "denoising", GENOTYPES, SEARCH, FIT, **options)
-
-    stages = []
-    found = run(truth=truth, folder=tmp_path, progress=lambda stage, _: stages.append(stage))
     assert list(dict.fromkeys(stages)) == ["score", "cohort 1/2", "cohort 2/2", "restore"]
-    assert found.scores.shape == (2, 1)
-    assert found.fit.restored.shape == truth.shape
+    assert found.candidates.scores.shape == (2, 1)
+    assert found.restored.shape == truth.shape
+    np.testing.assert_array_equal(found.restored, found.fit.restored)
 
     # The restoration is a fresh fit of the chosen genotype, not a cohort member.
-    chosen = found.cohort_fits[found.selected]
+    chosen = found.cohort.fits[found.selected]
     assert found.fit.loss[0] != chosen.loss[0]
 
-    (tmp_path / "restore.npz").unlink()
-    other = run(truth=garbage, folder=tmp_path)
+    (file,) = folder.glob("restore_*.npz")
+    kept = file.read_bytes()
+    with pytest.raises(ValueError, match="truth was"):
+        isnas.search(KEY, problem, RECIPE, truth=garbage, folder=folder)
+    file.unlink()
+    other = isnas.search(KEY, problem, RECIPE, truth=garbage, folder=folder)
     assert other.selected == found.selected
-    np.testing.assert_array_equal(other.fit.restored, found.fit.restored)
-    np.testing.assert_array_equal(other.scores, found.scores)
+    np.testing.assert_array_equal(other.restored, found.restored)
+    np.testing.assert_array_equal(other.candidates.scores, found.candidates.scores)
     assert not np.array_equal(other.fit.psnr_mean, found.fit.psnr_mean)
+    file.write_bytes(kept)
 
-    psnrs = oracle(found, problem, SEARCH, truth)
+    psnrs = oracle(found.cohort, problem, SEARCH.proxy, truth)
     expected = -10 * np.log10(np.square(chosen.restored - np.asarray(truth)).mean())
     assert psnrs[found.selected] == pytest.approx(expected, abs=1e-3)
+
+
+def test_the_search_as_a_function_of_its_parts(problem, finished):
+    """Each stage by hand, with the keys that the pipeline gives it."""
+    found, *_ = finished
+    stages_key = jax.random.split(KEY, 3)[2]
+    score_key, _, cohort_key, restore_key = jax.random.split(stages_key, 4)
+    nets = [isnas.build_network(g, out_channels=1, channels=8) for g in GENOTYPES]
+    scores = isnas.score(score_key, nets, problem, {"m": SEARCH.metric})["m"][:, 0]
+    np.testing.assert_array_equal(found.candidates.scores[:, 0], scores)
+    order = np.argsort(scores)
+    assert found.cohort.genotypes == [GENOTYPES[index] for index in order]
+    images = [
+        isnas.fit(jax.random.fold_in(cohort_key, rank), nets[index], problem, SEARCH.fit).restored
+        for rank, index in enumerate(order)
+    ]
+    weights = (scores.max() - scores[order] + np.ptp(scores)) / (3 * np.ptp(scores))
+    mean = weights[0] * images[0] + weights[1] * images[1]
+    distances = [np.square(image - mean).mean() for image in images]
+    assert found.selected == int(np.argmin(distances))
+    restored = isnas.fit(restore_key, nets[order[found.selected]], problem, RECIPE.fit).restored
+    np.testing.assert_array_equal(found.restored, restored)
+
+
+def other_image(problem):
+    return isnas.denoising(problem.observed.at[0, 0, 0].add(0.25), 25)
+
+
+OTHER = {
+    "another image": ({}, other_image, r"problem\.observed was 'float32\[64, 64, 1\] "),
+    "another list": (
+        {"strategy": isnas.Listed(GENOTYPES[:1]), "cohort": 1},
+        None,
+        r"strategy\.genotypes was",
+    ),
+    "another metric": ({"metric": isnas.METRICS["psd_99_bw"]}, None, r"metric was .*psd_99_bw"),
+    "other iterations": (
+        {"fit": isnas.FitSettings(9)},
+        None,
+        r"fit\.iterations was 8 and is now 9",
+    ),
+    "another choice": ({"cohort_by": isnas.COHORTS["random"]}, None, r"cohort_by was .*at_random"),
+}
+
+
+@pytest.mark.parametrize("name", OTHER)
+def test_a_folder_of_something_else_is_refused_and_the_difference_named(problem, finished, name):
+    changes, change_problem, difference = OTHER[name]
+    posed = change_problem(problem) if change_problem else problem
+    with pytest.raises(ValueError, match=difference):
+        isnas.search(KEY, posed, changed(**changes), folder=finished[1])
+
+
+def test_files_of_something_else_are_refused_in_a_claimed_folder(problem, finished, tmp_path):
+    """As above, but somebody copied files into a folder of the right settings."""
+    folder = finished[1]
+    for place in ("scores_000/block_00000.npz", "cohort_00.npz"):
+        (tmp_path / place).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / place, tmp_path / place)
+        with pytest.raises(ValueError, match=r"problem\.observed was"):
+            isnas.search(KEY, other_image(problem), RECIPE, folder=tmp_path)
+        (tmp_path / place).unlink()
+
+
+def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
+    recipe = changed(combination=isnas.COMBINATIONS["mean"])
+    found = isnas.search(KEY, problem, recipe)
+    assert sorted(found.fits) == [0, 1]
+    assert found.weights.sum() == pytest.approx(1)
+    mean = sum(found.weights[rank] * fit.restored for rank, fit in found.fits.items())
+    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
+
+
+def test_restoring_twice_in_a_file_is_once(problem, tmp_path):
+    file, iterations = tmp_path / "restore.npz", []
+    first, again = (
+        isnas.restore(
+            KEY,
+            problem,
+            GENOTYPES[0],
+            RECIPE,
+            file=file,
+            progress=lambda news: iterations.append(news.iteration),
+        )
+        for _ in range(2)
+    )
+    np.testing.assert_array_equal(first.restored, again.restored)
+    assert iterations == [8]
+    with pytest.raises(ValueError, match=r"network\.genotype\.cell was 60 and is now 186"):
+        isnas.restore(KEY, problem, GENOTYPES[1], RECIPE, file=file)
+
+
+def test_presets_follow_the_problem(problem):
+    published = isnas.presets.published(problem)
+    assert (published.network.channels, published.fit.iterations) == (128, 1200)
+    assert published.search.strategy == isnas.RandomSearch(5000)
+    assert published.search.proxy == isnas.PROXIES["resize"](64)
+    enlarged = isnas.presets.published(isnas.super_resolution(problem.observed, 2))
+    assert enlarged.fit.iterations == enlarged.search.fit.iterations == 4500
+    assert enlarged.search.proxy == isnas.PROXIES["full"](64)
+    quick = isnas.presets.quick(problem, iterations=1200)
+    assert quick.fit.stopping == isnas.STOPPING["es-wmv"](1200)
 
 
 def script(name, *flags, cwd):
@@ -108,6 +241,13 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     clash = script("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
     assert clash.returncode == 2
     assert "seed was 0 and is now 5" in clash.stderr
+    images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)))
+    mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
+    assert script("restore", *mine, cwd=tmp_path).returncode == 0
+    images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
+    clash = script("restore", *mine, cwd=tmp_path)
+    assert clash.returncode == 2
+    assert "problem.observed was" in clash.stderr
 
 
 BAD = {
@@ -135,6 +275,17 @@ BAD = {
     "empty list": ("score", ["--image=sample:moon", "--genotypes=note.txt"], "no usable"),
     "unwritable": ("score", ["--image=sample:moon", "--output_dir=note.txt"], "cannot be written"),
     "unknown task": ("score", ["--image=sample:moon", "--task=deblurring"], "inpainting"),
+    "learning rate nan": (
+        "restore",
+        ["--image=sample:moon", "--learning_rate=nan"],
+        "learning_rate nan must be positive",
+    ),
+    "unknown loss term": (
+        "restore",
+        ["--image=sample:moon", "--loss_terms=tv:0.1"],
+        "choose from total variation",
+    ),
+    "bomb": ("restore", ["--image=bomb.png"], "bomb.png"),
     "unknown flag": ("score", ["--imag=sample:moon"], "imag"),
     "unknown preset": ("score", ["--image=sample:moon", "--preset=slow"], "quick, published"),
     "no image": ("restore", [], "--image"),
@@ -146,12 +297,42 @@ BAD = {
 }
 
 
+def png_header(width, height):
+    content = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    check = struct.pack(">I", zlib.crc32(content))
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + content + check
+
+
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     (tmp_path / "note.txt").write_text("# nothing\n")
     images.save(tmp_path / "mask.png", np.ones((20, 30, 1)))
+    (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]
     done = script(module, *flags, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_help_shows_the_flags_of_a_script(tmp_path):
+    told = script("search", "--help", cwd=tmp_path).stdout
+    for flag in ("image", "task", "sigma", "iterations", "num_genotypes", "metric", "cohort_by"):
+        assert f"--{flag}:" in told or f"--[no]{flag}:" in told, flag
+
+
+def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
+    flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
+    command = [sys.executable, "-m", "experiments.restore", *flags, "--output_dir=out"]
+    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
+    process = subprocess.Popen(
+        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
+    )
+    while not (tmp_path / "out" / "work").exists():
+        time.sleep(0.05)
+    time.sleep(2)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130
+    assert errors.strip().splitlines()[-1] == "stopped; the same command goes on where it was"
+    assert "Traceback" not in errors

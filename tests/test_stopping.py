@@ -2,15 +2,18 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from isnas_jax import stopping
-from isnas_jax.stopping import FixedIterations, RunToEnd, WindowedVariance
+import isnas_jax as isnas
+from isnas_jax.fitting import stopping
+from isnas_jax.fitting.stopping import FixedIterations, RunToEnd, Step, WindowedVariance
 
 
 def follow(rule, outputs):
-    state = rule.init(outputs[0].shape)
-    decisions = []
-    for t, x in enumerate(outputs):
-        state, decision = rule.update(state, jnp.array(t, jnp.int32), jnp.asarray(x))
+    problem = isnas.denoising(np.zeros(outputs[0].shape))
+    state = rule.init(problem)
+    decisions, nan = [], jnp.array(jnp.nan)
+    for t, x in enumerate(map(jnp.asarray, outputs)):
+        step = Step(jnp.array(t, jnp.int32), x, x, nan, nan, problem)
+        state, decision = rule.update(state, step)
         decisions.append([np.asarray(value) for value in decision])
     return [np.array(column) for column in zip(*decisions, strict=True)]
 
@@ -67,4 +70,4 @@ def test_errors():
     with pytest.raises(ValueError, match="window 1"):
         WindowedVariance(1, 5)
     with pytest.raises(ValueError, match="es-wmv, fixed"):
-        stopping.find("never")
+        stopping.STOPPING.find("never")

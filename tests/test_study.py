@@ -1,20 +1,25 @@
 """A small dataset made and analysed by the scripts, killed on the way, and by its parts."""
 
 import concurrent.futures
+import dataclasses
 import os
 import signal
 import subprocess
 import sys
 import time
 
-import jax
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 import scipy.stats
 
 import isnas_jax as isnas
-from isnas_jax import images, records, study
+from isnas_jax import study
+from isnas_jax.io import images, records
+from isnas_jax.study import store
+
+FEW = pa.schema([])
 
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in (60, 123)]
 METRICS = (
@@ -121,7 +126,7 @@ def test_killed_three_times_the_dataset_is_that_of_an_unbroken_run(place):
     assert files(broken) == files(place / "whole")
     for name in files(broken):
         assert (broken / name).read_bytes() == (place / "whole" / name).read_bytes(), name
-    assert not list((broken / "work").glob("*.checkpoint"))
+    assert not list((broken / "work").iterdir())
 
 
 def test_a_run_with_other_settings_is_refused(place):
@@ -136,6 +141,64 @@ def test_a_run_with_other_settings_is_refused(place):
     assert len(errors.strip().splitlines()) == 1
 
 
+def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
+    first = small_study(genotypes=[], baselines=["dip"], metrics={})
+    study.run(first, tmp_path, [])
+    truth = np.asarray(first.cases[0].truth)
+    for changes, difference in (
+        ({"seed": 1}, "seed was 0 and is now 1"),
+        ({"genotypes": [isnas.Genotype.parse(GENOTYPES[0])]}, r"genotypes was \[\] and is now"),
+        ({"metrics": {"m": isnas.METRICS["random"]}}, "metrics.m was None"),
+        ({"fit": {"inpainting": isnas.FitSettings(4)}}, r"fit\.inpainting\.iterations was 5"),
+        (
+            {"cases": [study.pose(0, "camera", 1 - truth, "inpainting", missing=50)]},
+            "cases was",
+        ),
+    ):
+        other = dataclasses.replace(first, **changes)
+        with pytest.raises(ValueError, match=difference):
+            study.run(other, tmp_path, [])
+    # A file of another study is refused even where the folder is the right one.
+    unit = study.FitUnit("dip", first.cases[0], 0)
+    store.write(tmp_path / store.place(*unit.name), store.table([], FEW), "0123456789abcdef")
+    with pytest.raises(ValueError, match="study was '0123456789abcdef'"):
+        study.run(first, tmp_path, [unit])
+
+
+def test_no_two_units_share_a_file():
+    case = study.pose(0, "x", np.zeros((32, 32, 1)), "inpainting", missing=50)
+    names = [
+        ("x-nas", "dip"),
+        ("x", "nas-dip"),
+        ("x+dip", "y"),
+        ("x", "dip+y"),
+        ("x/y", "dip"),
+        ("60:01", "60_01"),
+        ("60_01", "60:01"),
+    ]
+    files = {
+        store.place(*study.FitUnit(name, dataclasses.replace(case, image=image), 0).name)
+        for image, name in names
+    }
+    assert len(files) == len(names)
+    assert all(len(file.parts) == 2 for file in files)
+
+
+def test_a_unit_that_another_is_at_comes_last(tmp_path):
+    whole = small_study(genotypes=[], baselines=["dip"], seeds=2)
+    todo, done = study.units(whole), []
+    held = tmp_path / "work" / (str(store.place(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
+    with records.alone(held):
+        pool = concurrent.futures.ThreadPoolExecutor(1)
+        report = lambda unit, news: done.append(unit.seed) if news is None else None  # noqa: E731
+        running = pool.submit(study.run, whole, tmp_path, todo, report=report)
+        while not done:
+            time.sleep(0.05)
+            assert not running.done() or running.result()
+    running.result()
+    assert done == [1, 0]
+
+
 def small_study(**changes):
     truth = images.resize(images.crop_to_square(images.load("sample:camera")), 32)
     settings = {
@@ -144,7 +207,8 @@ def small_study(**changes):
         "genotypes": [isnas.Genotype.parse(GENOTYPES[1])],
         "baselines": [],
         "seeds": 1,
-        "fit": {"inpainting": isnas.FitSettings(4, 5, "fixed")},
+        "network": isnas.NetworkSettings(4),
+        "fit": {"inpainting": isnas.FitSettings(5)},
         "follow": {"inpainting": 5},
         "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
     }
@@ -185,22 +249,22 @@ def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
         & (found["task"] == "inpainting")
     ].pivot(index="output", columns="reference", values="psd_db_mse")
     net = isnas.build_network(genotype, out_channels=1, channels=4)
-    outputs = np.asarray(
-        isnas.random_outputs(study.key_of(0, "score"), net, case.problem.shape, 2), np.float64
-    )[..., 0]
+    key, draws = study.key_of(0, "score"), isnas.Draws(2)
+    outputs = isnas.random_outputs(key, net, case.problem.shape, draws)
+    outputs = np.asarray(outputs, np.float64)[..., 0]
     truth, observed = (
         np.asarray(x, np.float64)[..., 0] for x in (case.truth, case.problem.observed)
     )
-    mask = np.asarray(case.problem.operator(jax.numpy.ones((32, 32, 1))))[..., 0]
+    mask = np.asarray(case.problem.weights)[..., 0]
 
     def distance(a, b):
         a, b = (20 * np.log10(np.abs(np.fft.fft2(x)) / 1024) for x in (a, b))
         return np.square(a - b).mean()
 
     for index, output in enumerate(outputs):
-        assert found.loc[index, "observed"] == pytest.approx(distance(observed, mask * output))
+        assert found.loc[index, "observed"] == pytest.approx(distance(observed, output))
         assert found.loc[index, "truth"] == pytest.approx(distance(truth, output))
-        assert found.loc[index, "whole"] == pytest.approx(distance(observed, output))
+        assert found.loc[index, "masked"] == pytest.approx(distance(observed, mask * output))
 
 
 def test_metrics_of_a_study_match_the_published_code(reference):
@@ -230,9 +294,9 @@ def test_a_fit_that_fails_is_a_row_that_says_so(monkeypatch, small_network):
 
 def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
     settings = {"size": 64}
-    records.open_folder(tmp_path, settings)
+    records.claim(tmp_path, settings)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for opened in pool.map(lambda _: records.open_folder(tmp_path, settings), range(400)):
+        for opened in pool.map(lambda _: records.claim(tmp_path, settings), range(400)):
             assert [file.name for file in opened.glob("*.json")] == ["settings.json"]
     assert len(list(tmp_path.iterdir())) == 1
 
@@ -242,8 +306,8 @@ def test_shares_divide_the_work_by_architecture():
     todo = study.units(small_study(genotypes=genotypes, baselines=["dip"], seeds=2))
     assert len(todo) == 6 * 2 + 5
     shares = [study.share(todo, index, 3) for index in range(3)]
-    assert sorted(unit.file for share in shares for unit in share) == sorted(
-        unit.file for unit in todo
+    assert sorted(unit.name for share in shares for unit in share) == sorted(
+        unit.name for unit in todo
     )
     assert [len({unit.architecture for unit in share}) for share in shares] == [2, 2, 2]
     with pytest.raises(ValueError, match="share 3 of 3"):

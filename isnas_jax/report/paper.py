@@ -149,7 +149,7 @@ def figure1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> 
     """Normalised PSNR increase by image and what transfer costs."""
     said = []
     for task in dataset.tasks:
-        increase = analysis.normalised_increase(dataset, task)
+        increase = analysis.standardised_increase(dataset, task)
         if increase.isna().any(axis=None):
             continue
         reference = settings.reference or str(increase.columns[0])

@@ -14,7 +14,7 @@ from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy
-from isnas_jax.search import Search, oracle
+from isnas_jax.searching import Search, oracle
 
 
 def write_scores(

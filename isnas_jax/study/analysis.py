@@ -15,9 +15,9 @@ import jax
 import numpy as np
 import pandas as pd
 
-from isnas_jax.search import cohort as choices
-from isnas_jax.search import selection
-from isnas_jax.search.strategies import Candidates
+from isnas_jax.searching import cohort as choices
+from isnas_jax.searching import selection
+from isnas_jax.searching.strategies import Candidates
 from isnas_jax.study import store
 
 CASE = ["task", "image"]
@@ -229,7 +229,7 @@ def _taus(scores: pd.DataFrame, reached: pd.DataFrame, counts: np.ndarray) -> di
     return taus | {"mean": np.mean(list(taus.values()), axis=0)}
 
 
-def normalised_increase(dataset: Dataset, task: str) -> pd.DataFrame:
+def standardised_increase(dataset: Dataset, task: str) -> pd.DataFrame:
     """PSNR increase of every genotype, less its image's mean, in its standard deviations."""
     increase = dataset.outcome("PSNR increase", task)
     return (increase - increase.mean()) / increase.std(ddof=0)

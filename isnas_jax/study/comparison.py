@@ -16,7 +16,7 @@ import pandas as pd
 from isnas_jax.io import records
 from isnas_jax.ops import quality
 from isnas_jax.problems import classical
-from isnas_jax.search import COHORTS, PRESETS, Recipe, restore, search
+from isnas_jax.searching import COHORTS, PRESETS, Recipe, restore, search
 from isnas_jax.study.store import place
 from isnas_jax.study.units import Case, key_of
 

@@ -22,7 +22,7 @@ from isnas_jax.networks import build_network, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
 from isnas_jax.registry import Registry
-from isnas_jax.search import evaluate, random_outputs
+from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of
 

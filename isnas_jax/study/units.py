@@ -19,7 +19,7 @@ import numpy as np
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import BASELINES, SPACES, NetworkSettings, Space
 from isnas_jax.problems import TASKS, Problem
-from isnas_jax.search import Draws, Metric
+from isnas_jax.searching import Draws, Metric
 
 
 @dataclasses.dataclass(frozen=True)

@@ -14,7 +14,7 @@ import numpy as np
 from isnas_jax.fitting import Fit
 from isnas_jax.problems import Problem
 from isnas_jax.registry import Registry
-from isnas_jax.search.strategies import Candidates
+from isnas_jax.searching.strategies import Candidates
 
 CohortChoice: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax import observations
-from isnas_jax.observations import TASKS
+from isnas_jax.problems import PROXIES, TASKS
 
 
 @pytest.fixture
@@ -42,7 +41,7 @@ def test_inpainting_hides_pixels_in_all_channels(truth):
     known = np.asarray(problem.observed != 0)
     assert known.mean() == pytest.approx(0.3, abs=0.03)
     assert (known.all(-1) == known.any(-1)).all()
-    np.testing.assert_array_equal(problem.operator(truth), problem.observed)
+    np.testing.assert_array_equal(problem.weights * truth, problem.observed)
 
 
 def test_what_missing_pixels_hold_does_not_matter(truth):
@@ -61,6 +60,7 @@ def test_what_missing_pixels_hold_does_not_matter(truth):
         ("inpainting", {"mask": np.ones((5, 5))}, r"\(5, 5, 1\)"),
         ("inpainting", {"mask": np.full((48, 64), 0.5)}, "only 0"),
         ("inpainting", {"mask": np.zeros((48, 64))}, "no pixel"),
+        ("denoising", {"sigma": 300}, "0 to 255"),
         ("super_resolution", {"factor": 3}, "factor 3"),
     ],
 )
@@ -69,20 +69,54 @@ def test_refuses(truth, task, options, message):
         TASKS[task].corrupt(jax.random.key(0), truth, **options)
 
 
+def test_loss_is_the_weighted_mean_square_in_all_tasks(truth):
+    """Against the definition, and for the mask against what the published code minimises."""
+    output = jax.random.uniform(jax.random.key(5), truth.shape)
+    options = {"denoising": {"sigma": 25}, "inpainting": {}, "super_resolution": {"factor": 2}}
+    for name, given in options.items():
+        problem = TASKS[name].corrupt(jax.random.key(1), truth, **given)
+        assert problem.task == name
+        residual = np.asarray(problem.operator(output), np.float64) - problem.observed
+        weights = np.broadcast_to(np.asarray(problem.weights), residual.shape)
+        expected = (weights * residual**2).mean()
+        assert problem.loss(output) == pytest.approx(expected, rel=1e-5)
+        share = weights.mean()
+        assert problem.error(output) == pytest.approx(expected / share, rel=1e-5)
+        if name == "inpainting":
+            masked = (np.asarray(output) * weights - problem.observed) ** 2
+            assert problem.loss(output) == pytest.approx(masked.mean(), rel=1e-5)
+
+
+def test_problems_know_their_noise(truth):
+    assert isnas.denoising(truth).sigma is None
+    noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)
+    assert noisy.sigma == 25
+    assert PROXIES["crop"](16)(noisy).sigma == 25
+
+
+def test_an_operator_without_a_part_cannot_be_cut(truth):
+    problem = isnas.Problem.of(truth, jax.tree_util.Partial(jnp.flip), task="mirror")
+    with pytest.raises(ValueError, match="'mirror' cannot be cut"):
+        PROXIES["crop"](16)(problem)
+
+
 def test_proxies_see_the_observation_only(truth):
     noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)
-    crop = observations.proxy(noisy, "denoising", "crop", 32)
+    crop = PROXIES["crop"](32)(noisy)
     np.testing.assert_array_equal(crop.observed, noisy.observed[8:40, 16:48])
-    assert observations.proxy(noisy, "denoising", "full", 32) is noisy
-    resized = observations.proxy(noisy, "denoising", "resize", 24)
+    assert PROXIES["full"](32)(noisy) is noisy
+    resized = PROXIES["resize"](24)(noisy)
     assert resized.shape == (24, 32, 3)
+    assert (resized.weights == 1).all()
+    with pytest.raises(ValueError, match="smallest side is 16"):
+        PROXIES["crop"](8)
 
 
 @pytest.mark.parametrize("kind", ["crop", "decimate"])
 def test_proxy_masks_stay_binary_and_keep_their_rate(truth, kind):
     problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
-    small = observations.proxy(problem, "inpainting", kind, 32)
-    (mask,) = small.operator.args
+    small = PROXIES[kind](32)(problem)
+    mask = small.weights
     assert set(np.unique(mask)) == {0, 1}
     assert np.mean(mask) == pytest.approx(0.5, abs=0.08)
     np.testing.assert_array_equal(small.observed, mask * small.observed)
@@ -91,12 +125,12 @@ def test_proxy_masks_stay_binary_and_keep_their_rate(truth, kind):
 def test_resizing_a_mask_is_refused(truth):
     problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
     with pytest.raises(ValueError, match="only 0"):
-        observations.proxy(problem, "inpainting", "resize", 32)
+        PROXIES["resize"](32)(problem)
 
 
 def test_super_resolution_proxy_keeps_the_factor(truth):
     problem = TASKS["super_resolution"].corrupt(jax.random.key(1), truth, factor=2)
-    small = observations.proxy(problem, "super_resolution", "crop", 16)
+    small = PROXIES["crop"](16)(problem)
     assert small.observed.shape == (16, 16, 3)
     assert small.shape == (32, 32, 3)
     np.testing.assert_array_equal(small.observed, problem.observed[4:20, 8:24])

@@ -10,7 +10,7 @@ from typing import TypeAlias
 import numpy as np
 
 from isnas_jax.registry import Registry
-from isnas_jax.search.cohort import Cohort
+from isnas_jax.searching.cohort import Cohort
 
 Selection: TypeAlias = Callable[[Cohort], int]
 

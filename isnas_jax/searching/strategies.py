@@ -1,7 +1,8 @@
 """Which genotypes to score: search strategies.
 
 A strategy is a hashable callable, (key, scope) -> Candidates. It may draw,
-score and draw again as it likes. `STRATEGIES` makes strategies from a number of
+score and draw again as it likes. If it has an attribute `num`, that is how many
+candidates it returns. `STRATEGIES` makes strategies from a number of
 genotypes to score; add your own.
 """
 
@@ -92,6 +93,11 @@ class Listed:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "genotypes", tuple(self.genotypes))
+
+    @property
+    def num(self) -> int:
+        """How many."""
+        return len(self.genotypes)
 
     def __call__(self, key: jax.Array, scope: Scope) -> Candidates:
         del key

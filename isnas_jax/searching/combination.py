@@ -12,8 +12,8 @@ from typing import TypeAlias
 import numpy as np
 
 from isnas_jax.registry import Registry
-from isnas_jax.search.cohort import Cohort
-from isnas_jax.search.selection import metric_weights
+from isnas_jax.searching.cohort import Cohort
+from isnas_jax.searching.selection import metric_weights
 
 Combination: TypeAlias = Callable[[Cohort, int], np.ndarray]
 

@@ -2,15 +2,16 @@ import jax
 import numpy as np
 import pytest
 
-from isnas_jax import selection
+from isnas_jax.searching import cohort, selection
+from isnas_jax.searching.strategies import Candidates
 
 
 def test_best_by_score_is_ascending_and_stable():
-    assert selection.best_by_score([3.0, 1.0, 2.0, 1.0], 3).tolist() == [1, 3, 2]
+    assert cohort.lowest([3.0, 1.0, 2.0, 1.0], 3).tolist() == [1, 3, 2]
     with pytest.raises(ValueError, match="cohort of 5 from 4"):
-        selection.best_by_score([3.0, 1.0, 2.0, 1.0], 5)
+        cohort.lowest([3.0, 1.0, 2.0, 1.0], 5)
     with pytest.raises(ValueError, match="candidate 1"):
-        selection.best_by_score([3.0, np.nan], 1)
+        cohort.lowest([3.0, np.nan], 1)
 
 
 def test_weights_fall_with_the_score_and_the_worst_has_a_voice():
@@ -31,6 +32,8 @@ def test_closest_to_the_weighted_mean():
 
 
 def test_random_cohorts_are_distinct_and_repeatable():
-    drawn = selection.at_random(jax.random.key(0), 20, 15)
+    candidates = Candidates(range(20), np.zeros((20, 1)))
+    drawn = cohort.at_random(jax.random.key(0), candidates, 15)
     assert len(set(drawn.tolist())) == 15
-    np.testing.assert_array_equal(drawn, selection.at_random(jax.random.key(0), 20, 15))
+    again = cohort.at_random(jax.random.key(0), candidates, 15)
+    np.testing.assert_array_equal(drawn, again)

@@ -13,8 +13,8 @@ from isnas_jax.fitting.stopping import StoppingRule
 from isnas_jax.networks import NetworkSettings
 from isnas_jax.problems import PROXIES, TASKS, Problem, Proxy
 from isnas_jax.registry import Registry
-from isnas_jax.search.settings import Recipe, SearchSettings
-from isnas_jax.search.strategies import RandomSearch
+from isnas_jax.searching.settings import Recipe, SearchSettings
+from isnas_jax.searching.strategies import RandomSearch
 
 
 class Preset(Protocol):

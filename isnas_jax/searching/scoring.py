@@ -20,8 +20,8 @@ from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import records
 from isnas_jax.networks import SearchedNetwork, describe
 from isnas_jax.problems import Problem
-from isnas_jax.search._sharing import PROGRAMS, Shared, forward
-from isnas_jax.search.metrics import Metric
+from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
+from isnas_jax.searching.metrics import Metric
 
 WEIGHTS = ("fresh", "shared")
 BLOCK = 200

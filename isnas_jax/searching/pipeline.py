@@ -23,12 +23,12 @@ from isnas_jax.io import records
 from isnas_jax.networks import NetworkSettings, Space, build_network
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, denoising
-from isnas_jax.search import scoring
-from isnas_jax.search.cohort import Cohort, check_size
-from isnas_jax.search.presets import quick
-from isnas_jax.search.selection import weighted_mean
-from isnas_jax.search.settings import Recipe
-from isnas_jax.search.strategies import Candidates, Scope
+from isnas_jax.searching import scoring
+from isnas_jax.searching.cohort import Cohort, check_size
+from isnas_jax.searching.presets import quick
+from isnas_jax.searching.selection import weighted_mean
+from isnas_jax.searching.settings import Recipe
+from isnas_jax.searching.strategies import Candidates, Scope
 
 
 @dataclasses.dataclass(frozen=True, repr=False)

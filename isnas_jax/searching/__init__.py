@@ -1,0 +1,39 @@
+"""The search: metrics, scores, strategies, the cohort, and the pipeline from image to image."""
+
+from isnas_jax.searching import presets
+from isnas_jax.searching.cohort import COHORTS, Cohort
+from isnas_jax.searching.combination import COMBINATIONS
+from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
+from isnas_jax.searching.pipeline import Search, oracle, restore, search
+from isnas_jax.searching.presets import PRESETS
+from isnas_jax.searching.scoring import Draws, evaluate, random_outputs, score
+from isnas_jax.searching.selection import SELECTIONS
+from isnas_jax.searching.settings import Recipe, SearchSettings
+from isnas_jax.searching.strategies import STRATEGIES, Candidates, Listed, RandomSearch, Scope
+
+__all__ = [
+    "COHORTS",
+    "COMBINATIONS",
+    "METRICS",
+    "PRESETS",
+    "PUBLISHED_METRICS",
+    "SELECTIONS",
+    "STRATEGIES",
+    "Candidates",
+    "Cohort",
+    "Draws",
+    "Listed",
+    "Metric",
+    "RandomSearch",
+    "Recipe",
+    "Scope",
+    "Search",
+    "SearchSettings",
+    "evaluate",
+    "oracle",
+    "presets",
+    "random_outputs",
+    "restore",
+    "score",
+    "search",
+]
