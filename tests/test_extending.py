@@ -85,14 +85,10 @@ def test_task_network_term_and_optimiser_restore():
 def test_rule_stops_at_the_noise(problem):
     net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=8)
     rule = isnas.STOPPING.find("discrepancy")(100)
-    level = (25 / 255) ** 2
-    step = np.where(np.arange(64) < 32, 0.2, 0.8)[:, None, None]
     noise = (problem.observed - 0.5) * 20 / 255 * 12**0.5
-    fit = isnas.fit(
-        KEY, net, isnas.denoising(step + noise, sigma=25), iterations=400, stopping=rule
-    )
+    fit = isnas.fit(KEY, net, isnas.denoising(0.2 + noise, 25), iterations=400, stopping=rule)
     assert 1 < len(fit.loss) < 400
-    assert fit.loss[-1] < level <= fit.loss[:-1].min()
+    assert fit.loss[-1] < (25 / 255) ** 2 <= fit.loss[:-1].min()
     with pytest.raises(ValueError, match="knows its sigma"):
         isnas.fit(KEY, net, isnas.denoising(problem.observed), iterations=2, stopping=rule)
 

@@ -76,14 +76,14 @@ def test_loss_is_the_weighted_mean_square_in_all_tasks(truth):
     for name, given in options.items():
         problem = TASKS[name].corrupt(jax.random.key(1), truth, **given)
         assert problem.task == name
-        residual = np.asarray(problem.operator(output), np.float64) - problem.observed
+        residual = np.asarray(problem.operator(output), np.float64) - np.asarray(problem.observed)
         weights = np.broadcast_to(np.asarray(problem.weights), residual.shape)
         expected = (weights * residual**2).mean()
         assert problem.loss(output) == pytest.approx(expected, rel=1e-5)
         share = weights.mean()
         assert problem.error(output) == pytest.approx(expected / share, rel=1e-5)
         if name == "inpainting":
-            masked = (np.asarray(output) * weights - problem.observed) ** 2
+            masked = (np.asarray(output) * weights - np.asarray(problem.observed)) ** 2
             assert problem.loss(output) == pytest.approx(masked.mean(), rel=1e-5)
 
 

@@ -1,6 +1,7 @@
 """The yardsticks of the benchmarks: this machine's matrix products, a network's operations."""
 
 import os
+import pathlib
 import resource
 import statistics
 import time
@@ -120,6 +121,17 @@ class Compilations:
 def peak_memory() -> int:
     """The most bytes this process has held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def mappings() -> int:
+    """Memory mappings of this process; Linux allows 65,530 (vm.max_map_count)."""
+    return len(pathlib.Path("/proc/self/maps").read_text().splitlines())
+
+
+def resident_memory() -> int:
+    """Bytes that this process holds now."""
+    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
+    return pages * resource.getpagesize()
 
 
 def describe() -> dict[str, Any]:

@@ -30,7 +30,7 @@ from isnas_jax.problems import Problem
 Z_SCALE = 0.1
 
 # Two a network: one fits, the next may be compiling, each perhaps for several kinds of problems.
-_PROGRAMS = _programs.Programs(12)
+_PROGRAMS = _programs.Programs(8)
 
 
 class FitState(NamedTuple):

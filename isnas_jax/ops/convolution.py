@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax import _programs
 from isnas_jax.ops import _winograd
 
 _FEW_CHANNELS = 8
@@ -155,6 +156,7 @@ def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
     return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
 
 
+@_programs.shared
 @functools.partial(jax.jit, static_argnames=("stride", "padding"))
 def convolution(
     x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "zeros"
@@ -168,6 +170,7 @@ def convolution(
     return correlate(padded, kernel, stride)
 
 
+@_programs.shared
 @jax.jit
 def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
@@ -181,6 +184,7 @@ def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 
 @jax.custom_vjp
+@_programs.shared
 @jax.jit
 def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""

@@ -4,10 +4,13 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax import _programs
+
 ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
 @jax.custom_vjp
+@_programs.shared
 @jax.jit
 def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
     """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
@@ -40,6 +43,7 @@ batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 @jax.custom_jvp
+@_programs.shared
 @jax.jit
 def leaky_relu(x: jax.Array, slope: float | jax.Array = 0.2) -> jax.Array:
     """max(x, 0) + slope min(x, 0); slope 1 is the identity and 0 the ReLU."""

@@ -10,7 +10,10 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax import _programs
 
+
+@_programs.shared
 @jax.jit
 def pixel_shuffle(x: jax.Array) -> jax.Array:
     """(N, H, W, 4 C) to (N, 2 H, 2 W, C); channel 4 c + 2 dy + dx goes to pixel (dy, dx)."""
@@ -19,6 +22,7 @@ def pixel_shuffle(x: jax.Array) -> jax.Array:
     return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
+@_programs.shared
 @jax.jit
 def split_stack_sum(x: jax.Array) -> jax.Array:
     """(N, H, W, 4 C) to (N, H, W, C): the sum of the four channel quarters."""
@@ -83,6 +87,7 @@ def _twice(x: jax.Array, axis: int) -> jax.Array:
     return pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
+@_programs.shared
 @functools.partial(jax.jit, static_argnames="method")
 def upsample(x: jax.Array, *, method: str) -> jax.Array:
     """Doubles the sides: "nearest", "bilinear" or "bicubic" (a = -0.75, edges repeated).

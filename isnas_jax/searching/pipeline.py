@@ -143,6 +143,7 @@ def search(
     """
     recipe = recipe or quick(problem)
     settings = recipe.search
+    check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
     if folder:
         what = {"key": key, "problem": problem, "recipe": recipe}
         records.claim(folder, what, name="search")
@@ -180,7 +181,6 @@ def search(
 
     scope = Scope(problem, settings.space, recipe.network.channels, score)
     candidates = settings.strategy(draw_key, scope)
-    check_size(settings.cohort, len(candidates.genotypes))
     lap("score")
     chosen = settings.cohort_by(choice_key, candidates, settings.cohort)
     genotypes = [candidates.genotypes[index] for index in chosen]

@@ -5,7 +5,7 @@ import dataclasses
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import SPACES, NetworkSettings, Space
 from isnas_jax.problems import Proxy
-from isnas_jax.searching.cohort import CohortChoice, best_by_score, check_size
+from isnas_jax.searching.cohort import CohortChoice, best_by_score
 from isnas_jax.searching.combination import Combination, selected_alone
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
 from isnas_jax.searching.scoring import Draws
@@ -28,9 +28,6 @@ class SearchSettings:
       cohort_by: Whom of the scored to fit.
       selection: Whom of the fitted to choose.
       combination: What to return.
-
-    Raises:
-      ValueError: For a cohort that the strategy's candidates are too few for.
     """
 
     strategy: Strategy
@@ -43,9 +40,6 @@ class SearchSettings:
     cohort_by: CohortChoice = best_by_score
     selection: Selection = closest_to_mean
     combination: Combination = selected_alone
-
-    def __post_init__(self) -> None:
-        check_size(self.cohort, getattr(self.strategy, "num", self.cohort))
 
 
 @dataclasses.dataclass(frozen=True)

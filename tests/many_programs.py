@@ -1,0 +1,37 @@
+"""Run by test_programs in processes of its own: prints mappings and resident MB as it goes on."""
+
+import sys
+
+import flax.linen as nn
+import jax
+
+import isnas_jax as isnas
+from experiments.benchmarks import machine
+from isnas_jax.networks import blocks, cells
+
+
+class Small(nn.Module):
+    """One level of a searched network."""
+
+    cell: int
+    in_channels: int = 2
+
+    @nn.compact
+    def __call__(self, x):
+        x = blocks.ConvBlock(4, 3, stride=2)(x)
+        x = cells.UpsamplingCell(self.cell, 4)(x)
+        return nn.sigmoid(blocks.Conv(1)(x))
+
+
+problem = isnas.denoising(jax.random.uniform(jax.random.key(0), (64, 64, 1)))
+if sys.argv[1] == "fits":
+    for number in range(60):
+        isnas.fit(jax.random.key(1), Small(number), problem, iterations=2)
+        print(machine.mappings(), machine.resident_memory() // 2**20, flush=True)
+else:
+    genotypes = isnas.SPACES["free"].sample(jax.random.key(2), 300, 4)
+    assert len({genotype.cell for genotype in genotypes}) > 150
+    nets = [isnas.build_network(genotype, out_channels=1, channels=4) for genotype in genotypes]
+    metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
+    isnas.score(jax.random.key(3), nets, problem, metrics)
+    print(machine.mappings(), machine.resident_memory() // 2**20)

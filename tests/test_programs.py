@@ -1,0 +1,56 @@
+"""What a process keeps of the programs it compiles."""
+
+import pathlib
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isnas_jax import _programs
+
+
+def measured(what):
+    script = pathlib.Path(__file__).parent / "many_programs.py"
+    done = subprocess.run(
+        [sys.executable, script, what], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return np.array([list(map(int, line.split())) for line in done.stdout.splitlines()])
+
+
+def test_sixty_networks_leave_no_more_than_four():
+    """Kept, the programs of each would add some 300 mappings and 5 MB."""
+    mappings, resident = measured("fits").T
+    assert len(mappings) == 60
+    assert mappings.max() < 6_000
+    assert resident[40:].min() < 1.05 * resident[:20].max()
+
+
+def test_scores_of_many_cells_stay_far_from_the_limit_of_mappings():
+    ((mappings, _),) = measured("scores")
+    assert mappings < 20_000
+
+
+def test_only_the_latest_programs_are_kept():
+    programs, made = _programs.Programs(2), []
+
+    def get(key):
+        def make():
+            made.append(key)
+            return jax.jit(lambda x: x + key)
+
+        return programs.get(key, make)
+
+    for key in (1, 2, 1, 3, 1, 2):
+        assert get(key)(jnp.zeros(())) == key
+    assert made == [1, 2, 3, 2]
+    assert len(programs) == 2
+
+
+def test_shapes_tell_structure_and_types_apart():
+    one, two = jnp.zeros(3), jnp.zeros(3, jnp.int32)
+    assert _programs.shapes(one) == _programs.shapes(jnp.ones(3))
+    different = [(one,), (two,), (one, None), (one, two), ((one,),), (jnp.zeros(4),)]
+    assert len({_programs.shapes(*trees) for trees in different}) == len(different)
