@@ -254,6 +254,8 @@ def test_refuses_impossible_settings(small_network, problem):
     ):
         with pytest.raises(ValueError, match=str(next(iter(options)))):
             run(small_network(), problem, **options)
+    with pytest.raises(ValueError, match="images of 3 channels, not of 1"):
+        run(small_network(out_channels=3), problem)
     with pytest.raises(ValueError, match="truth of shape"):
         run(small_network(), problem, truth=np.zeros((3, 3, 1)))
 

@@ -255,6 +255,10 @@ def start(
         raise ValueError(
             f"a validation problem of shape {validation.shape} for an image of {problem.shape}"
         )
+    if (channels := getattr(net, "out_channels", problem.shape[2])) != problem.shape[2]:
+        raise ValueError(
+            f"{describe(net)} makes images of {channels} channels, not of {problem.shape[2]}"
+        )
     init_key, z_key, noise_key = jax.random.split(key, 3)
     z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z)
     if variables is None:
