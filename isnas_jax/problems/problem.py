@@ -36,7 +36,7 @@ class Operator(Protocol):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Problem:
     """One image to restore: a pytree, so it can be passed through jit and vmap.
 
@@ -100,6 +100,10 @@ class Problem:
             raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
         known = None if sigma is None else jnp.asarray(sigma, jnp.float32)
         return cls(observed, operator, weights, known, shape or observed.shape, task)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.shape
+        return f"Problem of {self.task}: an image of {height} x {width} x {channels}"
 
     def residual(self, image: jax.Array) -> jax.Array:
         """(A(x) - y)**2 of an image (H, W, C), weighted: (h, w, C)."""

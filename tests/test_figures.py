@@ -1,0 +1,36 @@
+import numpy as np
+import pytest
+
+from isnas_jax import figures
+
+
+def overlaps(first, second):
+    return first.x0 < second.x1 and second.x0 < first.x1 and first.y0 < second.y1
+
+
+def test_spectra_keep_their_labels_to_themselves():
+    image = np.random.default_rng(0).uniform(size=(32, 48, 3))
+    figure = figures.power_spectra({"observed": image, "restored": image, "truth": image})
+    figure.canvas.draw()
+    *planes, profiles = figure.axes
+    label = profiles.yaxis.label.get_window_extent()
+    assert label.width > 0
+    for plane in planes:
+        assert not overlaps(label, plane.get_window_extent())
+
+
+def test_comparison_shows_every_image_under_its_title():
+    images = {"a": np.zeros((8, 8, 1)), "b": np.ones((4, 4, 3))}
+    axes = figures.comparison(images).axes
+    assert [axis.get_title() for axis in axes] == ["a", "b"]
+    for axis, image in zip(axes, images.values(), strict=True):
+        np.testing.assert_array_equal(axis.images[0].get_array(), image.squeeze())
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf"])
+def test_equal_figures_are_equal_files(tmp_path, suffix):
+    for name in "ab":
+        figure = figures.curves({"loss": np.array([3.0, 2.0, 1.0])}, 1)
+        figures.save(figure, tmp_path / f"{name}{suffix}")
+    first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
+    assert first == second

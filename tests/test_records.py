@@ -1,0 +1,189 @@
+"""Files: found only by what they are of, written whole, by one at a time."""
+
+import concurrent.futures
+import configparser
+import functools
+import pathlib
+import subprocess
+import sys
+import threading
+import time
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import isnas_jax as isnas
+from experiments import cli
+from isnas_jax.fitting import Progress
+from isnas_jax.io import identity, records
+from isnas_jax.report import paper
+
+ROOT = pathlib.Path(__file__).parent.parent
+GENOTYPE = isnas.Genotype(60, "0" * 25)
+
+
+def test_equal_content_is_described_alike_and_different_content_is_not():
+    values = [
+        None,
+        1,
+        1.5,
+        "text",
+        jax.random.key(0),
+        jax.random.key(1),
+        jnp.zeros(3),
+        np.zeros(4, np.float32),
+        np.zeros(3),
+        GENOTYPE,
+        isnas.Genotype(60, "1" * 25),
+        [GENOTYPE] * 40,
+        [GENOTYPE] * 41,
+        isnas.FitSettings(3),
+        isnas.FitSettings(3, learning_rate=0.02),
+        isnas.METRICS["psd_db_mse"],
+        isnas.PUBLISHED_METRICS["psd db mse"],
+        isnas.PUBLISHED_METRICS["psd mse"],
+        isnas.build_network(GENOTYPE, out_channels=1),
+        isnas.build_network("dip", out_channels=1),
+        isnas.denoising(np.zeros((20, 20, 1))),
+        isnas.inpainting(np.zeros((20, 20, 1)), np.eye(20)),
+        isnas.presets.quick(isnas.denoising(np.zeros((20, 20, 1)))),
+    ]
+    described = [str(identity.describe(value)) for value in values]
+    assert len(set(described)) == len(values)
+    assert described == [str(identity.describe(value)) for value in values]
+    # What kind of array holds the content does not matter.
+    assert identity.describe(jnp.zeros(3)) == identity.describe(np.zeros(3, np.float32))
+
+
+def describe_in_a_process(folder, *sources):
+    """An extension's description in a fresh process, for each of its sources."""
+    for source in sources:
+        (folder / "mine.py").write_text(source)
+        code = "import mine; from isnas_jax.io import identity; print(identity.describe(mine.it))"
+        done = subprocess.run(
+            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
+        )
+        yield done.stdout
+
+
+def test_an_extension_is_described_by_its_source(tmp_path):
+    first = "def helper(x):\n    return x\n\n\ndef it(observed, output):\n    return helper(1)\n"
+    other = first.replace("return x", "return x + 1")
+    found = list(describe_in_a_process(tmp_path, first, first, other))
+    assert found[0] == found[1] != found[2]
+    assert found[0].startswith("mine.it ")
+
+
+def test_what_a_function_carries_with_it_counts():
+    def shifted(by):
+        return lambda observed, output: output.mean() + by
+
+    one, two, same = (identity.describe(shifted(by)) for by in (1, 2, 1))
+    assert one == same != two
+    partial = functools.partial(shifted, 3)
+    assert identity.describe(partial) != identity.describe(functools.partial(shifted, 4))
+    assert identity.describe(jax.jit(shifted(1))) == one
+
+
+def test_the_difference_is_named_where_it_is():
+    before, now = ({"fit": {"a": 1, "b": [1, 2]}, "seed": seed} for seed in (0, 1))
+    assert identity.difference(before, before) is None
+    assert identity.difference(before, now) == "seed was 0 and is now 1"
+    now["fit"]["b"] = [1, 3]
+    assert identity.difference(before, now) == "fit.b was [1, 2] and is now [1, 3]"
+
+
+def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):
+    calls, path = [], tmp_path / "deep" / "x.npz"
+
+    def compute():
+        calls.append(1)
+        return {"a": np.arange(3)}
+
+    for _ in range(2):
+        found = records.once(path, {"seed": 0}, compute)
+        assert list(found) == ["a"]
+        np.testing.assert_array_equal(found["a"], np.arange(3))
+    assert len(calls) == 1
+    with pytest.raises(ValueError, match=r"x\.npz' belongs to something else: seed was 0 and is"):
+        records.once(path, {"seed": 1}, compute)
+    assert [file.name for file in path.parent.iterdir()] == ["x.npz"]
+
+
+def test_of_two_at_one_file_the_second_waits_for_the_first(tmp_path):
+    calls, begun = [], threading.Event()
+
+    def compute():
+        calls.append(1)
+        begun.set()
+        time.sleep(0.5)
+        return {"a": np.zeros(1)}
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        jobs = [pool.submit(records.once, tmp_path / "x.npz", {}, compute) for _ in range(4)]
+        assert begun.wait(10)
+        for job in jobs:
+            assert list(job.result(30)) == ["a"]
+    assert len(calls) == 1
+
+
+def test_a_lock_ends_with_its_holder(tmp_path):
+    path = tmp_path / "x"
+    code = (
+        "import pathlib, time, sys; from isnas_jax.io import records\n"
+        "with records.alone(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
+    process.stdout.readline()
+    with records.alone(path, wait=False) as held:
+        assert not held
+    process.kill()
+    process.wait()
+    with records.alone(path) as held:
+        assert held
+
+
+def test_versions_that_change_numbers_are_compared_and_others_only_recorded(tmp_path):
+    folder = records.claim(tmp_path, {"seed": 0})
+    settings = records.read_json(folder / "settings.json")
+    assert set(settings["versions"]) == {"backend", "isnas_jax", "jax", "jaxlib", "optax", "flax"}
+    settings["recorded"]["pillow"] = "1.0"
+    settings["recorded"]["python"] = "2.7"
+    records.write_json(folder / "settings.json", settings)
+    records.claim(tmp_path, {"seed": 0})
+    settings["versions"]["optax"] = "0.0.1"
+    records.write_json(folder / "settings.json", settings)
+    with pytest.raises(ValueError, match=r"versions\.optax was '0\.0\.1' and is now"):
+        records.claim(tmp_path, {"seed": 0})
+
+
+def test_of_different_starts_one_gets_the_folder(tmp_path):
+    def start(seed):
+        try:
+            return records.claim(tmp_path, {"seed": seed}) and seed
+        except ValueError:
+            return None
+
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        owners = {seed for seed in pool.map(start, range(40)) if seed is not None}
+    assert len(owners) == 1
+    assert records.read_json(tmp_path / "settings.json")["seed"] in owners
+
+
+def test_published_numbers_are_part_of_the_package():
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    pattern = config["options.package_data"]["isnas_jax.report"]
+    inside = {path.name for path in (ROOT / "isnas_jax" / "report").glob(pattern)}
+    assert {"kendall_stopping.csv", "kendall_psnr.csv"} <= inside
+    assert paper.PUBLISHED.is_relative_to(ROOT / "isnas_jax")
+
+
+def test_a_bar_that_resumes_counts_from_where_it_was():
+    bars = cli.Bars()
+    bars("restore", Progress(500, 600, 0.1, 20.0))
+    assert bars._bar.format_dict["initial"] == 500
+    assert not bars._bar.format_dict["rate"]
+    bars.close()
