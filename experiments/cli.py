@@ -1,7 +1,7 @@
 """What the scripts share: flags to objects, progress bars, one-line errors."""
 
-import contextlib
 import dataclasses
+import functools
 import importlib
 import inspect
 import os
@@ -17,7 +17,6 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import isnas_jax as isnas
-from isnas_jax import _programs
 from isnas_jax.fitting import Progress
 from isnas_jax.io import images, records
 from isnas_jax.problems.problem import check_factor
@@ -60,6 +59,7 @@ def define_run_flags() -> None:
     flags.DEFINE_string("preset", "quick", "quick or published: defaults of the flags below.")
     flags.DEFINE_integer("size", None, "Reduce the clean image to this shorter side first.")
     flags.DEFINE_integer("channels", None, "Width of the networks.")
+    flags.DEFINE_string("space", "free", "Whose genotypes: free, toeplitz or an extension's.")
 
 
 def define_fit_flags() -> None:
@@ -78,7 +78,6 @@ def define_score_flags() -> None:
     """Defines the flags of the candidates and their scores."""
     flags.DEFINE_string("genotypes", None, "List of genotypes to take instead of a random draw.")
     flags.DEFINE_boolean("skip_invalid", False, "Leave out the bad lines of that list.")
-    flags.DEFINE_string("space", "free", "Where to draw genotypes from: free or toeplitz.")
     flags.DEFINE_integer("num_genotypes", None, "How many genotypes to draw, or to read at most.")
     flags.DEFINE_integer("num_inits", None, "Random outputs of each genotype.")
 
@@ -151,12 +150,14 @@ def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, An
     for num in given("num_inits").values():
         draws["num"] = num
     changes["draws"] = dataclasses.replace(search.draws, **draws)
-    proxy: Any = search.proxy
+    size = given("proxy_size").get("proxy_size", getattr(search.proxy, "size", 64))
     for name in given("proxy").values():
-        proxy = isnas.PROXIES.find(name)(64)
-    for size in given("proxy_size").values():
-        proxy = dataclasses.replace(proxy, size=size) if hasattr(proxy, "size") else proxy
-    changes["proxy"] = proxy
+        changes["proxy"] = isnas.PROXIES.find(name)(size)
+    if given("proxy_size") and not given("proxy"):
+        if not hasattr(search.proxy, "size"):
+            raise ValueError("proxy_size needs a proxy of a size; choose one by --proxy")
+        proxy: Any = search.proxy
+        changes["proxy"] = dataclasses.replace(proxy, size=size)
     if "genotypes" in FLAGS:
         space = changes.get("space", search.space)
         changes["strategy"] = _strategy(search.strategy, space, channels)
@@ -175,16 +176,25 @@ def _loss_term(text: str) -> Any:
 def _strategy(strategy: Any, space: Any, channels: int) -> Any:
     """A list's genotypes, or the strategy of the flags, or else this one."""
     if FLAGS.genotypes is not None:
-        genotypes, skipped = isnas.read_genotypes(
-            FLAGS.genotypes, space=space, channels=channels, skip_invalid=FLAGS.skip_invalid
-        )
-        if skipped:
-            print(f"left out {len(skipped)} bad lines, first: {skipped[0]}", file=sys.stderr)
+        genotypes = _read_list(FLAGS.genotypes, space, channels, FLAGS.skip_invalid)
+        if FLAGS.num_genotypes is not None and FLAGS.num_genotypes < 1:
+            raise ValueError(f"num_genotypes {FLAGS.num_genotypes} must be at least 1")
         return isnas.Listed(tuple(genotypes[: FLAGS.num_genotypes]))
     if not (named := given("strategy", "num_genotypes")):
         return strategy
     make = isnas.STRATEGIES.find(named.get("strategy", "random"))
     return make(named.get("num_genotypes", strategy.num))
+
+
+@functools.cache
+def _read_list(path: str, space: Any, channels: int, skip_invalid: bool) -> list[Any]:
+    """A list's genotypes; what is left out is said once."""
+    genotypes, skipped = isnas.read_genotypes(
+        path, space=space, channels=channels, skip_invalid=skip_invalid
+    )
+    if skipped:
+        print(f"left out {len(skipped)} bad lines, first: {skipped[0]}", file=sys.stderr)
+    return genotypes
 
 
 def genotypes(key: jax.Array, recipe: isnas.Recipe) -> list[Any]:
@@ -298,7 +308,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
-            _programs.use_compilation_cache(FLAGS.compilation_cache)
+            isnas.use_compilation_cache(FLAGS.compilation_cache)
             for module in FLAGS.extensions:
                 importlib.import_module(module)
             if len(argv) > 1:
@@ -318,6 +328,6 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     try:
         app.run(guarded, flags_parser=parse)
     except KeyboardInterrupt:
-        with contextlib.suppress(BrokenPipeError):
-            print("\nstopped; the same command goes on where it was", file=sys.stderr)
-        sys.exit(130)
+        print("\nstopped; the same command goes on where it was", file=sys.stderr, flush=True)
+        # At once: the device is still at work, and must not outlive the interpreter's shutdown.
+        os._exit(130)

@@ -67,6 +67,12 @@ def finished(folder: pathlib.Path) -> dict[str, str]:
     return {str(n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in sorted(kept)}
 
 
+def check(code: int) -> None:
+    """An error unless a script ended well."""
+    if code:
+        raise ValueError(f"a script ended by itself with exit code {code}")
+
+
 def main(_: Sequence[str]) -> None:
     """The story: run undisturbed, kill, compare."""
     place, draw = pathlib.Path(FLAGS.output_dir), random.Random(FLAGS.seed)
@@ -76,22 +82,25 @@ def main(_: Sequence[str]) -> None:
     kills = dict.fromkeys(SCRIPTS, 0)
     for script in SCRIPTS:
         shutil.rmtree(place / script, ignore_errors=True)
-        start(script, place / script / "whole").wait()  # fills the compilation cache
+        check(start(script, place / script / "whole").wait())  # fills the compilation cache
         shutil.rmtree(place / script / "whole")
         begin = time.monotonic()
-        start(script, place / script / "whole").wait()
+        check(start(script, place / script / "whole").wait())
         seconds, whole = time.monotonic() - begin, finished(place / script / "whole")
         print(f"{script}: {seconds:.1f} s undisturbed, {len(whole)} records", file=log)
         broken = place / script / "broken"
-        while kills[script] < FLAGS.kills // len(SCRIPTS):
+        # The last one runs to its end, whatever became of it before.
+        while kills[script] < FLAGS.kills // len(SCRIPTS) or broken.exists():
             before = finished(broken) if broken.exists() else {}
             process = start(script, broken)
+            enough = kills[script] >= FLAGS.kills // len(SCRIPTS)
             try:
-                process.wait(draw.uniform(0.3, 1.0) * seconds)
+                process.wait(None if enough else draw.uniform(0.3, 1.0) * seconds)
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)
                 kills[script] += 1
-            process.wait()
+            if process.wait() != -signal.SIGKILL:
+                check(process.returncode)
             after = finished(broken) if broken.exists() else {}
             gone = [name for name, found in before.items() if after.get(name) != found]
             lost += len(gone)

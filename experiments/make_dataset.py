@@ -57,15 +57,22 @@ def main(_: Sequence[str]) -> None:
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
     numbers = tasks()
-    cases, fit, follow = [], {}, {}
-    for image, path in images.find(FLAGS.images).items():
-        for task, given in numbers.items():
-            options = cli.options_of(isnas.TASKS[task].corrupt, mask=None)
-            truth = cli.load_truth(path, task)
-            cases.append(study.pose(FLAGS.seed, image, truth, task, **options))
-            recipe = cli.recipe(cases[-1].problem, *given[:1])
-            fit[task] = recipe.fit
-            follow[task] = given[-1] if given else recipe.fit.iterations
+    cases = [
+        study.pose(
+            FLAGS.seed,
+            image,
+            cli.load_truth(path, task),
+            task,
+            **cli.options_of(isnas.TASKS[task].corrupt, mask=None),
+        )
+        for image, path in images.find(FLAGS.images).items()
+        for task in numbers
+    ]
+    # Recipes depend on a problem by its task, and differ by their fits.
+    recipe = cli.recipe(cases[0].problem)
+    posed = {case.task: case.problem for case in cases}
+    fit = {task: cli.recipe(posed[task], *numbers[task][:1]).fit for task in numbers}
+    follow = {task: (numbers[task] or [fit[task].iterations])[-1] for task in numbers}
     chosen = FLAGS.metrics or [*isnas.METRICS, *isnas.PUBLISHED_METRICS]
     whole = study.Study(
         seed=FLAGS.seed,

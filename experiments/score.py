@@ -3,7 +3,6 @@ r"""Score architectures for an image without training any.
 python -m experiments.score --image=sample:camera --num_genotypes=20 --output_dir=out_scores
 """
 
-import dataclasses
 import time
 from collections.abc import Sequence
 
@@ -13,6 +12,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from isnas_jax import report
+from isnas_jax.networks import network_for
 from isnas_jax.searching.scoring import WEIGHTS
 
 FLAGS = flags.FLAGS
@@ -39,12 +39,7 @@ def main(_: Sequence[str]) -> None:
     bars, start = cli.Bars(), time.perf_counter()
     values = isnas.score(
         score_key,
-        [
-            recipe.search.space.build(
-                genotype, out_channels=problem.shape[2], **dataclasses.asdict(network)
-            )
-            for genotype in genotypes
-        ],
+        [network_for(problem, genotype, network, recipe.search.space) for genotype in genotypes],
         problem,
         metrics,
         draws,

@@ -4,6 +4,7 @@ ISNAS-DIP (Arican, Kara, Bredell and Konukoglu, CVPR 2022) as pure functions.
 Images are float32 (H, W, C) in [0, 1]; feature maps have a leading batch axis.
 """
 
+from isnas_jax._programs import use_compilation_cache
 from isnas_jax.fitting import (
     LOSS_TERMS,
     OPTIMIZERS,
@@ -98,4 +99,5 @@ __all__ = [
     "score",
     "search",
     "super_resolution",
+    "use_compilation_cache",
 ]

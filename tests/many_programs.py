@@ -8,6 +8,7 @@ import jax
 import isnas_jax as isnas
 from experiments.benchmarks import machine
 from isnas_jax.networks import blocks, cells
+from isnas_jax.searching import scoring
 
 
 class Small(nn.Module):
@@ -33,5 +34,7 @@ else:
     assert len({genotype.cell for genotype in genotypes}) > 150
     nets = [isnas.build_network(genotype, out_channels=1, channels=4) for genotype in genotypes]
     metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
+    scoring.PROGRAMS.most = int(sys.argv[2])
     isnas.score(jax.random.key(3), nets, problem, metrics)
+    assert len(scoring.PROGRAMS) <= scoring.PROGRAMS.most
     print(machine.mappings(), machine.resident_memory() // 2**20)

@@ -46,9 +46,10 @@ def test_inpainting_hides_pixels_in_all_channels(truth):
 
 def test_what_missing_pixels_hold_does_not_matter(truth):
     mask = np.asarray(jax.random.bernoulli(jax.random.key(2), 0.5, truth.shape[:2]))
-    garbage = jnp.where(mask[..., None], truth, 7.0)
-    first, second = isnas.inpainting(truth, mask), isnas.inpainting(garbage, mask)
-    np.testing.assert_array_equal(first.observed, second.observed)
+    for missing in (7.0, np.nan):
+        garbage = jnp.where(mask[..., None], truth, missing)
+        first, second = isnas.inpainting(truth, mask), isnas.inpainting(garbage, mask)
+        np.testing.assert_array_equal(first.observed, second.observed)
 
 
 @pytest.mark.parametrize(
@@ -108,6 +109,7 @@ def test_proxies_see_the_observation_only(truth):
     resized = PROXIES["resize"](24)(noisy)
     assert resized.shape == (24, 32, 3)
     assert (resized.weights == 1).all()
+    assert resized.sigma is None  # averaged away
     with pytest.raises(ValueError, match="smallest side is 16"):
         PROXIES["crop"](8)
 

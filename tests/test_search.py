@@ -161,6 +161,23 @@ def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
     np.testing.assert_allclose(found.restored, mean, atol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"combination": lambda cohort, selected: np.zeros(2)}, r"weights are \[0\.0, 0\.0\]"),
+        ({"combination": lambda cohort, selected: np.full(2, np.nan)}, "not negative and add up"),
+        ({"selection": lambda cohort: 2}, "2 was selected, where 0 to 1 can be"),
+        ({"cohort_by": lambda key, candidates, size: [1, 1]}, r"cohort is \[1, 1\]"),
+    ],
+)
+def test_what_strategies_return_is_checked(problem, finished, tmp_path, changes, message):
+    folder = tmp_path / "work"
+    shutil.copytree(finished[1], folder)
+    (folder / "search.json").unlink()  # with the files of the same cohort, this takes a moment
+    with pytest.raises(ValueError, match=message):
+        isnas.search(KEY, problem, changed(**changes), folder=str(folder))
+
+
 def test_restoring_twice_in_a_file_is_once(problem, tmp_path):
     file, iterations = tmp_path / "restore.npz", []
     first, again = (
@@ -289,6 +306,16 @@ BAD = {
     "unknown flag": ("score", ["--imag=sample:moon"], "imag"),
     "unknown preset": ("score", ["--image=sample:moon", "--preset=slow"], "quick, published"),
     "no image": ("restore", [], "--image"),
+    "no genotypes": (
+        "score",
+        ["--image=sample:moon", "--genotypes=one.txt", "--num_genotypes=0"],
+        "num_genotypes 0",
+    ),
+    "size of no proxy": (
+        "search",
+        ["--image=sample:moon", "--task=super_resolution", "--preset=published", "--proxy_size=64"],
+        "proxy_size needs a proxy",
+    ),
     "cohort too large": (
         "search",
         ["--image=sample:moon", "--size=64", "--num_genotypes=2", "--cohort=3"],
@@ -306,6 +333,7 @@ def png_header(width, height):
 @pytest.mark.parametrize("name", BAD)
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     (tmp_path / "note.txt").write_text("# nothing\n")
+    (tmp_path / "one.txt").write_text(f"60:{BITS}\n")
     images.save(tmp_path / "mask.png", np.ones((20, 30, 1)))
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]

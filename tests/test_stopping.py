@@ -55,10 +55,17 @@ def test_run_to_end_keeps_what_its_rule_kept_before_it_stopped():
     keep, stop, criterion = follow(WindowedVariance(5, 10), x)
     end = np.flatnonzero(stop)[0]
     assert np.flatnonzero(keep)[-1] > end  # it would be wrong to go on
-    kept, stopped, same = follow(RunToEnd(WindowedVariance(5, 10)), x)
+    kept, stopped, same = follow(RunToEnd(WindowedVariance(5, 10), 60), x)
     assert not stopped.any()
     np.testing.assert_array_equal(kept, keep & (np.arange(60) <= end))
     np.testing.assert_array_equal(same, criterion)
+
+
+def test_run_to_end_keeps_nothing_from_beyond_the_restoration():
+    for rule in (FixedIterations(), WindowedVariance(50, 5)):
+        kept, stopped, _ = follow(RunToEnd(rule, 4), np.zeros((10, 2, 2, 1), np.float32))
+        assert np.flatnonzero(kept).tolist() == [0, 1, 2, 3]
+        assert not stopped.any()
 
 
 def test_published_settings_are_reached_in_long_runs():

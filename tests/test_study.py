@@ -294,7 +294,6 @@ def test_a_fit_that_fails_is_a_row_that_says_so(monkeypatch, small_network):
 
 def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
     settings = {"size": 64}
-    records.claim(tmp_path, settings)
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         for opened in pool.map(lambda _: records.claim(tmp_path, settings), range(400)):
             assert [file.name for file in opened.glob("*.json")] == ["settings.json"]

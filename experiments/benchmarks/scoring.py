@@ -20,6 +20,7 @@ FLAGS = flags.FLAGS
 
 cli.define_score_flags()
 flags.DEFINE_string("preset", "quick", "Whose defaults the flags have.")
+flags.DEFINE_string("space", "free", "Where to draw genotypes from.")
 flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
 flags.DEFINE_integer("channels", 128, "Width of the networks.")
 FLAGS.set_default("num_genotypes", 100)

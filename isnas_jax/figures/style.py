@@ -3,10 +3,13 @@
 Figures are made without pyplot, so that drawing leaves a notebook's backend alone.
 """
 
+import io
 import pathlib
 from typing import Any
 
 import numpy as np
+
+from isnas_jax.io import records
 
 # Okabe and Ito's colours, told apart by every kind of colour vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
@@ -31,8 +34,10 @@ def new(
 def save(figure: Any, *paths: pathlib.Path) -> None:
     """Writes a figure as PNG or PDF, by suffix; equal figures make equal files."""
     for path in paths:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path, dpi=150, bbox_inches="tight", metadata=_METADATA[path.suffix])
+        content = io.BytesIO()
+        options = {"format": path.suffix[1:], "metadata": _METADATA[path.suffix]}
+        figure.savefig(content, dpi=150, bbox_inches="tight", **options)
+        records.write_bytes(path, content.getvalue())
 
 
 def save_for_print(figure: Any, path: pathlib.Path) -> None:

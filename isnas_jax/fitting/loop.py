@@ -163,7 +163,7 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
     due = numbers.snapshots == iteration
     new = FitState(
         iteration=iteration + 1,
-        stopped=decision.stop,
+        stopped=jnp.asarray(decision.stop),
         variables=optax.apply_updates(state.variables, step),
         optimizer=optimizer_state,
         output=output,
@@ -176,7 +176,7 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
         snapshots=jnp.where(due[:, None, None, None], mean, state.snapshots),
     )
     curves = Curves(loss, validation, psnr, psnr_mean, decision.criterion)
-    return new, jax.tree.map(lambda value: value.astype(jnp.float32), curves)
+    return new, jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), curves)
 
 
 def _advance(
@@ -327,7 +327,7 @@ def fit(
     curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
     with contextlib.ExitStack() as stack:
         if checkpoint:
-            of = {"network": net, "settings": dataclasses.replace(settings, chunk=1)}
+            of = {"network": net, "settings": settings}
             of |= given._asdict() | {"variables": state.variables}
             stack.enter_context(checkpoint.opened(of))
             state, curves = checkpoint.restore((state, curves))

@@ -46,7 +46,7 @@ class FitSettings:
     optimizer: Optimizer = optax.adam
     terms: tuple[LossTerm, ...] = ()
     snapshots: tuple[int, ...] = ()
-    chunk: int = 50
+    chunk: int = dataclasses.field(default=50, metadata={"identity": False})
 
     def __post_init__(self) -> None:
         for name in ("terms", "snapshots"):

@@ -5,9 +5,10 @@ A rule is a hashable object with
     init(problem) -> state
     update(state, step) -> state, Decision
 
-both traceable. The fit keeps the exponential mean of the last iteration that
-the rule said to keep, and ends once it says to stop. `STOPPING` makes rules
-from a run's largest number of iterations; add your own.
+both traceable; the state is a pytree of numeric arrays. The fit keeps the
+exponential mean of the last iteration that the rule said to keep, and ends once
+it says to stop. `STOPPING` makes rules from a run's largest number of
+iterations; add your own.
 """
 
 import dataclasses
@@ -142,16 +143,23 @@ class RunToEndState(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class RunToEnd:
-    """Keeps what another rule restores with, and goes on to the last iteration: for studies."""
+    """Keeps what another rule restores with, and goes on to the last iteration: for studies.
+
+    Attributes:
+      rule: The other rule.
+      iterations: The most iterations that a restoration by it would run.
+    """
 
     rule: StoppingRule
+    iterations: int
 
     def init(self, problem: Problem) -> RunToEndState:
         return RunToEndState(self.rule.init(problem), jnp.array(False))
 
     def update(self, state, step):
         rule, decision = self.rule.update(state.rule, step)
-        kept = decision._replace(keep=decision.keep & ~state.stopped, stop=jnp.array(False))
+        restoring = ~state.stopped & (step.iteration < self.iterations)
+        kept = decision._replace(keep=decision.keep & restoring, stop=jnp.array(False))
         return RunToEndState(rule, state.stopped | decision.stop), kept
 
 

@@ -1,6 +1,7 @@
 """A fit that is kept: found where it is finished, resumed where it is not."""
 
-import dataclasses
+import functools
+import os
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -21,24 +22,19 @@ def fit_once(
     settings: FitSettings,
     *,
     truth: Any = None,
-    file: pathlib.Path | None = None,
+    file: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """`fit`, but for the variables; with a file (.npz), finished or begun work is taken from there.
+    """`fit`; with a file (.npz), finished or begun work is taken from there, without variables.
 
     Raises:
       ValueError: If the file is of another fit, naming the difference.
     """
-    checkpoint = Checkpoint(file.with_suffix(".checkpoint")) if file else None
-
-    def compute():
-        return fit(
-            key, net, problem, settings, truth=truth, progress=progress, checkpoint=checkpoint
-        ).arrays()
-
-    same = dataclasses.replace(settings, chunk=1)
-    of = {"key": key, "network": net, "problem": problem, "settings": same, "truth": truth}
-    found = Fit.of_arrays(records.once(file, of, compute))
-    if checkpoint:
-        checkpoint.path.unlink(missing_ok=True)
-    return found
+    fitted = functools.partial(fit, key, net, problem, settings, truth=truth, progress=progress)
+    if file is None:
+        return fitted()
+    checkpoint = Checkpoint(pathlib.Path(file).with_suffix(".checkpoint"))
+    of = {"key": key, "network": net, "problem": problem, "settings": settings, "truth": truth}
+    arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
+    checkpoint.path.unlink(missing_ok=True)
+    return Fit.of_arrays(arrays)

@@ -42,6 +42,7 @@ class Checkpoint:
         Raises:
           ValueError: If another process or thread is writing the file.
         """
+        self.path = pathlib.Path(self.path)
         with records.alone(self.path, wait=False) as held:
             if not held:
                 raise ValueError(f"checkpoint {str(self.path)!r} is in use by another computation")

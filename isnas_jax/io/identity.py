@@ -2,11 +2,14 @@
 
 `describe` turns settings, arrays, keys, networks and functions into plain JSON
 values; equal descriptions mean equal numbers. Arrays and long lists become
-digests of their content. What comes from outside of the packages in `VERSIONED`
-is described by its source as well as its name.
+digests of their content. A function or class from outside of the packages in
+`VERSIONED` is described by the source of its module, and by the functions,
+classes and values that it takes from other modules of the user's own.
 """
 
+import contextlib
 import dataclasses
+import enum
 import functools
 import hashlib
 import importlib.metadata
@@ -15,10 +18,12 @@ import json
 import pathlib
 import platform
 import sys
+import sysconfig
 import types
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import flax.linen as nn
 import jax
 import numpy as np
 
@@ -52,49 +57,99 @@ def digest(value: Any) -> str:
 
 
 def describe(value: Any) -> Any:
-    """A value as JSON: equal for equal content, whatever process or machine it is in."""
-    if value is None or isinstance(value, bool | int | str):
+    """A value as JSON: equal for equal content, whatever process or machine it is in.
+
+    A field of a dataclass whose metadata say `{"identity": False}` is left out.
+
+    Raises:
+      ValueError: For something that cannot be described, naming its type.
+    """
+    return _describe(value, ())
+
+
+def _describe(value: Any, inside: tuple[int, ...]) -> Any:
+    """Of a value inside of others, given by their ids, so that a cycle ends."""
+    if value is None or type(value) in (bool, int, str):
         return value
-    if isinstance(value, float):
+    if type(value) is float:
         return value if np.isfinite(value) else str(value)
-    if isinstance(value, pathlib.PurePath):
-        return str(value)
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"key {np.asarray(jax.random.key_data(value)).ravel().tolist()}"
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
+    if isinstance(value, np.generic):
+        return _describe(value.item(), inside)
+    if isinstance(value, jax.Array | np.ndarray) and value.dtype != object:
         array = np.asarray(value)
         return f"{array.dtype}{list(array.shape)} {digest(array.tobytes())}"
-    if isinstance(value, Mapping):
-        return {str(name): describe(entry) for name, entry in value.items()}
-    if isinstance(value, Sequence):
-        parts = [describe(entry) for entry in value]
-        if len(parts) > _LONGEST:
-            return f"{len(parts)} entries, {digest(parts)}"
-        return parts
-    if isinstance(value, functools.partial):
-        bound = [describe(value.args), describe(value.keywords)]
-        return {"": "partial", "function": describe(value.func), "bound": bound}
+    if id(value) in inside:
+        return f"again, {len(inside) - inside.index(id(value))} up"
+    within = functools.partial(_describe, inside=(*inside, id(value)))
     if isinstance(value, types.FunctionType | types.BuiltinFunctionType | type):
-        return _named(value)
+        return _named(value, within)
+    if isinstance(value, types.MethodType):
+        return {"": _named(value.__func__, within), "of": within(value.__self__)}
+    if isinstance(value, functools.partial):
+        bound = [within(value.args), within(value.keywords)]
+        return {"": "partial", "function": within(value.func), "bound": bound}
     if hasattr(value, "__wrapped__"):  # jitted functions and their like
-        return describe(value.__wrapped__)
+        return within(value.__wrapped__)
+    content = _content(value, within)
+    if type(value) in (dict, list, tuple) or isinstance(value, pathlib.PurePath):
+        return content
+    named = _named(type(value), within)
+    return {"": named, **content} if isinstance(content, dict) else {"": named, "content": content}
+
+
+def _content(value: Any, within: Callable[[Any], Any]) -> Any:
+    """What a container, a dataclass or another object holds."""
+    if isinstance(value, enum.Enum):
+        return value.name
+    if isinstance(value, bool | int | float | complex | str | pathlib.PurePath | np.dtype):
+        return str(value)
+    if isinstance(value, Mapping):
+        return {str(name): within(entry) for name, entry in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(json.dumps, map(within, value)))
+    if isinstance(value, Sequence | np.ndarray):
+        parts = [within(entry) for entry in value]
+        return parts if len(parts) <= _LONGEST else f"{len(parts)} entries, {digest(parts)}"
     if dataclasses.is_dataclass(value):
-        # Flax modules have a parent and a name, which say where they are, not what.
-        fields = [f.name for f in dataclasses.fields(value) if f.name not in ("parent", "name")]
-        inside = {name: describe(getattr(value, name)) for name in fields}
-    else:
-        inside = {name: describe(entry) for name, entry in vars(value).items()}
-    return {"": _named(type(value)), **inside}
+        # A Flax module's parent and name say where it is, not what.
+        apart = ("parent", "name") if isinstance(value, nn.Module) else ()
+        fields = [f for f in dataclasses.fields(value) if f.metadata.get("identity", True)]
+        return {f.name: within(getattr(value, f.name)) for f in fields if f.name not in apart}
+    if hasattr(value, "__dict__"):
+        return {name: within(entry) for name, entry in vars(value).items()}
+    raise ValueError(f"what depends on a {type(value).__name__} cannot be kept: {value!r:.60}")
 
 
-def _named(thing: Any) -> Any:
-    """A function or class by its name and, if it is an extension's, its source."""
+def _named(thing: Any, within: Callable[[Any], Any]) -> Any:
+    """A function or class by its name, what it carries and, if an extension's, its source."""
     name = f"{thing.__module__}.{thing.__qualname__}"
-    if thing.__module__ and thing.__module__.split(".")[0] in VERSIONED:
+    ours = (thing.__module__ or "builtins").split(".")[0] in (*VERSIONED, "builtins")
+    if not ours:
+        name += f" {digest(_source(thing).encode())}"
+    if not isinstance(thing, types.FunctionType):
         return name
-    described = f"{name} {digest(_source(thing).encode())}"
-    cells = inspect.getclosurevars(thing).nonlocals if inspect.isfunction(thing) else None
-    return [described, describe(cells)] if cells else described
+    carried: dict[str, Any] = {"defaults": [thing.__defaults__, thing.__kwdefaults__]}
+    with contextlib.suppress(ValueError):  # a variable that has no value yet
+        variables = inspect.getclosurevars(thing)
+        carried["nonlocals"] = dict(variables.nonlocals)
+        if not ours:
+            carried["globals"] = {n: g for n, g in variables.globals.items() if _is_users(g)}
+    carried = {what: found for what, found in carried.items() if found not in ([None, None], {})}
+    return [name, within(carried)] if carried else name
+
+
+def _is_users(thing: Any) -> bool:
+    """Whether a global that an extension uses is its own: no installed package's."""
+    if isinstance(thing, types.ModuleType):
+        return False
+    module = sys.modules.get(getattr(thing, "__module__", None) or type(thing).__module__)
+    file = getattr(module, "__file__", None)
+    if file is None:
+        return module is None or module.__name__ in ("__main__", "builtins")
+    paths = sysconfig.get_paths()
+    return not file.startswith(tuple(paths[name] for name in ("stdlib", "purelib", "platlib")))
 
 
 def _source(thing: Any) -> str:

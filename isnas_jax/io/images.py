@@ -1,11 +1,14 @@
 """Image files to arrays and back: float32 (H, W, C) in [0, 1], C = 1 or 3."""
 
+import io
 import os
 import pathlib
 from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+
+from isnas_jax.io import records
 
 SMALLEST_SIDE = 16
 
@@ -91,8 +94,11 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
 
 def save(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Writes (H, W, C) in [0, 1] as 8 bits, rounded to the nearest level and clipped."""
-    pathlib.Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _to_pillow(image).save(path)
+    path, content, formats = pathlib.Path(path), io.BytesIO(), Image.registered_extensions()
+    if path.suffix.lower() not in formats:
+        raise ValueError(f"no image format is called {path.suffix!r}; .png is one")
+    _to_pillow(image).save(content, formats[path.suffix.lower()])
+    records.write_bytes(path, content.getvalue())
 
 
 def _to_pillow(image: np.ndarray) -> Image.Image:

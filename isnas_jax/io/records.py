@@ -100,7 +100,9 @@ def check(path: pathlib.Path, before: Any, now: Any) -> None:
 
 
 def once(
-    path: pathlib.Path | None, of: Mapping[str, Any], compute: Callable[[], dict[str, np.ndarray]]
+    path: str | os.PathLike[str] | None,
+    of: Mapping[str, Any],
+    compute: Callable[[], dict[str, np.ndarray]],
 ) -> dict[str, np.ndarray]:
     """The arrays in an .npz file, computed and written if it does not exist yet.
 
@@ -117,7 +119,7 @@ def once(
     """
     if path is None:
         return compute()
-    described = identity.of(of)
+    path, described = pathlib.Path(path), identity.of(of)
     if not path.exists():
         with alone(path):
             if not path.exists():

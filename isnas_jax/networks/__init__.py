@@ -7,6 +7,7 @@ from isnas_jax.networks.build import (
     NetworkSettings,
     build_network,
     describe,
+    network_for,
     parse_architecture,
 )
 from isnas_jax.networks.genotypes import Genotype
@@ -25,6 +26,7 @@ __all__ = [
     "build_network",
     "describe",
     "interop",
+    "network_for",
     "padded_side",
     "parse_architecture",
     "read_genotypes",

@@ -116,6 +116,19 @@ def build_network(
     return baseline.clone(remat=True) if given.remat else baseline
 
 
+def network_for(
+    problem: Any, architecture: Any, settings: NetworkSettings, space: Space = SPACES["free"]
+) -> Any:
+    """`build_network` for a problem, by its `shape` (H, W, C) and its `task`."""
+    return build_network(
+        architecture,
+        out_channels=problem.shape[2],
+        task=problem.task,
+        space=space,
+        **dataclasses.asdict(settings),
+    )
+
+
 def parse_architecture(text: str, space: Space = SPACES["free"]) -> Any:
     """A baseline's name as it is, anything else as a genotype of the space."""
     return text if text in BASELINES else space.parse(text)

@@ -36,7 +36,7 @@ class Operator(Protocol):
 
 
 @jax.tree_util.register_dataclass
-@dataclasses.dataclass(frozen=True, repr=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Problem:
     """One image to restore: a pytree, so it can be passed through jit and vmap.
 
@@ -72,7 +72,7 @@ class Problem:
         """Checks an observation and poses its problem.
 
         Args:
-          observed: (h, w, C), C = 1 or 3.
+          observed: (h, w, C), C = 1 or 3; 0 is put where the weight is 0.
           operator: A.
           task: What kind of problem it is.
           weights: (h, w), (h, w, 1) or (h, w, C), not negative; 1 by default.
@@ -85,8 +85,6 @@ class Problem:
         observed = jnp.asarray(observed, jnp.float32)
         if observed.ndim != 3 or observed.shape[-1] not in (1, 3):
             raise ValueError(f"an image is (H, W, 1) or (H, W, 3), not {observed.shape}")
-        if not bool(jnp.isfinite(observed).all()):
-            raise ValueError("the image holds values that are not finite")
         size = observed.shape[:2]
         weights = jnp.ones((*size, 1)) if weights is None else jnp.asarray(weights, jnp.float32)
         weights = weights[..., None] if weights.ndim == 2 else weights
@@ -96,6 +94,9 @@ class Problem:
             )
         if not bool((jnp.isfinite(weights) & (weights >= 0)).all() & weights.any()):
             raise ValueError("weights must be finite, not negative, and not all 0")
+        observed = jnp.where(weights > 0, observed, 0)
+        if not bool(jnp.isfinite(observed).all()):
+            raise ValueError("the image holds values that are not finite")
         if sigma is not None and not 0 <= sigma <= 255:
             raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
         known = None if sigma is None else jnp.asarray(sigma, jnp.float32)
@@ -193,7 +194,7 @@ def inpainting(observed: Any, mask: Any) -> Problem:
     mask = mask[..., None] if mask.ndim == 2 else mask
     if mask.shape not in (observed.shape, (*observed.shape[:2], 1)):
         raise ValueError(f"a mask of shape {mask.shape} for an image of shape {observed.shape}")
-    return Problem.of(mask * observed, Identity(), weights=mask, task="inpainting")
+    return Problem.of(observed, Identity(), weights=mask, task="inpainting")
 
 
 def super_resolution(observed: Any, factor: int) -> Problem:

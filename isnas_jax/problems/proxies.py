@@ -74,7 +74,8 @@ class Decimate(_Sized):
 class Resize(_Sized):
     """An antialiased resize, the shorter side being `size`, as in the published code.
 
-    It averages the noise away. Missing pixels cannot be averaged: ValueError.
+    It averages the noise away, so that its strength is not known any more.
+    Missing pixels cannot be averaged: ValueError.
     """
 
     def __call__(self, problem: Problem) -> Problem:
@@ -90,7 +91,8 @@ class Resize(_Sized):
                 "'full', 'crop' and 'decimate'"
             )
         small = problem.cut(cut)
-        return dataclasses.replace(small, weights=jnp.full_like(small.weights, first))
+        weights = jnp.full_like(small.weights, first)
+        return dataclasses.replace(small, weights=weights, sigma=None)
 
 
 def _whole(size: int) -> Whole:

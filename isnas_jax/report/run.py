@@ -3,6 +3,7 @@
 Images are float32 (H, W, C) in [0, 1]. Needs matplotlib and scikit-image.
 """
 
+import io
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -122,7 +123,9 @@ def write_restoration(
         } | {"truth": truth}
     images.save(folder / "observed.png", observed)
     images.save(folder / "restored.png", restored)
-    np.save(folder / "restored.npy", restored)
+    content = io.BytesIO()
+    np.save(content, restored)
+    records.write_bytes(folder / "restored.npy", content.getvalue())
     figures.save(figures.comparison(shown), folder / "comparison.png")
     planes = {"observed": observed, "restored": restored}
     planes |= {} if truth is None else {"truth": truth}

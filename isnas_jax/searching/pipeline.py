@@ -8,6 +8,7 @@ stage before the evaluation looks at it.
 """
 
 import dataclasses
+import os
 import pathlib
 import time
 from collections.abc import Callable
@@ -20,7 +21,7 @@ import numpy as np
 from isnas_jax import figures
 from isnas_jax.fitting import Fit, Progress, compile_ahead, fit_once
 from isnas_jax.io import records
-from isnas_jax.networks import NetworkSettings, Space, build_network
+from isnas_jax.networks import network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, denoising
 from isnas_jax.searching import scoring
@@ -43,7 +44,7 @@ class Search:
       fits: Restorations of the whole problem from a fresh initialisation, by
         position in the cohort: those with a weight.
       restored: (H, W, C), the result.
-      seconds: Time that each stage took here, 0 if it was found finished.
+      seconds: Time that each stage took here, next to none if it was found finished.
     """
 
     candidates: Candidates
@@ -76,16 +77,6 @@ class Search:
         return figures.fit(self.restored, self.fit.curves(), self.fit.restored_at)
 
 
-def _network(architecture: Any, problem: Problem, network: NetworkSettings, space: Space) -> Any:
-    return build_network(
-        architecture,
-        out_channels=problem.shape[2],
-        task=problem.task,
-        space=space,
-        **dataclasses.asdict(network),
-    )
-
-
 def restore(
     key: jax.Array,
     problem: Problem,
@@ -93,7 +84,7 @@ def restore(
     recipe: Recipe | None = None,
     *,
     truth: Any = None,
-    file: pathlib.Path | None = None,
+    file: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
@@ -112,7 +103,7 @@ def restore(
       FloatingPointError: If the loss stops being finite.
     """
     recipe = recipe or quick(problem)
-    net = _network(architecture, problem, recipe.network, recipe.search.space)
+    net = network_for(problem, architecture, recipe.network, recipe.search.space)
     return fit_once(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
 
 
@@ -122,7 +113,7 @@ def search(
     recipe: Recipe | None = None,
     *,
     truth: Any = None,
-    folder: pathlib.Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[str, Any], None] | None = None,
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
@@ -144,9 +135,10 @@ def search(
     recipe = recipe or quick(problem)
     settings = recipe.search
     check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
+    place = None
     if folder:
         what = {"key": key, "problem": problem, "recipe": recipe}
-        records.claim(folder, what, name="search")
+        place = records.claim(folder, what, name="search")
     # The first of three is for whoever corrupted the image by the same key.
     _, draw_key, stages_key = jax.random.split(key, 3)
     score_key, choice_key, cohort_key, restore_key = jax.random.split(stages_key, 4)
@@ -161,13 +153,13 @@ def search(
         return progress and (lambda *news: progress(stage, news if len(news) > 1 else news[0]))
 
     def network(genotype):
-        return _network(genotype, problem, recipe.network, settings.space)
+        return network_for(problem, genotype, recipe.network, settings.space)
 
     rounds = 0
 
     def score(genotypes):
         nonlocal rounds
-        place = folder and folder / f"scores_{rounds:03d}"
+        scores = place and place / f"scores_{rounds:03d}"
         rounds += 1
         return scoring.score(
             score_key,
@@ -175,14 +167,16 @@ def search(
             problem,
             {"score": settings.metric},
             settings.draws,
-            folder=place,
+            folder=scores,
             progress=told("score"),
         )["score"]
 
     scope = Scope(problem, settings.space, recipe.network.channels, score)
     candidates = settings.strategy(draw_key, scope)
     lap("score")
-    chosen = settings.cohort_by(choice_key, candidates, settings.cohort)
+    chosen = np.asarray(settings.cohort_by(choice_key, candidates, settings.cohort))
+    if len(chosen) < 1 or len(set(chosen.tolist())) < len(chosen):
+        raise ValueError(f"the cohort is {chosen.tolist()}, where different candidates are needed")
     genotypes = [candidates.genotypes[index] for index in chosen]
     stand_in = settings.proxy(problem)
     fits = _fit_cohort(
@@ -190,13 +184,20 @@ def search(
         [network(genotype) for genotype in genotypes],
         stand_in,
         recipe,
-        folder=folder,
+        folder=place,
         told=told,
     )
     lap("cohort")
     cohort = Cohort(genotypes, candidates.means[chosen], stand_in, fits)
     selected = settings.selection(cohort)
-    weights = np.asarray(settings.combination(cohort, selected))
+    if selected not in range(len(fits)):
+        raise ValueError(f"{selected!r} was selected, where 0 to {len(fits) - 1} can be")
+    weights = np.asarray(settings.combination(cohort, selected), np.float64)
+    if weights.shape != (len(fits),) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"the combination's weights are {weights.tolist()}, where {len(fits)} are needed that "
+            "are not negative and add up to 1"
+        )
     final = {}
     for rank in np.flatnonzero(weights > 0).tolist():
         final[rank] = fit_once(
@@ -205,7 +206,7 @@ def search(
             problem,
             recipe.fit,
             truth=truth,
-            file=folder and folder / f"restore_{rank:02d}.npz",
+            file=place and place / f"restore_{rank:02d}.npz",
             progress=told("restore"),
         )
     lap("restore")

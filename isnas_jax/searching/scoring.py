@@ -7,6 +7,7 @@ genotypes have in common is computed once; see `_sharing`. Images are float32
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -150,7 +151,7 @@ def score(
     metrics: Mapping[str, Metric],
     draws: Draws = Draws(),
     *,
-    folder: pathlib.Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores networks by comparing operator(random output) with the observation.
@@ -184,7 +185,7 @@ def score(
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
             return _score_block(key, block, problem, metrics, draws, report)
 
-        file = folder / f"block_{first:05d}.npz" if folder else None
+        file = pathlib.Path(folder, f"block_{first:05d}.npz") if folder else None
         of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
         blocks.append(records.once(file, of, compute))
     back = np.argsort(order)

@@ -5,6 +5,7 @@ A method is a function, (key, case, recipe, *, folder, progress) -> image (H, W,
 """
 
 import dataclasses
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
@@ -129,7 +130,7 @@ def compare(
     cases: Iterable[tuple[int, Case]],
     recipe: Recipe | None = None,
     *,
-    folder: pathlib.Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[str, Any], None] | None = None,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, int], np.ndarray]]:
     """Every method on every case.
@@ -149,7 +150,8 @@ def compare(
     cases = list(cases)
     for name, method in compared.items():
         for seed, case in cases:
-            where = folder and folder / place("work", case.image, str(seed), name).with_suffix("")
+            own = place("work", case.image, str(seed), name).with_suffix("")
+            where = pathlib.Path(folder, own) if folder else None
 
             def told(stage: str, news: Any, name: str = name) -> None:
                 if progress:

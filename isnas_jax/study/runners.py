@@ -7,6 +7,7 @@ comes back. `RUNNERS` holds ours; add your own.
 
 import dataclasses
 import functools
+import os
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -18,7 +19,7 @@ import pyarrow as pa
 
 from isnas_jax.fitting import Progress, RunToEnd, fit
 from isnas_jax.io import Checkpoint, identity, records
-from isnas_jax.networks import build_network, parse_architecture
+from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
 from isnas_jax.registry import Registry
@@ -44,20 +45,17 @@ def compute(
 
 
 def _network(study: Study, architecture: str, problem: Problem) -> Any:
-    return build_network(
-        parse_architecture(architecture, study.space),
-        out_channels=problem.shape[2],
-        task=problem.task,
-        space=study.space,
-        **dataclasses.asdict(study.network),
-    )
+    parsed = parse_architecture(architecture, study.space)
+    return network_for(problem, parsed, study.network, study.space)
 
 
 def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
     case, settings = unit.case, study.fit[unit.case.task]
     net = _network(study, unit.architecture, case.problem)
     followed = dataclasses.replace(
-        settings, iterations=study.follow[case.task], stopping=RunToEnd(settings.stopping)
+        settings,
+        iterations=study.follow[case.task],
+        stopping=RunToEnd(settings.stopping, settings.iterations),
     )
     name = (unit.architecture, case.image, case.task, unit.seed)
     key = key_of(study.seed, "fit", case.image, case.task, unit.seed)
@@ -212,7 +210,7 @@ RUNNERS: Registry[Runner] = Registry("runner", {"local": local})
 
 def run(
     study: Study,
-    folder: pathlib.Path,
+    folder: str | os.PathLike[str],
     todo: Iterable[Unit],
     *,
     runner: Runner = local,
@@ -233,6 +231,6 @@ def run(
     Raises:
       ValueError: If the folder is of another study, naming the difference.
     """
-    work = Work(study, folder, report)
+    work = Work(study, pathlib.Path(folder), report)
     work.open()
     runner(work, list(todo))

@@ -22,7 +22,7 @@ from isnas_jax.problems import TASKS, Problem
 from isnas_jax.searching import Draws, Metric
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)
 class Case:
     """An image in a task.
 
