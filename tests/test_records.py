@@ -155,7 +155,9 @@ def test_the_difference_is_named_where_it_is():
     assert identity.difference(before, before) is None
     assert identity.difference(before, now) == "seed was 0 and is now 1"
     now["fit"]["b"] = [1, 3]
-    assert identity.difference(before, now) == "fit.b was [1, 2] and is now [1, 3]"
+    assert identity.difference(before, now) == "fit.b.1 was 2 and is now 3"
+    now["fit"]["b"] = [3]
+    assert identity.difference(before, now) == "fit.b was [1, 2] and is now [3]"
 
 
 def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):

@@ -175,12 +175,14 @@ def _bytecode(thing: Any) -> str:
 
 def difference(before: Any, now: Any, name: str = "") -> str | None:
     """The first difference of two descriptions in words, or None."""
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        before, now = dict(enumerate(before)), dict(enumerate(now))
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for entry in dict.fromkeys([*now, *before]):
-            inner = f"{name}.{entry}" if name and entry else name or entry
+            inner = f"{name}.{entry}" if name and entry != "" else name or str(entry)
             if found := difference(before.get(entry), now.get(entry), inner):
                 return found
         return None
     if before == now:
         return None
-    return f"{name} was {before!r} and is now {now!r}"
+    return f"{name} was {before!r:.120} and is now {now!r:.120}"
