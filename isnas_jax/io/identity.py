@@ -144,6 +144,8 @@ def _is_users(thing: Any) -> bool:
     """Whether a global that an extension uses is its own: no installed package's."""
     if isinstance(thing, types.ModuleType):
         return False
+    if isinstance(thing, jax.Array | np.ndarray):
+        return True
     module = sys.modules.get(getattr(thing, "__module__", None) or type(thing).__module__)
     file = getattr(module, "__file__", None)
     if file is None:
