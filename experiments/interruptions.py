@@ -38,7 +38,7 @@ SCRIPTS = {
         *("--cohort_iterations=60", "--iterations=100", "--proxy=full"),
     ),
     "make_dataset": (
-        *("--images=sample:moon,sample:coins", "--tasks=denoising:20:60,inpainting:60"),
+        *("--images=sample:moon", "--tasks=denoising:20:60,inpainting:60"),
         *("--num_genotypes=2", "--metrics=psd_db_mse", "--num_inits=2", "--baselines="),
     ),
 }

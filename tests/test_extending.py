@@ -106,6 +106,7 @@ def test_space_is_scored_and_fitted(problem):
 
 def test_strategy_and_choices_search(problem):
     """An evolution whose metric counts skips nowhere near random ones; chosen as the docs say."""
+
     class Cheap(CellsAndSkips):
         """Cells that compile soon."""
 

@@ -21,7 +21,7 @@ def measured(*what):
 
 
 def test_sixty_networks_leave_no_more_than_four():
-    """Kept, the programs of each would add some 300 mappings and 5 MB."""
+    """Kept, the programs of each would add some 210 mappings and 9 MB."""
     mappings, resident = measured("fits").T
     assert len(mappings) == 60
     assert mappings.max() < 2_500
