@@ -28,7 +28,7 @@ from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, check_size
 from isnas_jax.searching.presets import quick
 from isnas_jax.searching.selection import weighted_mean
-from isnas_jax.searching.settings import Recipe
+from isnas_jax.searching.settings import Recipe, SearchSettings
 from isnas_jax.searching.strategies import Candidates, Scope
 
 
@@ -189,15 +189,7 @@ def search(
     )
     lap("cohort")
     cohort = Cohort(genotypes, candidates.means[chosen], stand_in, fits)
-    selected = settings.selection(cohort)
-    if selected not in range(len(fits)):
-        raise ValueError(f"{selected!r} was selected, where 0 to {len(fits) - 1} can be")
-    weights = np.asarray(settings.combination(cohort, selected), np.float64)
-    if weights.shape != (len(fits),) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
-        raise ValueError(
-            f"the combination's weights are {weights.tolist()}, where {len(fits)} are needed that "
-            "are not negative and add up to 1"
-        )
+    selected, weights = _choose(settings, cohort)
     final = {}
     for rank in np.flatnonzero(weights > 0).tolist():
         final[rank] = fit_once(
@@ -213,6 +205,21 @@ def search(
     images = np.stack([fit.restored for fit in final.values()])
     restored = weighted_mean(images, weights[list(final)])
     return Search(candidates, cohort, selected, weights, final, restored, seconds)
+
+
+def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
+    """The selected position and the combination's weights, checked."""
+    members = len(cohort.fits)
+    selected = settings.selection(cohort)
+    if selected not in range(members):
+        raise ValueError(f"{selected!r} was selected, where 0 to {members - 1} can be")
+    weights = np.asarray(settings.combination(cohort, selected), np.float64)
+    if weights.shape != (members,) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
+        raise ValueError(
+            f"the combination's weights are {weights.tolist()}, where {members} are needed that "
+            "are not negative and add up to 1"
+        )
+    return selected, weights
 
 
 def _fit_cohort(
