@@ -65,12 +65,16 @@ def define_run_flags() -> None:
 def define_fit_flags() -> None:
     """Defines the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "The most iterations of the restoration.")
-    flags.DEFINE_string("stopping", None, "es-wmv, or fixed for the last iteration.")
+    flags.DEFINE_string("stopping", None, "es-wmv, es-emv, held-out, discrepancy or fixed.")
     flags.DEFINE_float("learning_rate", None, "The optimiser's.")
     flags.DEFINE_float("reg_noise_std", None, "Of the noise added to z at every iteration.")
     flags.DEFINE_float("mean_decay", None, "Gamma of the exponential mean.")
     flags.DEFINE_string("optimizer", None, "adam, or one of an extension.")
     flags.DEFINE_list("loss_terms", [], "Added to the loss, NAME:WEIGHT: total variation:0.01.")
+    flags.DEFINE_string(
+        "split", None, "Measurements to validate with: held-out:0.1, bootstrap:0.15."
+    )
+    flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
 
@@ -125,11 +129,13 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
 
 def _fit_changes() -> dict[str, Any]:
     """Fields of `FitSettings` that the flags give."""
-    changes = given("learning_rate", "reg_noise_std", "mean_decay")
+    changes = given("learning_rate", "reg_noise_std", "mean_decay", "debias")
+    for text in given("split").values():
+        changes["split"] = _made(isnas.SPLITS, text)
     for name in given("optimizer").values():
         changes["optimizer"] = isnas.OPTIMIZERS.find(name)
     for texts in given("loss_terms").values():
-        changes["terms"] = tuple(map(_loss_term, texts))
+        changes["terms"] = tuple(_made(isnas.LOSS_TERMS, text) for text in texts)
     return changes
 
 
@@ -164,13 +170,13 @@ def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, An
     return changes
 
 
-def _loss_term(text: str) -> Any:
-    """A loss term from NAME:WEIGHT."""
-    name, _, weight = text.rpartition(":")
+def _made(registry: Registry, text: str) -> Any:
+    """What an entry makes of a number, from NAME:NUMBER."""
+    name, _, number = text.rpartition(":")
     try:
-        return isnas.LOSS_TERMS.find(name)(float(weight))
+        return registry.find(name)(float(number))
     except ValueError as error:
-        raise ValueError(f"loss term {text!r} is not NAME:WEIGHT: {error}") from None
+        raise ValueError(f"{registry.kind} {text!r} is not NAME:NUMBER: {error}") from None
 
 
 def _strategy(strategy: Any, space: Any, channels: int) -> Any:

@@ -34,12 +34,12 @@ flags.DEFINE_string("output_dir", "out_kills", "Folder for the runs and log.txt.
 SMALL = ("--size=64", "--grey", "--square", "--channels=4", "--stopping=fixed")
 SCRIPTS = {
     "search": (
-        *("--image=sample:moon", "--num_genotypes=12", "--cohort=3"),
+        *("--image=sample:moon", "--num_genotypes=5", "--cohort=2"),
         *("--cohort_iterations=60", "--iterations=100", "--proxy=full"),
     ),
     "make_dataset": (
         *("--images=sample:moon", "--tasks=denoising:20:60,inpainting:60"),
-        *("--num_genotypes=2", "--metrics=psd_db_mse", "--num_inits=2", "--baselines="),
+        *("--num_genotypes=1", "--metrics=psd_db_mse", "--num_inits=2", "--baselines="),
     ),
 }
 # Of runs under way, or different in equal runs.

@@ -26,10 +26,12 @@ from isnas_jax.networks import (
 from isnas_jax.problems import (
     CLASSICAL,
     PROXIES,
+    SPLITS,
     TASKS,
     Problem,
     Task,
     denoising,
+    hold_out,
     inpainting,
     super_resolution,
 )
@@ -70,6 +72,7 @@ __all__ = [
     "PUBLISHED_METRICS",
     "SELECTIONS",
     "SPACES",
+    "SPLITS",
     "STOPPING",
     "STRATEGIES",
     "TASKS",
@@ -90,6 +93,7 @@ __all__ = [
     "evaluate",
     "fit",
     "fit_many",
+    "hold_out",
     "inpainting",
     "interop",
     "presets",

@@ -45,7 +45,7 @@ def tiny(problem, **changes):
 
 
 def test_every_extension_is_short():
-    assert len(BLOCKS) == 10
+    assert len(BLOCKS) == 11
     for block in BLOCKS:
         lines = [line for line in block.splitlines() if line.strip()]
         code = [
@@ -83,15 +83,34 @@ def test_task_network_term_and_optimiser_restore():
     assert bent < plain
 
 
-def test_rule_stops_at_the_noise(problem):
+def test_rule_stops_when_the_residual_is_white(problem):
+    """A flat image under white noise: nothing is left but noise once the mean is right."""
     net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=8)
-    rule = isnas.STOPPING.find("discrepancy")(100)
+    rule = isnas.STOPPING.find("white-residual")(400)
     noise = (problem.observed - 0.5) * 20 / 255 * 12**0.5
-    fit = isnas.fit(KEY, net, isnas.denoising(0.2 + noise, 25), iterations=400, stopping=rule)
-    assert 1 < len(fit.loss) < 400
-    assert fit.loss[-1] < (25 / 255) ** 2 <= fit.loss[:-1].min()
-    with pytest.raises(ValueError, match="knows its sigma"):
-        isnas.fit(KEY, net, isnas.denoising(problem.observed), iterations=2, stopping=rule)
+    rows = np.linspace(-0.2, 0.2, 64)[:, None, None] * np.ones((1, 64, 1))
+    fit = isnas.fit(KEY, net, isnas.denoising(0.5 + noise), iterations=50, stopping=rule)
+    assert len(fit.loss) < 10
+    assert fit.criterion[-1] < rule.tolerance <= fit.criterion[:-1].min(initial=9.0)
+    # A gradient that the network does not see stays in the residual.
+    fit = isnas.fit(KEY, net, isnas.denoising(0.5 + noise + rows), iterations=20, stopping=rule)
+    assert len(fit.loss) == 20
+
+
+def test_split_leaves_rows_out(problem):
+    fitted, validation = isnas.SPLITS.find("rows")(4)(KEY, problem)
+    assert (np.asarray(validation.weights).sum(axis=(1, 2)) > 0).tolist() == [
+        True,
+        False,
+        False,
+        False,
+    ] * 16
+    np.testing.assert_array_equal(fitted.weights + validation.weights, problem.weights)
+    net = isnas.build_network("plain", out_channels=1, channels=4, in_channels=4)
+    split = isnas.SPLITS["rows"](4)
+    fit = isnas.fit(KEY, net, problem, iterations=3, split=split)
+    expected = np.square(fit.mean - np.asarray(problem.observed))[::4].mean()
+    assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
 
 
 def test_space_is_scored_and_fitted(problem):

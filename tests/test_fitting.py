@@ -59,10 +59,19 @@ def test_exponential_mean_is_equation_4():
     x, decay = np.random.default_rng(0).normal(size=(30, 4)), 0.9
     mean = jnp.zeros(4)
     for t in range(30):
-        mean = exponential_mean(mean, x[t], decay, t == 0)
+        mean = exponential_mean(mean, x[t], decay, t)
         steps = np.arange(1, t + 1)
         explicit = decay**t * x[0] + ((1 - decay) * decay ** (t - steps)) @ x[1 : t + 1]
         np.testing.assert_allclose(mean, explicit, atol=1e-6)
+
+
+def test_debiased_mean_weighs_all_outputs_alike_but_for_their_age():
+    x, decay = np.random.default_rng(0).normal(size=(30, 4)), 0.9
+    mean, from_zero = jnp.zeros(4), np.zeros(4)
+    for t in range(30):
+        mean = exponential_mean(mean, x[t], decay, t, debias=True)
+        from_zero = decay * from_zero + (1 - decay) * x[t]
+        np.testing.assert_allclose(mean, from_zero / (1 - decay ** (t + 1)), atol=1e-5)
 
 
 @pytest.fixture
@@ -171,6 +180,7 @@ def test_numbers_change_without_compiling(small_network, problem):
         "learning_rate": 0.02,
         "reg_noise_std": 0.1,
         "mean_decay": 0.5,
+        "debias": True,
         "snapshots": (5,),
     }
     for name, value in changes.items():

@@ -96,6 +96,7 @@ class _Numbers(NamedTuple):
     learning_rate: Any  # [] float32
     reg_noise_std: Any  # [] float32
     mean_decay: Any  # [] float32
+    debias: Any  # [] bool
     snapshots: Any  # [S] int32
 
 
@@ -119,9 +120,17 @@ class Given(NamedTuple):
     numbers: _Numbers
 
 
-def exponential_mean(mean: jax.Array, output: jax.Array, decay: Any, first: Any) -> jax.Array:
-    """One step of equation 4: m_1 = x_1, m_t = decay m_(t-1) + (1 - decay) x_t."""
-    return jnp.where(first, output, decay * mean + (1 - decay) * output)
+def exponential_mean(
+    mean: jax.Array, output: jax.Array, decay: Any, iteration: Any, debias: Any = False
+) -> jax.Array:
+    """One step of an exponential mean, iterations counted from 0.
+
+    Equation 4: m_1 = x_1, m_t = decay m_(t-1) + (1 - decay) x_t, whose first
+    output keeps the weight decay^(t-1). Debiased, all outputs have weights in
+    proportion to decay^(-t): the mean from 0, divided by 1 - decay^t.
+    """
+    share = (1 - decay) / jnp.where(debias, 1 - decay ** (iteration + 1), 1)
+    return jnp.where(iteration == 0, output, (1 - share) * mean + share * output)
 
 
 def draw_noise_map(key: jax.Array, net: Any, shape: Sequence[int]) -> jax.Array:
@@ -148,7 +157,7 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
     gradient, (loss, output) = jax.grad(objective, has_aux=True)(state.variables)
     optimizer = structure.optimizer(numbers.learning_rate)
     step, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables)
-    mean = exponential_mean(state.mean, output, numbers.mean_decay, iteration == 0)
+    mean = exponential_mean(state.mean, output, numbers.mean_decay, iteration, numbers.debias)
     nan = jnp.array(jnp.nan)
     validation = nan if given.validation is None else given.validation.error(mean)
     rule, decision = structure.stopping.update(
@@ -251,6 +260,13 @@ def start(
         truth = jnp.asarray(truth, jnp.float32)
         if truth.shape != problem.shape:
             raise ValueError(f"a truth of shape {truth.shape} for an image of {problem.shape}")
+    if validation is None and settings.split:
+        # The fourth of the key's parts: folding in 0 to 2 would give those above again.
+        problem, validation = settings.split(jax.random.fold_in(key, 3), problem)
+    if validation is None and getattr(settings.stopping, "needs_validation", False):
+        raise ValueError(
+            f"{type(settings.stopping).__name__} needs a validation problem: give a split"
+        )
     if validation is not None and validation.shape != problem.shape:
         raise ValueError(
             f"a validation problem of shape {validation.shape} for an image of {problem.shape}"
@@ -269,6 +285,7 @@ def start(
         jnp.asarray(settings.learning_rate, jnp.float32),
         jnp.asarray(settings.reg_noise_std, jnp.float32),
         jnp.asarray(settings.mean_decay, jnp.float32),
+        jnp.asarray(settings.debias),
         jnp.asarray(settings.snapshots, jnp.int32),
     )
     begin = _PROGRAMS.get(
@@ -307,8 +324,8 @@ def fit(
       variables: Initial parameters; drawn from the key by default.
       z: The network's input, (1, H', W', I) with H', W' the padded sides;
         0.1 U(0, 1) by default.
-      validation: Measurements that the network is not fitted to, for the
-        stopping rule: a problem of the same image.
+      validation: Measurements that the network is not fitted to: a problem of
+        the same image, if it is not to be split off by the settings.
       truth: The clean image (H, W, C), for the PSNR curves only.
       progress: Called between chunks.
       checkpoint: Where to keep the state between chunks, and to resume from.
@@ -379,9 +396,12 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
     )
 
 
-def compile_ahead(net: Any, problem: Problem, settings: FitSettings) -> None:
+def compile_ahead(
+    net: Any, problem: Problem, settings: FitSettings, validation: Problem | None = None
+) -> None:
     """Compiles what `fit` with these arguments runs, without an iteration: for another thread."""
-    structure, state, given = start(jax.random.key(0), net, problem, settings)
+    key = jax.random.key(0)
+    structure, state, given = start(key, net, problem, settings, validation=validation)
     advance = chunk_program(structure, settings.chunk, state, given)
     advance(state._replace(stopped=jnp.array(True)), given)
 

@@ -10,6 +10,7 @@ import optax
 
 from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
 from isnas_jax.fitting.terms import LossTerm
+from isnas_jax.problems import Split
 from isnas_jax.registry import Registry
 
 # Takes the learning rate, which may be traced.
@@ -31,6 +32,9 @@ class FitSettings:
       mean_decay: Gamma of the exponential mean (equation 4).
       optimizer: From the learning rate to optax's (init, update).
       terms: What is added to the problem's loss.
+      split: Leaves measurements out of the fit to validate with.
+      debias: Divide the exponential mean by 1 - gamma^t, as if it had not
+        begun at the first output (not in equation 4).
       snapshots: Iterations whose mean to return.
       chunk: Iterations between reports; nothing else depends on it.
 
@@ -45,6 +49,8 @@ class FitSettings:
     mean_decay: float = 0.99
     optimizer: Optimizer = optax.adam
     terms: tuple[LossTerm, ...] = ()
+    split: Split | None = None
+    debias: bool = False
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
 

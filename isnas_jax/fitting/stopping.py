@@ -5,7 +5,8 @@ A rule is a hashable object with
     init(problem) -> state
     update(state, step) -> state, Decision
 
-both traceable; the state is a pytree of numeric arrays. The fit keeps the
+both traceable; the state is a pytree of numeric arrays. A rule with the attribute
+`needs_validation` is used with a validation problem only. The fit keeps the
 exponential mean of the last iteration that the rule said to keep, and ends once
 it says to stop. `STOPPING` makes rules from a run's largest number of
 iterations; add your own.
@@ -13,7 +14,7 @@ iterations; add your own.
 
 import dataclasses
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol
 
 import jax
 import jax.numpy as jnp
@@ -85,12 +86,45 @@ class FixedIterations:
         return state, Decision(jnp.array(True), last, jnp.array(jnp.nan))
 
 
-class WindowState(NamedTuple):
-    """State of `WindowedVariance`: the last W outputs, and the smallest variance yet."""
+class Smallest(NamedTuple):
+    """The smallest criterion yet."""
 
-    window: jax.Array  # [W, H, W, C]
-    smallest: jax.Array  # []
-    smallest_at: jax.Array  # [] int32
+    value: jax.Array  # []
+    at: jax.Array  # [] int32
+
+
+def _none_yet() -> Smallest:
+    return Smallest(jnp.array(jnp.inf), jnp.array(0, jnp.int32))
+
+
+def _judge(
+    smallest: Smallest, criterion: jax.Array, iteration: jax.Array, patience: int, margin: float
+) -> tuple[Smallest, Decision]:
+    """Keeps what is lower than the smallest yet by a margin; stops when nothing is for long.
+
+    Until the first criterion that is not nan, the latest iteration is kept.
+    """
+    lower = criterion < (1 - margin) * smallest.value
+    value = jnp.where(lower, criterion, smallest.value)
+    new = Smallest(value, jnp.where(lower, iteration, smallest.at))
+    begun = jnp.isfinite(new.value)
+    stop = begun & (iteration - new.at >= patience)
+    return new, Decision(lower | ~begun, stop, criterion)
+
+
+def _check_patience(patience: int, margin: float, start: int) -> None:
+    if patience < 1 or not 0 <= margin < 1 or start < 0:
+        raise ValueError(
+            f"patience {patience} must be at least 1, margin {margin} in [0, 1) and start {start} "
+            "not negative"
+        )
+
+
+class WindowState(NamedTuple):
+    """State of `WindowedVariance`."""
+
+    window: jax.Array  # [W, H, W, C] the last outputs
+    smallest: Smallest
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,32 +140,143 @@ class WindowedVariance:
     Attributes:
       window: W, in iterations; published: 100.
       patience: Iterations without a new minimum before stopping; published: 1000.
+      start: Iterations before the first criterion, if more than W; published: 0.
+      margin: By which share a new minimum must be lower than the last; published: 0.
     """
 
     window: int = 100
     patience: int = 1000
+    start: int = 0
+    margin: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.window < 2 or self.patience < 1:
-            raise ValueError(
-                f"window {self.window} must be at least 2 and patience {self.patience} at least 1"
-            )
+        if self.window < 2:
+            raise ValueError(f"window {self.window} must be at least 2")
+        _check_patience(self.patience, self.margin, self.start)
 
     def init(self, problem: Problem) -> WindowState:
-        window = jnp.zeros((self.window, *problem.shape))
-        return WindowState(window, jnp.array(jnp.inf), jnp.array(0, jnp.int32))
+        return WindowState(jnp.zeros((self.window, *problem.shape)), _none_yet())
 
     def update(self, state, step):
         iteration = step.iteration
         window = state.window.at[iteration % self.window].set(step.output)
-        filled = iteration >= self.window - 1
+        filled = iteration >= max(self.window - 1, self.start)
         variance = jnp.where(filled, jnp.square(window - window.mean(axis=0)).mean(), jnp.nan)
-        lower = variance < state.smallest
-        smallest = jnp.where(lower, variance, state.smallest)
-        smallest_at = jnp.where(lower, iteration, state.smallest_at)
-        stop = filled & (iteration - smallest_at >= self.patience)
-        decision = Decision(lower | ~filled, stop, variance)
-        return WindowState(window, smallest, smallest_at), decision
+        judged = _judge(state.smallest, variance, iteration, self.patience, self.margin)
+        return WindowState(window, judged[0]), judged[1]
+
+
+class MovingState(NamedTuple):
+    """State of `MovingVariance`."""
+
+    mean: jax.Array  # [H, W, C] of the outputs
+    variance: jax.Array  # []
+    smallest: Smallest
+
+
+@dataclasses.dataclass(frozen=True)
+class MovingVariance:
+    """ES-EMV: as `WindowedVariance`, with an exponential variance instead of a window's.
+
+    Wang et al., TMLR 2023, algorithm 2: with d = mean((x - m)**2),
+
+        m <- (1 - a) m + a x,    v <- (1 - a) (v + a d).
+
+    Attributes:
+      weight: a; published: 0.1.
+      patience: Iterations without a new minimum before stopping; published: 1000.
+      start: Iterations before the first criterion, for v starts at 0.
+      margin: By which share a new minimum must be lower than the last.
+    """
+
+    weight: float = 0.1
+    patience: int = 1000
+    start: int = 100
+    margin: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.weight < 1:
+            raise ValueError(f"weight {self.weight} must be between 0 and 1, both excluded")
+        _check_patience(self.patience, self.margin, self.start)
+
+    def init(self, problem: Problem) -> MovingState:
+        return MovingState(jnp.zeros(problem.shape), jnp.array(0.0), _none_yet())
+
+    def update(self, state, step):
+        mean = jnp.where(step.iteration == 0, step.output, state.mean)
+        distance = jnp.square(step.output - mean).mean()
+        variance = (1 - self.weight) * (state.variance + self.weight * distance)
+        mean = (1 - self.weight) * mean + self.weight * step.output
+        criterion = jnp.where(step.iteration >= self.start, variance, jnp.nan)
+        judged = _judge(state.smallest, criterion, step.iteration, self.patience, self.margin)
+        return MovingState(mean, variance, judged[0]), judged[1]
+
+
+class ValidationState(NamedTuple):
+    """State of `LeastValidation`."""
+
+    smoothed: jax.Array  # []
+    smallest: Smallest
+
+
+@dataclasses.dataclass(frozen=True)
+class LeastValidation:
+    """Keeps the mean whose error on the validation problem is least.
+
+    Attributes:
+      patience: Iterations without a new minimum before stopping.
+      smoothing: Decay of an exponential mean of the errors; 0 takes them as they are.
+      start: Iterations before the first criterion.
+      margin: By which share a new minimum must be lower than the last.
+    """
+
+    patience: int = 1000
+    smoothing: float = 0.0
+    start: int = 0
+    margin: float = 0.0
+    needs_validation: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.smoothing < 1:
+            raise ValueError(f"smoothing {self.smoothing} must be in [0, 1)")
+        _check_patience(self.patience, self.margin, self.start)
+
+    def init(self, problem: Problem) -> ValidationState:
+        del problem
+        return ValidationState(jnp.array(0.0), _none_yet())
+
+    def update(self, state, step):
+        before = jnp.where(step.iteration == 0, step.validation, state.smoothed)
+        smoothed = self.smoothing * before + (1 - self.smoothing) * step.validation
+        criterion = jnp.where(step.iteration >= self.start, smoothed, jnp.nan)
+        judged = _judge(state.smallest, criterion, step.iteration, self.patience, self.margin)
+        return ValidationState(smoothed, judged[0]), judged[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Discrepancy:
+    """The discrepancy principle (Morozov, 1966): stop once the loss is the noise's variance.
+
+    Attributes:
+      factor: Of that variance.
+    """
+
+    factor: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not self.factor > 0:
+            raise ValueError(f"factor {self.factor} must be positive")
+
+    def init(self, problem: Problem) -> tuple[()]:
+        if problem.sigma is None:
+            raise ValueError("the discrepancy principle needs a problem that knows its sigma")
+        return ()
+
+    def update(self, state, step):
+        known = jnp.broadcast_to(step.problem.weights, step.problem.observed.shape).mean()
+        variance = jnp.square(step.problem.sigma / 255)
+        excess = step.loss / known / (self.factor * variance)
+        return state, Decision(jnp.array(True), excess <= 1, excess)
 
 
 class RunToEndState(NamedTuple):
@@ -152,6 +297,11 @@ class RunToEnd:
 
     rule: StoppingRule
     iterations: int
+
+    @property
+    def needs_validation(self) -> bool:
+        """Whether the other rule does."""
+        return getattr(self.rule, "needs_validation", False)
 
     def init(self, problem: Problem) -> RunToEndState:
         return RunToEndState(self.rule.init(problem), jnp.array(False))
@@ -174,6 +324,30 @@ def windowed_variance(iterations: int) -> WindowedVariance:
     )
 
 
+def moving_variance(iterations: int) -> MovingVariance:
+    """ES-EMV in proportion to a run's length, as `windowed_variance`."""
+    window = windowed_variance(iterations)
+    return MovingVariance(patience=window.patience, start=window.window)
+
+
+def least_validation(iterations: int) -> LeastValidation:
+    """Stops after a third of the iterations without a new least validation error."""
+    return LeastValidation(patience=max(1, iterations // 3))
+
+
+def discrepancy(iterations: int) -> Discrepancy:
+    """The discrepancy principle, whatever the length of a run."""
+    del iterations
+    return Discrepancy()
+
+
 STOPPING: Registry[Callable[[int], StoppingRule]] = Registry(
-    "stopping rule", {"es-wmv": windowed_variance, "fixed": FixedIterations}
+    "stopping rule",
+    {
+        "es-wmv": windowed_variance,
+        "es-emv": moving_variance,
+        "held-out": least_validation,
+        "discrepancy": discrepancy,
+        "fixed": FixedIterations,
+    },
 )

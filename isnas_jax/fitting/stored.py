@@ -21,6 +21,7 @@ def fit_once(
     problem: Problem,
     settings: FitSettings,
     *,
+    validation: Problem | None = None,
     truth: Any = None,
     file: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
@@ -30,11 +31,14 @@ def fit_once(
     Raises:
       ValueError: If the file is of another fit, naming the difference.
     """
-    fitted = functools.partial(fit, key, net, problem, settings, truth=truth, progress=progress)
+    fitted = functools.partial(
+        fit, key, net, problem, settings, validation=validation, truth=truth, progress=progress
+    )
     if file is None:
         return fitted()
     checkpoint = Checkpoint(pathlib.Path(file).with_suffix(".checkpoint"))
-    of = {"key": key, "network": net, "problem": problem, "settings": settings, "truth": truth}
+    of = {"key": key, "network": net, "problem": problem, "settings": settings}
+    of |= {"validation": validation, "truth": truth}
     arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
     checkpoint.path.unlink(missing_ok=True)
     return Fit.of_arrays(arrays)

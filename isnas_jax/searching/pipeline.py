@@ -19,7 +19,7 @@ import jax
 import numpy as np
 
 from isnas_jax import figures
-from isnas_jax.fitting import Fit, Progress, compile_ahead, fit_once
+from isnas_jax.fitting import Fit, FitSettings, Progress, compile_ahead, fit_once
 from isnas_jax.io import records
 from isnas_jax.networks import network_for
 from isnas_jax.ops import quality
@@ -142,6 +142,7 @@ def search(
     # The first of three is for whoever corrupted the image by the same key.
     _, draw_key, stages_key = jax.random.split(key, 3)
     score_key, choice_key, cohort_key, restore_key = jax.random.split(stages_key, 4)
+    split_key = jax.random.fold_in(stages_key, 4)
     seconds, clock = {}, time.perf_counter()
 
     def lap(stage):
@@ -178,12 +179,14 @@ def search(
     if len(chosen) < 1 or len(set(chosen.tolist())) < len(chosen):
         raise ValueError(f"the cohort is {chosen.tolist()}, where different candidates are needed")
     genotypes = [candidates.genotypes[index] for index in chosen]
-    stand_in = settings.proxy(problem)
+    stand_in, validation = settings.proxy(problem), None
+    if settings.fit.split:  # once, so that the members' errors are paired
+        stand_in, validation = settings.fit.split(split_key, stand_in)
     fits = _fit_cohort(
         cohort_key,
         [network(genotype) for genotype in genotypes],
-        stand_in,
-        recipe,
+        (stand_in, validation),
+        recipe.search.fit,
         folder=place,
         told=told,
     )
@@ -193,7 +196,7 @@ def search(
     final = {}
     for rank in np.flatnonzero(weights > 0).tolist():
         final[rank] = fit_once(
-            restore_key if rank == selected else jax.random.fold_in(restore_key, rank),
+            restore_key if rank == selected else jax.random.fold_in(stages_key, 5 + rank),
             network(genotypes[rank]),
             problem,
             recipe.fit,
@@ -225,18 +228,19 @@ def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
 def _fit_cohort(
     key: jax.Array,
     nets: list[Any],
-    problem: Problem,
-    recipe: Recipe,
+    problems: tuple[Problem, Problem | None],
+    settings: FitSettings,
     *,
     folder: pathlib.Path | None,
     told: Callable[[str], Any],
 ) -> list[Fit]:
-    """Fits the networks one after the other, the next being compiled meanwhile."""
+    """Fits networks to (fitted, validation) one after the other, compiling the next meanwhile."""
+    problem, validation = problems
     files = [folder and folder / f"cohort_{rank:02d}.npz" for rank in range(len(nets))]
 
     def compile_member(rank):
         if rank < len(nets) and not ((file := files[rank]) and file.exists()):
-            compile_ahead(nets[rank], problem, recipe.search.fit)
+            compile_ahead(nets[rank], problem, settings, validation)
 
     fits = []
     with ThreadPoolExecutor(1) as compiler:
@@ -247,7 +251,8 @@ def _fit_cohort(
                 jax.random.fold_in(key, rank),
                 net,
                 problem,
-                recipe.search.fit,
+                settings,
+                validation=validation,
                 file=file,
                 progress=told(f"cohort {rank + 1}/{len(nets)}"),
             )
