@@ -57,7 +57,9 @@ def define_run_flags() -> None:
     flags.DEFINE_integer("seed", 0, "Everything random follows from it.")
     flags.DEFINE_string("output_dir", "out", "Folder for results; an interrupted run resumes.")
     flags.DEFINE_string("preset", "quick", "quick or published: defaults of the flags below.")
-    flags.DEFINE_integer("size", None, "Reduce the clean image to this shorter side first.")
+    flags.DEFINE_integer(
+        "size", None, "Reduce the clean image to this shorter side first, 0 not; quick: to 96."
+    )
     flags.DEFINE_integer("channels", None, "Width of the networks.")
     flags.DEFINE_string("space", "free", "Whose genotypes: free, toeplitz or an extension's.")
 
@@ -252,6 +254,8 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
     mask = _mask() if FLAGS.mask else None
     if FLAGS.observed is not None:
+        if FLAGS.size:
+            raise ValueError("size is for a clean --image; what was observed is taken as it is")
         sigma = FLAGS.sigma if FLAGS["sigma"].present else None
         posed = options_of(task.pose, mask=mask, sigma=sigma)
         if posed.get("mask", "no mask needed") is None:

@@ -92,7 +92,7 @@ def main(_: Sequence[str]) -> None:
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
     runner = study.RUNNERS.find(FLAGS.runner)
-    folder = cli.open_folder(besides=("shard", "runner", "images"), genotypes=whole.genotypes)
+    folder = cli.open_folder(besides=("shard", "runner", "images"), candidates=whole.genotypes)
 
     with tqdm(total=len(todo)) as bar:
 

@@ -33,7 +33,7 @@ def main(_: Sequence[str]) -> None:
     genotypes = cli.genotypes(draw_key, recipe)
     network, draws = recipe.network, recipe.search.draws
     folder = cli.open_folder(
-        problem=problem, genotypes=genotypes, network=network, draws=draws, metrics=metrics
+        problem=problem, candidates=genotypes, network=network, draws=draws, metrics=metrics
     )
 
     bars, start = cli.Bars(), time.perf_counter()

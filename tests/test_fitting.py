@@ -15,7 +15,7 @@ from isnas_jax.fitting import (
     fit_many,
     lower_steps,
 )
-from isnas_jax.fitting.stopping import FixedIterations, WindowedVariance
+from isnas_jax.fitting.stopping import Decision, FixedIterations, WindowedVariance
 from isnas_jax.io import Checkpoint
 
 
@@ -228,6 +228,18 @@ def test_a_rule_may_hand_over_what_it_was_given(small_network, problem):
     run(small_network(), problem, iterations=3, stopping=Keeps())
     assert np.isfinite(problem.observed).all()
 
+    class Plain(FixedIterations):
+        """Plain numbers are arrays as well."""
+
+        def init(self, problem):
+            return np.inf, 0
+
+        def update(self, state, step):
+            return (step.loss, step.iteration), Decision(True, False, state[0])
+
+    fit = run(small_network(), problem, iterations=3, stopping=Plain())
+    np.testing.assert_array_equal(fit.criterion, [np.inf, *fit.loss[:2]])
+
 
 def test_a_fit_reads_well_and_draws_itself(small_network, problem):
     fit = run(small_network(), problem, truth=problem.observed, stopping=FixedIterations(6))
@@ -257,6 +269,7 @@ def test_padding_never_enters_the_loss(small_network, problem):
 def test_refuses_impossible_settings(small_network, problem):
     for options in (
         {"iterations": 0},
+        {"chunk": 0},
         {"learning_rate": 0.0},
         {"learning_rate": np.nan},
         {"reg_noise_std": np.inf},

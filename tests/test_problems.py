@@ -88,6 +88,19 @@ def test_loss_is_the_weighted_mean_square_in_all_tasks(truth):
             assert problem.loss(output) == pytest.approx(masked.mean(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.full((20, 20, 3), 200, np.uint8), "values up to 200.*divide 8 bits by 255"),
+        (np.zeros((20, 20)), r"becomes one by image\[\.\.\., None\]"),
+        (np.full((20, 20, 1), np.nan), "not finite"),
+    ],
+)
+def test_images_of_another_kind_are_refused(image, message):
+    with pytest.raises(ValueError, match=message):
+        isnas.denoising(image)
+
+
 def test_problems_know_their_noise(truth):
     assert isnas.denoising(truth).sigma is None
     noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)

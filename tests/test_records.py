@@ -157,7 +157,7 @@ def test_the_difference_is_named_where_it_is():
     now["fit"]["b"] = [1, 3]
     assert identity.difference(before, now) == "fit.b.1 was 2 and is now 3"
     now["fit"]["b"] = [3]
-    assert identity.difference(before, now) == "fit.b was [1, 2] and is now [3]"
+    assert identity.difference(before, now) == "fit.b was of 2 entries and is now of 1"
 
 
 def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):

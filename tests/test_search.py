@@ -121,7 +121,7 @@ OTHER = {
     "another list": (
         {"strategy": isnas.Listed(GENOTYPES[:1]), "cohort": 1},
         None,
-        r"strategy\.genotypes was",
+        r"strategy\.genotypes was of 2 entries and is now of 1",
     ),
     "another metric": ({"metric": isnas.METRICS["psd_99_bw"]}, None, r"metric was .*psd_99_bw"),
     "other iterations": (
@@ -195,6 +195,15 @@ def test_restoring_twice_in_a_file_is_once(problem, tmp_path):
     assert iterations == [8]
     with pytest.raises(ValueError, match=r"network\.genotype\.cell was 60 and is now 186"):
         isnas.restore(KEY, problem, GENOTYPES[1], RECIPE, file=file)
+
+
+def test_what_is_no_problem_or_recipe_is_said(problem):
+    for arguments, message in (
+        ((problem, "quick"), r"'quick' is no recipe; isnas_jax\.presets\.quick"),
+        ((problem.observed,), r"is no problem; isnas_jax\.denoising"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            isnas.search(KEY, *arguments)
 
 
 def test_presets_follow_the_problem(problem):
@@ -306,6 +315,12 @@ BAD = {
     "unknown flag": ("score", ["--imag=sample:moon"], "imag"),
     "unknown preset": ("score", ["--image=sample:moon", "--preset=slow"], "quick, published"),
     "no image": ("restore", [], "--image"),
+    "unknown baseline": ("restore", ["--image=sample:moon", "--architecture=dop"], "dip, nas-dip"),
+    "size of what was observed": (
+        "restore",
+        ["--observed=mask.png", "--size=32"],
+        "size is for a clean --image",
+    ),
     "no genotypes": (
         "score",
         ["--image=sample:moon", "--genotypes=one.txt", "--num_genotypes=0"],

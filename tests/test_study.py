@@ -147,7 +147,10 @@ def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
     truth = np.asarray(first.cases[0].truth)
     for changes, difference in (
         ({"seed": 1}, "seed was 0 and is now 1"),
-        ({"genotypes": [isnas.Genotype.parse(GENOTYPES[0])]}, r"genotypes was \[\] and is now"),
+        (
+            {"genotypes": [isnas.Genotype.parse(GENOTYPES[0])]},
+            "genotypes was of 0 entries and is now of 1",
+        ),
         ({"metrics": {"m": isnas.METRICS["random"]}}, "metrics.m was None"),
         ({"fit": {"inpainting": isnas.FitSettings(4)}}, r"fit\.inpainting\.iterations was 5"),
         (
@@ -371,6 +374,19 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
         tau = scipy.stats.kendalltau(score, outcome).statistic
         assert row.tau == pytest.approx(tau, nan_ok=True)
         assert row.n == 2
+
+
+def test_a_dataset_of_few_metrics_is_analysed_as_far_as_it_goes(place):
+    flags = ("--metrics=psd_db_strip_mse", "--genotypes=one.txt", "--output_dir=few")
+    (place / "one.txt").write_text(GENOTYPES[1])
+    code, errors = run("make_dataset", *FLAGS, *flags, "--tasks=denoising:4:6", cwd=place)
+    assert code == 0, errors
+    analysis = ("--dataset=few", "--output_dir=few_report", "--resamples=20")
+    code, errors = run("analyze", *analysis, cwd=place)
+    assert code == 0, errors
+    names = {path.name for path in (place / "few_report").iterdir()}
+    assert {"table1.csv", "agreement-denoising.csv", "qualitative-denoising.png"} <= names
+    assert not any(name.startswith("published") for name in names)
 
 
 def test_bad_requests_of_analysis_are_one_line(place):

@@ -177,7 +177,7 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
         optimizer=optimizer_state,
         output=output,
         mean=mean,
-        rule=rule,
+        rule=jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), rule, state.rule),
         kept=jnp.where(decision.keep, mean, state.kept),
         kept_at=jnp.where(decision.keep, iteration, state.kept_at),
         best=best,
@@ -241,7 +241,7 @@ def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Nu
     )
     # The loop donates its state, so that nothing in it may be another's array; and a
     # weakly typed start would compile the first chunk for itself.
-    return jax.tree.map(lambda leaf: jnp.array(leaf, leaf.dtype, copy=True), state)
+    return jax.tree.map(lambda leaf: jnp.array(leaf, jnp.asarray(leaf).dtype, copy=True), state)
 
 
 def start(

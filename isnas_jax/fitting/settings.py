@@ -57,10 +57,9 @@ class FitSettings:
     def __post_init__(self) -> None:
         for name in ("terms", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if self.iterations < 1 or self.chunk < 1:
-            raise ValueError(
-                f"iterations {self.iterations} and chunk {self.chunk} must be at least 1"
-            )
+        for name in ("iterations", "chunk"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if not (
             0 < self.learning_rate < math.inf
             and 0 <= self.reg_noise_std < math.inf

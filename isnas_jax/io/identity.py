@@ -177,7 +177,9 @@ def _bytecode(thing: Any) -> str:
 
 def difference(before: Any, now: Any, name: str = "") -> str | None:
     """The first difference of two descriptions in words, or None."""
-    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+    if isinstance(before, list) and isinstance(now, list):
+        if len(before) != len(now):
+            return f"{name} was of {len(before)} entries and is now of {len(now)}"
         before, now = dict(enumerate(before)), dict(enumerate(now))
     if isinstance(before, Mapping) and isinstance(now, Mapping):
         for entry in dict.fromkeys([*now, *before]):

@@ -131,7 +131,12 @@ def network_for(
 
 def parse_architecture(text: str, space: Space = SPACES["free"]) -> Any:
     """A baseline's name as it is, anything else as a genotype of the space."""
-    return text if text in BASELINES else space.parse(text)
+    if text in BASELINES:
+        return text
+    try:
+        return space.parse(text)
+    except ValueError as error:
+        raise ValueError(f"{error}; or give one of {', '.join(BASELINES)}") from None
 
 
 def describe(net: Any) -> str:

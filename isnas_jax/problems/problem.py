@@ -19,6 +19,7 @@ import numpy as np
 from jax import lax
 
 FACTORS = (2, 4, 8)
+_LARGEST = 10.0  # Noise may exceed 1; grey levels do so by far.
 
 # Takes pixels (h, w, c), of an observation or of weights, to fewer of them.
 Cut: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -84,7 +85,10 @@ class Problem:
         """
         observed = jnp.asarray(observed, jnp.float32)
         if observed.ndim != 3 or observed.shape[-1] not in (1, 3):
-            raise ValueError(f"an image is (H, W, 1) or (H, W, 3), not {observed.shape}")
+            raise ValueError(
+                f"an image is (H, W, 1) or (H, W, 3), not {observed.shape}; a grey (H, W) becomes "
+                "one by image[..., None]"
+            )
         size = observed.shape[:2]
         weights = jnp.ones((*size, 1)) if weights is None else jnp.asarray(weights, jnp.float32)
         weights = weights[..., None] if weights.ndim == 2 else weights
@@ -97,6 +101,11 @@ class Problem:
         observed = jnp.where(weights > 0, observed, 0)
         if not bool(jnp.isfinite(observed).all()):
             raise ValueError("the image holds values that are not finite")
+        if float(jnp.abs(observed).max()) > _LARGEST:
+            raise ValueError(
+                f"the image holds values up to {float(jnp.abs(observed).max()):g}, where about 0 "
+                "to 1 is needed; divide 8 bits by 255"
+            )
         if sigma is not None and not 0 <= sigma <= 255:
             raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
         known = None if sigma is None else jnp.asarray(sigma, jnp.float32)

@@ -87,7 +87,9 @@ def _with_interval(long: pd.DataFrame, value: str, low: str, high: str) -> pd.Se
 
 def table1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
     """Kendall's tau; rows are scores, columns images, the random score at the end."""
-    metrics = settings.metrics or [name for pair in SUPPLEMENT.values() for name in pair]
+    known = [name for pair in SUPPLEMENT.values() for name in pair]
+    metrics = settings.metrics or [name for name in known if name in dataset.metrics()]
+    metrics = metrics or [settings.metric]
     outcomes = ("optimal stopping iteration", "best PSNR", "PSNR increase")
     long = _taus(dataset, outcomes, metrics, settings)
     tables.write(folder / "table1", long.drop(columns="score").set_index("task"), digits=3)
@@ -114,6 +116,8 @@ def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -
     if "denoising" not in dataset.tasks:
         return ""
     column_of = {name: column for column, (name, _) in SUPPLEMENT.items()}
+    if missing := [name for name in column_of if name not in dataset.metrics()]:
+        return f"Not beside the published table: the dataset has no {', '.join(missing)}\n"
     said = []
     for outcome, file in (
         ("optimal stopping iteration", "kendall_stopping"),

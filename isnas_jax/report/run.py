@@ -33,8 +33,9 @@ def write_scores(
 
 
 def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
-    """Writes how long each stage took: the one record that differs between equal runs."""
-    records.write_json(folder / "timings.json", {"seconds": seconds})
+    """Writes how long each stage took, the first time: the one record that differs between runs."""
+    if not (folder / "timings.json").exists():
+        records.write_json(folder / "timings.json", {"seconds": seconds})
 
 
 def write_cohort(

@@ -77,6 +77,18 @@ class Search:
         return figures.fit(self.restored, self.fit.curves(), self.fit.restored_at)
 
 
+def _checked(problem: Problem, recipe: Recipe | None) -> Recipe:
+    """The recipe, or the default one, if both are what they should be."""
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            f"a {type(problem).__name__} is no problem; isnas_jax.denoising(image) makes one"
+        )
+    recipe = quick(problem) if recipe is None else recipe
+    if not isinstance(recipe, Recipe):
+        raise ValueError(f"{recipe!r} is no recipe; isnas_jax.presets.quick(problem) is one")
+    return recipe
+
+
 def restore(
     key: jax.Array,
     problem: Problem,
@@ -102,7 +114,7 @@ def restore(
       ValueError: For what cannot be, or if the file is of another restoration.
       FloatingPointError: If the loss stops being finite.
     """
-    recipe = recipe or quick(problem)
+    recipe = _checked(problem, recipe)
     net = network_for(problem, architecture, recipe.network, recipe.search.space)
     return fit_once(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
 
@@ -132,7 +144,7 @@ def search(
         naming the difference.
       FloatingPointError: If a loss stops being finite.
     """
-    recipe = recipe or quick(problem)
+    recipe = _checked(problem, recipe)
     settings = recipe.search
     check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
     place = None
