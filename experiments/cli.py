@@ -96,7 +96,9 @@ def define_search_flags() -> None:
     flags.DEFINE_integer("cohort_iterations", None, "The most iterations of a cohort fit.")
     flags.DEFINE_string("proxy", None, "What the cohort fits: full, crop, decimate or resize.")
     flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")
-    flags.DEFINE_string("selection", None, "Whom of the cohort to choose: closest to its mean.")
+    flags.DEFINE_string(
+        "selection", None, "Whom of the cohort to choose: closest, validation, ranks."
+    )
     flags.DEFINE_string("combine", None, "What to return: selected, or the cohort's mean.")
 
 

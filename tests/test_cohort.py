@@ -2,6 +2,8 @@ import jax
 import numpy as np
 import pytest
 
+import isnas_jax as isnas
+from isnas_jax.fitting import Fit
 from isnas_jax.searching import cohort, selection
 from isnas_jax.searching.strategies import Candidates
 
@@ -37,3 +39,39 @@ def test_random_cohorts_are_distinct_and_repeatable():
     assert len(set(drawn.tolist())) == 15
     again = cohort.at_random(jax.random.key(0), candidates, 15)
     np.testing.assert_array_equal(drawn, again)
+
+
+def fitted(validation, restored_at):
+    blank = np.zeros((2, 2, 1), np.float32)
+    curve = np.zeros(len(validation), np.float32)
+    return Fit(
+        loss=curve,
+        validation=None if validation[0] is None else np.array(validation),
+        psnr=None,
+        psnr_mean=None,
+        criterion=curve,
+        output=blank,
+        mean=blank,
+        restored=blank,
+        restored_at=restored_at,
+        best=None,
+        snapshots={},
+        variables=None,
+    )
+
+
+def test_selection_by_validation_error_and_by_ranks():
+    problem = isnas.denoising(np.zeros((2, 2, 1)))
+    # Of what was restored, not of the least ever: 4, 2, 3, 1 have the ranks 4, 2, 3, 1.
+    fits = [fitted([4.0, 0.1], 0), fitted([9.0, 2.0], 1), fitted([3.0, 8.0], 0), fitted([1.0], 0)]
+    for scores, by_ranks in (
+        ([1.0, 2.0, 3.0, 4.0], 1),  # sums of ranks 5, 4, 6, 5
+        ([1.0, 3.0, 4.0, 2.0], 3),  # 5, 5, 7, 3
+        ([1.0, 3.0, 2.0, 4.0], 3),  # 5, 5, 5, 5: the least error decides
+    ):
+        members = cohort.Cohort(list("abcd"), np.array(scores), problem, fits)
+        assert selection.SELECTIONS["validation"](members) == 3
+        assert selection.SELECTIONS["ranks"](members) == by_ranks
+    without = cohort.Cohort(["a"], np.zeros(1), problem, [fitted([None], 0)])
+    with pytest.raises(ValueError, match="needs fits with a split"):
+        selection.SELECTIONS["validation"](without)

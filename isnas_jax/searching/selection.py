@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
+import scipy.stats
 
 from isnas_jax.registry import Registry
 from isnas_jax.searching.cohort import Cohort
@@ -46,4 +47,30 @@ def closest_to_mean(cohort: Cohort) -> int:
     return closest(images, weighted_mean(images, metric_weights(cohort.scores)))
 
 
-SELECTIONS: Registry[Selection] = Registry("selection", {"closest": closest_to_mean})
+def validation_errors(cohort: Cohort) -> np.ndarray:
+    """(M,) validation errors of what the members restored; ValueError if they have none."""
+    errors = [fit.validation[fit.restored_at] for fit in cohort.fits if fit.validation is not None]
+    if len(errors) < len(cohort.fits):
+        raise ValueError("a selection by validation error needs fits with a split")
+    return np.array(errors)
+
+
+def least_validation(cohort: Cohort) -> int:
+    """The member whose restoration has the least validation error."""
+    return int(validation_errors(cohort).argmin())
+
+
+def best_rank(cohort: Cohort) -> int:
+    """The member whose ranks by validation error and by score have the least mean.
+
+    Equal ranks share their mean; of equal means the smaller validation error counts.
+    """
+    errors = validation_errors(cohort)
+    ranks = scipy.stats.rankdata(errors) + scipy.stats.rankdata(cohort.scores)
+    return int(np.lexsort((errors, ranks))[0])
+
+
+SELECTIONS: Registry[Selection] = Registry(
+    "selection",
+    {"closest": closest_to_mean, "validation": least_validation, "ranks": best_rank},
+)
