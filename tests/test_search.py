@@ -154,7 +154,9 @@ def test_files_of_something_else_are_refused_in_a_claimed_folder(problem, finish
 
 def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
     recipe = changed(combination=isnas.COMBINATIONS["mean"])
-    found = isnas.search(KEY, problem, recipe)
+    stages = []
+    found = isnas.search(KEY, problem, recipe, progress=lambda stage, _: stages.append(stage))
+    assert list(dict.fromkeys(stages))[-2:] == ["restore 1/2", "restore 2/2"]
     assert sorted(found.fits) == [0, 1]
     assert found.weights.sum() == pytest.approx(1)
     mean = sum(found.weights[rank] * fit.restored for rank, fit in found.fits.items())

@@ -137,7 +137,7 @@ def search(
       truth: The clean image, for the PSNR curves of the final fits only.
       folder: Where to keep finished stages and the state of the running fit.
       progress: Called with the stage's name and ("score") a pair done and
-        total, or ("cohort 1/15", "restore") a `Progress`.
+        total, or ("cohort 1/15", "restore", "restore 1/3") a `Progress`.
 
     Raises:
       ValueError: For what cannot be, or if the folder is of another search,
@@ -205,8 +205,10 @@ def search(
     lap("cohort")
     cohort = Cohort(genotypes, candidates.means[chosen], stand_in, fits)
     selected, weights = _choose(settings, cohort)
-    final = {}
-    for rank in np.flatnonzero(weights > 0).tolist():
+    final: dict[int, Fit] = {}
+    ranks = np.flatnonzero(weights > 0).tolist()
+    for rank in ranks:
+        stage = f"restore {len(final) + 1}/{len(ranks)}" if len(ranks) > 1 else "restore"
         final[rank] = fit_once(
             restore_key if rank == selected else jax.random.fold_in(stages_key, 5 + rank),
             network(genotypes[rank]),
@@ -214,7 +216,7 @@ def search(
             recipe.fit,
             truth=truth,
             file=place and place / f"restore_{rank:02d}.npz",
-            progress=told("restore"),
+            progress=told(stage),
         )
     lap("restore")
     images = np.stack([fit.restored for fit in final.values()])
