@@ -112,8 +112,8 @@ def main(_: Sequence[str]) -> None:
                 print(f"{script}: ended; different from the unbroken run: {wrong}", file=log)
                 shutil.rmtree(broken)
     print(
-        f"{sum(kills.values())} kills, {runs} runs that ended in spite of them: {lost} finished records lost, "
-        f"{different} different from an unbroken run's; see {place / 'log.txt'}"
+        f"{sum(kills.values())} kills, {runs} runs that ended in spite of them: {lost} finished "
+        f"records lost, {different} different from an unbroken run's; see {place / 'log.txt'}"
     )
 
 
