@@ -74,17 +74,22 @@ def fit_many(
     mesh = Mesh(np.array(jax.devices()), ("fits",))
     advance = chunk_program(structure, settings.chunk, state, given, mesh)
     latest: list[Curves] = []
-    while not bool(((state.iteration >= settings.iterations) | state.stopped).all()):
+    ended = False
+    while not ended:
         state, curves = advance(state, given)
-        latest.append(jax.device_get(curves))
+        # Fetched shard by shard: another program over all devices may wait for this one for ever.
+        curves, iteration, stopped = jax.device_get((curves, state.iteration, state.stopped))
+        latest.append(curves)
+        ended = bool(((iteration >= settings.iterations) | stopped).all())
+    state = jax.device_get(state)
     fits = []
     for index in range(len(problems)):
-        one, its = jax.tree.map(lambda leaf, index=index: leaf[index], (state, given))
+        one = jax.tree.map(lambda leaf, index=index: leaf[index], state)
         columns = (
             np.concatenate([chunk[index] for chunk in chunks])[: int(one.iteration)]
             for chunks in zip(*latest, strict=True)
         )
         done = Curves(*columns)
         check_finite(net, 0, done.loss)
-        fits.append(finished(settings, its, one, done))
+        fits.append(finished(settings, given, one, done))
     return fits
