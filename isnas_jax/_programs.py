@@ -9,6 +9,7 @@ import collections
 import ctypes
 import functools
 import gc
+import os
 import sys
 import threading
 from collections.abc import Callable, Hashable
@@ -109,10 +110,12 @@ def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:
     """Keeps compiled programs on disk for the next process.
 
     Args:
-      folder: Where; None for nowhere.
+      folder: Where, in a folder of its own inside: JAX can bound only what it
+        has bounded from the start. None for nowhere.
       most: Bytes on disk; what was used longest ago goes first.
     """
-    jax.config.update("jax_compilation_cache_dir", folder or None)
+    inside = os.path.join(folder, "bounded") if folder else None
+    jax.config.update("jax_compilation_cache_dir", inside)
     jax.config.update("jax_compilation_cache_max_size", most)
     # Scoring has hundreds of programs that compile in a moment each.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
