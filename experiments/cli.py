@@ -47,9 +47,21 @@ def define_image_flags() -> None:
     define_run_flags()
 
 
+class _Sigma(flags.ArgumentParser):
+    """A number, or "auto"."""
+
+    def parse(self, argument):
+        return argument if argument == "auto" else float(argument)
+
+
 def define_run_flags() -> None:
     """Defines the flags of a corruption and of a run."""
-    flags.DEFINE_float("sigma", 25.0, "Noise in grey levels (0 to 255), for denoising.")
+    flags.DEFINE(
+        _Sigma(),
+        "sigma",
+        25.0,
+        "Noise in grey levels (0 to 255), for denoising; auto estimates it of an --observed image.",
+    )
     flags.DEFINE_float("missing", 50.0, "Percentage of missing pixels, for inpainting.")
     flags.DEFINE_integer("factor", 4, "2, 4 or 8, for super-resolution.")
     flags.DEFINE_boolean("grey", False, "Turn the clean image grey first.")
@@ -67,7 +79,7 @@ def define_run_flags() -> None:
 def define_fit_flags() -> None:
     """Defines the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "The most iterations of the restoration.")
-    flags.DEFINE_string("stopping", None, "es-wmv, es-emv, held-out, discrepancy or fixed.")
+    flags.DEFINE_string("stopping", None, "es-wmv, es-emv, validation, discrepancy or fixed.")
     flags.DEFINE_float("learning_rate", None, "The optimiser's.")
     flags.DEFINE_float("reg_noise_std", None, "Of the noise added to z at every iteration.")
     flags.DEFINE_float("mean_decay", None, "Gamma of the exponential mean.")
@@ -76,6 +88,7 @@ def define_fit_flags() -> None:
     flags.DEFINE_string(
         "split", None, "Measurements to validate with: held-out:0.1, bootstrap:0.15."
     )
+    flags.DEFINE_float("refit_factor", None, "How much longer the whole is fitted than a part was.")
     flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
@@ -99,7 +112,12 @@ def define_search_flags() -> None:
     flags.DEFINE_string(
         "selection", None, "Whom of the cohort to choose: closest, validation, ranks."
     )
-    flags.DEFINE_string("combine", None, "What to return: selected, or the cohort's mean.")
+    flags.DEFINE_string(
+        "combine", None, "What to return: selected, or the cohort's scores, mean, stack."
+    )
+    flags.DEFINE_list(
+        "members", None, "In the cohort besides: dip, nas-dip, classical restorations by name."
+    )
 
 
 def given(*names: str) -> dict[str, Any]:
@@ -133,7 +151,7 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
 
 def _fit_changes() -> dict[str, Any]:
     """Fields of `FitSettings` that the flags give."""
-    changes = given("learning_rate", "reg_noise_std", "mean_decay", "debias")
+    changes = given("learning_rate", "reg_noise_std", "mean_decay", "debias", "refit_factor")
     for text in given("split").values():
         changes["split"] = _made(isnas.SPLITS, text)
     for name in given("optimizer").values():
@@ -153,6 +171,8 @@ def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, An
         "combine": ("combination", isnas.COMBINATIONS),
     }
     changes = given("cohort")
+    if "members" in FLAGS and FLAGS.members is not None:
+        changes["members"] = tuple(FLAGS.members)
     for flag, name in given(*registries).items():
         field, registry = registries[flag]
         changes[field] = registry.find(name)
@@ -228,6 +248,8 @@ def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     """Those of sigma, missing, factor and others that a function has parameters for."""
     check_factor(FLAGS.factor)
     values = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor} | others
+    if values["sigma"] == "auto":
+        raise ValueError("sigma auto is for an --observed image; noise to be added needs a number")
     return {name: values[name] for name in inspect.signature(function).parameters if name in values}
 
 
@@ -245,6 +267,15 @@ def load_truth(path: str, task: str) -> np.ndarray:
     return truth
 
 
+def _sigma_of(observed: np.ndarray) -> float | None:
+    """Of an observed image: the flag's if it was given, or estimated, which is said."""
+    if FLAGS.sigma != "auto":
+        return FLAGS.sigma if FLAGS["sigma"].present else None
+    sigma = isnas.estimate_sigma(observed)
+    print(f"sigma is estimated to be {sigma:.1f} grey levels")
+    return sigma
+
+
 def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
     """The problem that the flags pose, and the clean image where there is one.
 
@@ -258,11 +289,11 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
     if FLAGS.observed is not None:
         if FLAGS.size:
             raise ValueError("size is for a clean --image; what was observed is taken as it is")
-        sigma = FLAGS.sigma if FLAGS["sigma"].present else None
-        posed = options_of(task.pose, mask=mask, sigma=sigma)
+        observed = images.load(FLAGS.observed)
+        posed = options_of(task.pose, mask=mask, sigma=_sigma_of(observed))
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
-        return task.pose(images.load(FLAGS.observed), **posed), None
+        return task.pose(observed, **posed), None
     clean = jnp.asarray(load_truth(FLAGS.image, FLAGS.task))
     corrupt_key = jax.random.split(key, 3)[0]
     return task.corrupt(corrupt_key, clean, **options_of(task.corrupt, mask=mask)), clean

@@ -5,7 +5,9 @@ r"""Compare methods on a folder of images: the paper's comparison table.
 
 Every network is fitted for the same iterations and restores with its
 exponential mean. ISNAS-DIP searches an architecture for every image and seed;
-random-N is the same pipeline with a cohort drawn at random, N being --cohort.
+random-N and metric-N are the same pipeline with a cohort drawn at random or of
+the best scores, N being --cohort; ISNAS-DIP+ has the classical restorations in
+its cohort, where there is a split to weigh them by.
 A seed fixes corruption, candidates and initialisations. A killed run started
 again goes on where it was.
 """
@@ -54,7 +56,7 @@ def main(_: Sequence[str]) -> None:
     }
     # The recipe depends on the problem by its task, which is the same in all cases.
     recipe = cli.recipe(next(iter(cases.values())).problem)
-    known = Registry("method", study.methods(FLAGS.task, recipe.search.cohort))
+    known = Registry("method", study.methods(FLAGS.task, recipe))
     compared = {name: known.find(name) for name in FLAGS.methods or known}
     folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
 

@@ -10,8 +10,10 @@ run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
 the work between two processes.
 """
 
+import dataclasses
 import re
 from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 from tqdm import tqdm
@@ -52,6 +54,21 @@ def tasks() -> dict[str, list[int]]:
     return found
 
 
+def followed(settings: isnas.FitSettings) -> isnas.FitSettings:
+    """A recipe's fit as a study follows it: to all measurements, by equation 4, stopped by ES-WMV.
+
+    Unless the flags say otherwise.
+    """
+    changes: dict[str, Any] = {
+        "split": None,
+        "stopping": isnas.STOPPING["es-wmv"](settings.iterations),
+        "debias": False,
+    }
+    return dataclasses.replace(
+        settings, **{name: value for name, value in changes.items() if FLAGS[name].value is None}
+    )
+
+
 def main(_: Sequence[str]) -> None:
     """The story: pose every problem, list the work, do our share of it."""
     if not FLAGS.images:
@@ -71,7 +88,7 @@ def main(_: Sequence[str]) -> None:
     # Recipes depend on a problem by its task, and differ by their fits.
     recipe = cli.recipe(cases[0].problem)
     posed = {case.task: case.problem for case in cases}
-    fit = {task: cli.recipe(posed[task], *numbers[task][:1]).fit for task in numbers}
+    fit = {task: followed(cli.recipe(posed[task], *numbers[task][:1]).fit) for task in numbers}
     follow = {task: (numbers[task] or [fit[task].iterations])[-1] for task in numbers}
     chosen = FLAGS.metrics or [*isnas.METRICS, *isnas.PUBLISHED_METRICS]
     whole = study.Study(

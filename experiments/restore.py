@@ -37,11 +37,13 @@ def main(_: Sequence[str]) -> None:
         recipe,
         truth=truth,
         file=folder / "work" / "restore.npz",
-        progress=lambda news: bars("restore", news),
+        progress=bars,
     )
     bars.close()
 
-    record = report.write_restoration(folder, problem, fit, FLAGS.architecture, truth)
+    record = report.write_restoration(
+        folder, problem, fit, FLAGS.architecture, truth, restored=fit.restored
+    )
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     print(report.summary(record, folder))
 

@@ -3,9 +3,9 @@ r"""Search an architecture for one image and restore with it (ISNAS-DIP).
     python -m experiments.search --image=sample:camera --task=denoising --sigma=25 \
         --seed=0 --output_dir=out
 
-Scores random genotypes untrained, fits the best to a crop, selects the one
-closest to their metric-weighted mean and restores with it from a fresh
-initialisation. --preset=published takes the paper's settings.
+Scores random genotypes untrained, fits some of the better ones and DIP to a part
+of what is known, weighs them by the rest, fits them anew to all of it, and
+returns their mean. --preset=published takes the paper's settings.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ cli.define_image_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
-flags.DEFINE_string("cohort_by", "metric", "metric, or random for the control.")
+flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or random for control.")
 
 
 def main(_: Sequence[str]) -> None:

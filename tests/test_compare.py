@@ -21,6 +21,7 @@ FLAGS = (
     "--square",
     "--channels=4",
     "--cohort=1",
+    "--members=",
     "--cohort_iterations=4",
     "--iterations=4",
     "--stopping=fixed",

@@ -13,6 +13,7 @@ import pytest
 import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.networks.spaces import CellsAndSkips
+from isnas_jax.problems import classical
 from isnas_jax.registry import Registry
 
 DOCS = pathlib.Path(__file__).parent.parent / "docs"
@@ -45,7 +46,7 @@ def tiny(problem, **changes):
 
 
 def test_every_extension_is_short():
-    assert len(BLOCKS) == 11
+    assert len(BLOCKS) == 12
     for block in BLOCKS:
         lines = [line for line in block.splitlines() if line.strip()]
         code = [
@@ -57,7 +58,7 @@ def test_every_extension_is_short():
 def test_the_table_names_every_registry():
     documented = set(re.findall(r"\| `([A-Z_]+)` \|", TEXT))
     named = {name for name in dir(isnas) if isinstance(getattr(isnas, name), Registry)}
-    assert documented == (named | {"RUNNERS"}) - {"PUBLISHED_METRICS", "CLASSICAL"}
+    assert documented == (named | {"RUNNERS"}) - {"PUBLISHED_METRICS"}
 
 
 def test_metric_scores_genotypes(problem):
@@ -71,7 +72,7 @@ def test_metric_scores_genotypes(problem):
 def test_task_network_term_and_optimiser_restore():
     image = np.kron(np.eye(4, dtype=np.float32), np.ones((8, 8)))[..., None]
     problem = isnas.TASKS.find("deblurring").corrupt(KEY, image, width=1.5)
-    assert isnas.presets.quick(problem).search.proxy == isnas.PROXIES["full"](64)
+    assert isnas.presets.published(problem).search.proxy == isnas.PROXIES["full"](64)
     net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=4)
     options = {"iterations": 60, "reg_noise_std": 0.0, "learning_rate": 0.1}
     fits = [
@@ -97,6 +98,14 @@ def test_rule_stops_when_the_residual_is_white(problem):
     assert len(fit.loss) == 20
 
 
+def test_a_classical_restoration_restores(problem):
+    shape = problem.shape
+    flat = isnas.denoising(0.5 + 0.1 * jax.random.normal(KEY, shape))
+    restored = classical.restore("median", flat)
+    expected = [np.median(flat.observed[r : r + 3, 5:8]) for r in range(10)]
+    np.testing.assert_allclose(restored[1:11, 6, 0], expected)
+
+
 def test_split_leaves_rows_out(problem):
     fitted, validation = isnas.SPLITS.find("rows")(4)(KEY, problem)
     assert (np.asarray(validation.weights).sum(axis=(1, 2)) > 0).tolist() == [
@@ -117,10 +126,10 @@ def test_space_is_scored_and_fitted(problem):
     recipe = tiny(problem, space=isnas.SPACES.find("depths"))
     found = isnas.search(KEY, problem, recipe)
     assert all(1 <= genotype <= 6 for genotype in found.candidates.genotypes)
-    net = recipe.search.space.build(found.genotype, out_channels=1, channels=8)
-    assert net.depth == found.genotype
+    net = recipe.search.space.build(found.architecture, out_channels=1, channels=8)
+    assert net.depth == found.architecture
     leaves = jax.tree.leaves(net.init(KEY, jnp.zeros((1, 64, 64, net.in_channels))))
-    assert len(leaves) == 2 * (found.genotype + 1)
+    assert len(leaves) == 2 * (found.architecture + 1)
 
 
 def test_strategy_and_choices_search(problem):
@@ -145,9 +154,9 @@ def test_strategy_and_choices_search(problem):
     first = recipe.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
     parents = [g for g in found.candidates.genotypes if g in first]
     assert 0 < len(parents) < 4
-    cells = [genotype.cell for genotype in found.cohort.genotypes]
+    cells = [genotype.cell for genotype in found.cohort.members]
     assert len(set(cells)) == len(cells)
-    losses = [fit.loss[fit.restored_at] for fit in found.cohort.fits]
+    losses = [np.mean(found.cohort.problem.residual(image)) for image in found.cohort.images]
     assert found.selected == np.argmin(losses)
     mean = sum(fit.restored for fit in found.fits.values()) / 2
     np.testing.assert_allclose(found.restored, mean, atol=1e-6)

@@ -52,11 +52,11 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     )
 
 
-def test_samples_are_photographs():
+def test_samples_are_pictures():
     for name in images.SAMPLES:
         image = images.load(f"sample:{name}")
-        assert min(image.shape[:2]) > 200
-        assert image.std() > 0.05
+        assert min(image.shape[:2]) > 100
+        assert image.std() > 0.03
 
 
 def test_resize_sets_the_short_side():

@@ -14,7 +14,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 def test_one_call_restores_with_good_defaults():
     """Blocks of pixels under noise: every result must be closer to the truth than what is seen."""
-    truth = np.kron(np.eye(4), np.ones((16, 16)))[..., None] * np.array([0.6, 0.4, -0.1]) + 0.2
+    truth = np.kron(np.eye(2), np.ones((16, 16)))[..., None] * np.array([0.6, 0.4, -0.1]) + 0.2
     noise = 0.1 * jax.random.normal(jax.random.key(7), truth.shape)
     names = {"noisy": truth + noise}
     for block in BLOCKS:
@@ -22,9 +22,9 @@ def test_one_call_restores_with_good_defaults():
     before = np.square(noise).mean()
     for result in (names["found"], names["dip"], names["fit"]):
         assert np.square(result.restored - truth).mean() < 0.8 * before, result
-    assert names["found"].genotype in names["found"].candidates.genotypes
+    assert names["found"].architecture in names["found"].cohort.members
     assert names["scores"]["strip"].shape == (1, 1)
-    assert "Search of 24 candidates, cohort of 3" in repr(names["found"])
+    assert "Search of 12 candidates, cohort of 3" in repr(names["found"])
     assert names["found"].plot().get_axes()
 
 

@@ -99,7 +99,7 @@ def test_the_search_as_a_function_of_its_parts(problem, finished):
     scores = isnas.score(score_key, nets, problem, {"m": SEARCH.metric})["m"][:, 0]
     np.testing.assert_array_equal(found.candidates.scores[:, 0], scores)
     order = np.argsort(scores)
-    assert found.cohort.genotypes == [GENOTYPES[index] for index in order]
+    assert found.cohort.members == [GENOTYPES[index] for index in order]
     images = [
         isnas.fit(jax.random.fold_in(cohort_key, rank), nets[index], problem, SEARCH.fit).restored
         for rank, index in enumerate(order)
@@ -189,7 +189,7 @@ def test_restoring_twice_in_a_file_is_once(problem, tmp_path):
             GENOTYPES[0],
             RECIPE,
             file=file,
-            progress=lambda news: iterations.append(news.iteration),
+            progress=lambda _, news: iterations.append(news.iteration),
         )
         for _ in range(2)
     )
@@ -217,7 +217,10 @@ def test_presets_follow_the_problem(problem):
     assert enlarged.fit.iterations == enlarged.search.fit.iterations == 4500
     assert enlarged.search.proxy == isnas.PROXIES["full"](64)
     quick = isnas.presets.quick(problem, iterations=1200)
-    assert quick.fit.stopping == isnas.STOPPING["es-wmv"](1200)
+    assert quick.fit.stopping == isnas.STOPPING["validation"](1200)
+    assert quick.fit.split == isnas.SPLITS["bootstrap"](0.15)
+    for unknown in (isnas.denoising(problem.observed), isnas.inpainting(*np.ones((2, 32, 32, 1)))):
+        assert isnas.presets.quick(unknown).fit.split == isnas.SPLITS["held-out"](0.1)
 
 
 def script(name, *flags, cwd):

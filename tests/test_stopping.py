@@ -165,5 +165,5 @@ def test_published_settings_are_reached_in_long_runs():
 def test_errors():
     with pytest.raises(ValueError, match="window 1"):
         WindowedVariance(1, 5)
-    with pytest.raises(ValueError, match="es-wmv, es-emv, held-out, discrepancy, fixed"):
+    with pytest.raises(ValueError, match="es-wmv, es-emv, validation, discrepancy, fixed"):
         stopping.STOPPING.find("never")

@@ -1,6 +1,6 @@
 """Figures of arrays, whatever made them, drawn with matplotlib (an extra)."""
 
-from isnas_jax.figures.runs import comparison, curves, fit, power_spectra
+from isnas_jax.figures.runs import Track, comparison, curves, decisions, fit, power_spectra
 from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
 from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print
 
@@ -9,8 +9,10 @@ __all__ = [
     "GREEN",
     "GREY",
     "ORANGE",
+    "Track",
     "comparison",
     "curves",
+    "decisions",
     "fit",
     "histograms",
     "power_spectra",

@@ -3,8 +3,8 @@
 Images are (H, W, C) in [0, 1]. Each function returns a matplotlib figure.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -65,6 +65,74 @@ def fit(restored: Any, recorded: Mapping[str, np.ndarray], restored_at: int) -> 
     picture, plots = parts
     show(picture.subplots(), restored)
     _draw_curves(plots.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], recorded, restored_at)
+    return figure
+
+
+class Track(NamedTuple):
+    """What is drawn of a cohort's member.
+
+    Attributes:
+      name: Of its architecture.
+      curves: What its fit recorded by iteration; empty without a fit.
+      restored_at: The iteration that it stands with; None without a fit.
+      selected: Whether it was chosen.
+      weight: Its share in the result.
+    """
+
+    name: str
+    curves: Mapping[str, np.ndarray]
+    restored_at: int | None
+    selected: bool
+    weight: float
+
+
+def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
+    """A result beside the curves of its cohort: where each stopped, who was chosen, what weighs.
+
+    Errors of the validation by how much they exceed the least of all, where there
+    are some, else losses; below them, where there is a truth, the PSNR of the
+    exponential means.
+    """
+    from matplotlib.figure import Figure
+
+    recorded: set[str] = set().union(*(track.curves for track in tracks))
+    name, label = "loss", "loss"
+    if "validation" in recorded:
+        name, label = "validation", "validation error,\n% above the least"
+        errors = [track.curves[name] for track in tracks if name in track.curves]
+        least = min(np.nanmin(values) for values in errors)
+        tracks = [
+            track._replace(curves={**track.curves, name: 100 * (track.curves[name] / least - 1)})
+            if name in track.curves
+            else track
+            for track in tracks
+        ]
+    drawn = {name: label}
+    if "psnr_mean" in recorded:
+        drawn["psnr_mean"] = "PSNR, dB (evaluation)"
+    figure = Figure(figsize=(11, 1.6 + 2.4 * len(drawn)), layout="constrained")
+    parts: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
+    show(parts[0].subplots(), restored)
+    axes = parts[1].subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (curve, label) in zip(axes, drawn.items(), strict=True):
+        for track in tracks:
+            title = f"{track.weight:.2f}  {track.name}{', selected' if track.selected else ''}"
+            width = 1.8 if track.selected else 0.9
+            (line,) = axis.plot(track.curves.get(curve, []), lw=width, label=title)
+            if curve in track.curves:
+                at = track.restored_at
+                axis.plot(at, track.curves[curve][at], "o", color=line.get_color(), ms=7)
+        axis.set_ylabel(label)
+    if name == "loss":
+        axes[0].set_yscale("log")
+    else:
+        # The start is far above; what decides is close to the least.
+        stops = [float(t.curves[name][t.restored_at]) for t in tracks if name in t.curves]
+        axes[0].set_ylim(-0.2 * max(1.0, *stops), 5 * max(1.0, *stops))
+    axes[-1].set_xlabel("iteration (dot: restored)")
+    parts[1].legend(
+        *axes[0].get_legend_handles_labels(), loc="outside upper left", fontsize=8, title="weight"
+    )
     return figure
 
 

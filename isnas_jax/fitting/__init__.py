@@ -13,7 +13,7 @@ from isnas_jax.fitting.many import fit_many
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
 from isnas_jax.fitting.stopping import STOPPING, Decision, FixedIterations, RunToEnd, Step
-from isnas_jax.fitting.stored import fit_once
+from isnas_jax.fitting.stored import fit_once, fit_whole, validates
 from isnas_jax.fitting.terms import LOSS_TERMS
 
 __all__ = [
@@ -33,6 +33,8 @@ __all__ = [
     "fit",
     "fit_many",
     "fit_once",
+    "fit_whole",
     "lower_steps",
     "planned_memory",
+    "validates",
 ]

@@ -373,10 +373,10 @@ def check_finite(net: Any, before: int, loss: np.ndarray) -> None:
 
 def finished(settings: FitSettings, given: Given, state: FitState, curves: Curves) -> Fit:
     """The result of a fit that has ended."""
-    evaluated, validated = given.truth is not None, given.validation is not None
+    evaluated = given.truth is not None
     return Fit(
         loss=curves.loss,
-        validation=curves.validation if validated else None,
+        validation=None if np.isnan(curves.validation).all() else curves.validation,
         psnr=curves.psnr if evaluated else None,
         psnr_mean=curves.psnr_mean if evaluated else None,
         criterion=curves.criterion,
@@ -397,11 +397,16 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
 
 
 def compile_ahead(
-    net: Any, problem: Problem, settings: FitSettings, validation: Problem | None = None
+    net: Any,
+    problem: Problem,
+    settings: FitSettings,
+    validation: Problem | None = None,
+    truth: Any = None,
 ) -> None:
     """Compiles what `fit` with these arguments runs, without an iteration: for another thread."""
-    key = jax.random.key(0)
-    structure, state, given = start(key, net, problem, settings, validation=validation)
+    structure, state, given = start(
+        jax.random.key(0), net, problem, settings, validation=validation, truth=truth
+    )
     advance = chunk_program(structure, settings.chunk, state, given)
     advance(state._replace(stopped=jnp.array(True)), given)
 

@@ -28,6 +28,8 @@ class Fit:
       snapshots: The mean at chosen iterations, those that were reached.
       variables: The network's parameters after the last update; None if the
         fit was found in a file.
+      part: The fit to a part of the measurements that found how many iterations
+        to run, or None; see `fit_whole`.
     """
 
     loss: np.ndarray
@@ -42,6 +44,7 @@ class Fit:
     best: np.ndarray | None
     snapshots: dict[int, np.ndarray]
     variables: Any
+    part: "Fit | None" = None
 
     def __repr__(self) -> str:
         height, width, channels = self.restored.shape
@@ -57,9 +60,14 @@ class Fit:
         )
 
     def curves(self) -> dict[str, np.ndarray]:
-        """What was recorded at every iteration, by name, each [T]."""
+        """What was recorded at every iteration, by name, each [T].
+
+        With a part's fit, the validation is its, and goes on for as long as it did.
+        """
         names = ("loss", "validation", "psnr", "psnr_mean", "criterion")
         found = {name: getattr(self, name) for name in names}
+        if self.part:
+            found["validation"] = self.part.validation
         return {name: values for name, values in found.items() if values is not None}
 
     def plot(self) -> Any:
@@ -67,13 +75,13 @@ class Fit:
         return figures.fit(self.restored, self.curves(), self.restored_at)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All but the variables, to be kept in a file."""
+        """All but the variables and the part's fit, to be kept in a file."""
         taken = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
         fields = {name: value for name, value in vars(self).items() if value is not None}
         return taken | {
             name: np.asarray(value)
             for name, value in fields.items()
-            if name not in ("snapshots", "variables")
+            if name not in ("snapshots", "variables", "part")
         }
 
     @classmethod

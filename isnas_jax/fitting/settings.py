@@ -33,6 +33,8 @@ class FitSettings:
       optimizer: From the learning rate to optax's (init, update).
       terms: What is added to the problem's loss.
       split: Leaves measurements out of the fit to validate with.
+      refit_factor: How many times as long as a part was validated for the whole
+        is fitted: see `fit_whole`.
       debias: Divide the exponential mean by 1 - gamma^t, as if it had not
         begun at the first output (not in equation 4).
       snapshots: Iterations whose mean to return.
@@ -50,6 +52,7 @@ class FitSettings:
     optimizer: Optimizer = optax.adam
     terms: tuple[LossTerm, ...] = ()
     split: Split | None = None
+    refit_factor: float = 1.0
     debias: bool = False
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
@@ -60,6 +63,8 @@ class FitSettings:
         for name in ("iterations", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
+        if not 0 < self.refit_factor < math.inf:
+            raise ValueError(f"refit_factor {self.refit_factor} must be positive")
         if not (
             0 < self.learning_rate < math.inf
             and 0 <= self.reg_noise_std < math.inf

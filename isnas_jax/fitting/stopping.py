@@ -6,9 +6,10 @@ A rule is a hashable object with
     update(state, step) -> state, Decision
 
 both traceable; the state is a pytree of numeric arrays. A rule with the attribute
-`needs_validation` is used with a validation problem only. The fit keeps the
-exponential mean of the last iteration that the rule said to keep, and ends once
-it says to stop. `STOPPING` makes rules from a run's largest number of
+`needs_validation` is used with a validation problem only; while its error is nan,
+for a problem without measurements, it keeps every iteration and does not stop.
+The fit keeps the exponential mean of the last iteration that the rule said to
+keep, and ends once it says to stop. `STOPPING` makes rules from a run's largest number of
 iterations; add your own.
 """
 
@@ -331,8 +332,8 @@ def moving_variance(iterations: int) -> MovingVariance:
 
 
 def least_validation(iterations: int) -> LeastValidation:
-    """Stops after a third of the iterations without a new least validation error."""
-    return LeastValidation(patience=max(1, iterations // 3))
+    """Least smoothed validation error, until a tenth of the iterations brought no less."""
+    return LeastValidation(patience=max(1, iterations // 10), smoothing=0.9)
 
 
 def discrepancy(iterations: int) -> Discrepancy:
@@ -346,7 +347,7 @@ STOPPING: Registry[Callable[[int], StoppingRule]] = Registry(
     {
         "es-wmv": windowed_variance,
         "es-emv": moving_variance,
-        "held-out": least_validation,
+        "validation": least_validation,
         "discrepancy": discrepancy,
         "fixed": FixedIterations,
     },

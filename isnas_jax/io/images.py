@@ -12,8 +12,20 @@ from isnas_jax.io import records
 
 SMALLEST_SIDE = 16
 
-# Photographs that scikit-image ships with, no download needed.
-SAMPLES = ("astronaut", "camera", "cell", "chelsea", "coffee", "coins", "moon", "retina", "rocket")
+# Photographs, micrographs and medical images that scikit-image ships with, no download needed.
+SAMPLES = (
+    "astronaut",
+    "camera",
+    "cell",
+    "chelsea",
+    "coffee",
+    "coins",
+    "immunohistochemistry",
+    "microaneurysms",
+    "moon",
+    "retina",
+    "rocket",
+)
 
 
 def load(path: str | os.PathLike[str]) -> np.ndarray:

@@ -99,6 +99,13 @@ def check(path: pathlib.Path, before: Any, now: Any) -> None:
         raise ValueError(f"{str(path)!r} belongs to something else: {found}")
 
 
+def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
+    """The arrays that `once` wrote, and a description of what they are of."""
+    with np.load(path) as kept:
+        found = dict(kept)
+    return found, json.loads(str(found.pop(_OF, "null")))
+
+
 def once(
     path: str | os.PathLike[str] | None,
     of: Mapping[str, Any],
@@ -127,9 +134,8 @@ def once(
                 arrays = {**compute(), _OF: np.array(json.dumps(described))}
                 np.savez(content, **arrays)  # type: ignore[arg-type]
                 write_bytes(path, content.getvalue())
-    with np.load(path) as kept:
-        found = dict(kept)
-    check(path, json.loads(str(found.pop(_OF, "null"))), described)
+    found, of_found = read_arrays(path)
+    check(path, of_found, described)
     return found
 
 

@@ -1,6 +1,7 @@
 """Restoration problems: what is observed, the tasks, smaller stand-ins, classical solutions."""
 
-from isnas_jax.problems.classical import CLASSICAL
+from isnas_jax.problems.classical import CLASSICAL, Classical
+from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import (
     Downsampling,
     Identity,
@@ -11,7 +12,7 @@ from isnas_jax.problems.problem import (
     super_resolution,
 )
 from isnas_jax.problems.proxies import PROXIES, Proxy
-from isnas_jax.problems.splits import SPLITS, CoupledBootstrap, HoldOut, Split, hold_out
+from isnas_jax.problems.splits import SPLITS, CoupledBootstrap, HoldOut, Split, hold_out, nothing
 from isnas_jax.problems.tasks import TASKS, Task
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "PROXIES",
     "SPLITS",
     "TASKS",
+    "Classical",
     "CoupledBootstrap",
     "Downsampling",
     "HoldOut",
@@ -29,7 +31,9 @@ __all__ = [
     "Split",
     "Task",
     "denoising",
+    "estimate_sigma",
     "hold_out",
     "inpainting",
+    "nothing",
     "super_resolution",
 ]

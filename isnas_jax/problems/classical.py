@@ -1,6 +1,7 @@
 """Restorations without a network, as points of reference; from scikit-image and bm3d.
 
-Images are float32 (H, W, C) in [0, 1].
+They see nothing of a measurement whose weight is 0: what no task expects to
+miss is filled in first. Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
@@ -9,25 +10,35 @@ from collections.abc import Callable
 
 import numpy as np
 
+from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import Problem
 from isnas_jax.registry import Registry
 
 
 def _noise_std(problem: Problem) -> float:
-    """Of the noise, in units of the image: as known, else estimated (Donoho and Johnstone)."""
-    if problem.sigma is not None:
-        return float(problem.sigma) / 255
-    from skimage.restoration import estimate_sigma
+    """Of the noise, in units of the image: as known, else estimated."""
+    known = problem.sigma
+    return float(estimate_sigma(_filled(problem)) if known is None else known) / 255
 
+
+def _filled(problem: Problem) -> np.ndarray:
+    """The observation, missing measurements filled in biharmonically."""
     observed = np.asarray(problem.observed)
-    return float(estimate_sigma(observed, average_sigmas=True, channel_axis=-1))
+    missing = np.broadcast_to(np.asarray(problem.weights) == 0, observed.shape)
+    if not missing.any():
+        return observed
+    from skimage.restoration import inpaint_biharmonic
+
+    # Plane by plane, for a measurement may be missing in one channel only.
+    planes = (np.array(np.moveaxis(array, -1, 0), order="C") for array in (observed, missing))
+    return np.stack([inpaint_biharmonic(*pair) for pair in zip(*planes, strict=True)], axis=-1)
 
 
 def bm3d(problem: Problem) -> np.ndarray:
     """BM3D, or CBM3D for RGB (Dabov et al., 2007), by the noise's strength."""
     import bm3d as package
 
-    observed, std = np.asarray(problem.observed), _noise_std(problem)
+    observed, std = _filled(problem), _noise_std(problem)
     if observed.shape[-1] == 3:
         return package.bm3d_rgb(observed, std)
     return package.bm3d(observed[..., 0], std)[..., None]
@@ -39,7 +50,7 @@ def non_local_means(problem: Problem) -> np.ndarray:
 
     std = _noise_std(problem)
     return denoise_nl_means(
-        np.asarray(problem.observed), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
+        _filled(problem), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
     )
 
 
@@ -47,22 +58,19 @@ def total_variation(problem: Problem) -> np.ndarray:
     """Total variation (Chambolle, 2004) at scikit-image's default weight."""
     from skimage.restoration import denoise_tv_chambolle
 
-    return denoise_tv_chambolle(np.asarray(problem.observed), channel_axis=-1)
+    return denoise_tv_chambolle(_filled(problem), channel_axis=-1)
 
 
 def biharmonic(problem: Problem) -> np.ndarray:
     """Biharmonic inpainting."""
-    from skimage.restoration import inpaint_biharmonic
-
-    missing = np.asarray(problem.weights)[..., 0] == 0
-    return inpaint_biharmonic(np.asarray(problem.observed), missing, channel_axis=-1)
+    return _filled(problem)
 
 
 def bicubic(problem: Problem) -> np.ndarray:
     """Bicubic interpolation."""
     from skimage.transform import resize
 
-    return resize(np.asarray(problem.observed), problem.shape, order=3)
+    return resize(_filled(problem), problem.shape, order=3)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,13 +104,19 @@ def names_of(task: str) -> list[str]:
     return [name for name, entry in CLASSICAL.items() if entry.task == task]
 
 
-def restore(name: str, problem: Problem) -> np.ndarray:
-    """A classical restoration (H, W, C), clipped; ValueError with the valid names."""
+def check(name: str, problem: Problem) -> Classical:
+    """The classical restoration of that name; ValueError if it is not one of the problem's task."""
     entry = CLASSICAL.find(name)
     if entry.task != problem.task:
         raise ValueError(
             f"{name!r} restores {entry.task}, not {problem.task}; "
             f"choose from {', '.join(names_of(problem.task))}"
         )
+    return entry
+
+
+def restore(name: str, problem: Problem) -> np.ndarray:
+    """A classical restoration (H, W, C), clipped; ValueError with the valid names."""
+    entry = check(name, problem)
     restored = entry.restore(problem).reshape(problem.shape)
     return np.clip(restored, 0, 1).astype(np.float32)

@@ -86,6 +86,11 @@ class CoupledBootstrap:
         return noisier(root), noisier(-1 / root)
 
 
+def nothing(problem: Problem) -> Problem:
+    """A validation problem without measurements: its error is nan."""
+    return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
+
+
 def hold_out(key: jax.Array, problem: Problem, fraction: float = 0.1) -> tuple[Problem, Problem]:
     """`HoldOut(fraction)` of a problem: (fitted, validation)."""
     return HoldOut(fraction)(key, problem)

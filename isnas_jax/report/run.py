@@ -4,6 +4,7 @@ Images are float32 (H, W, C) in [0, 1]. Needs matplotlib and scikit-image.
 """
 
 import io
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -41,18 +42,20 @@ def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
 def write_cohort(
     folder: pathlib.Path, found: Search, problem: Problem, proxy: Proxy, truth: Any = None
 ) -> None:
-    """Writes the cohort's images and a row a member; with a truth, an oracle's choice."""
+    """Writes the cohort's images, a row a member and a figure; with a truth, an oracle's choice."""
     cohort = found.cohort
     psnrs = None if truth is None else oracle(cohort, problem, proxy, truth)
     rows = []
+    errors = None if cohort.validation is None else cohort.errors()
     for rank, fit in enumerate(cohort.fits):
-        images.save(folder / "cohort" / f"{rank:02d}.png", fit.restored)
+        images.save(folder / "cohort" / f"{rank:02d}.png", cohort.images[rank])
         row = {
             "rank": rank,
-            "genotype": str(cohort.genotypes[rank]),
+            "member": str(cohort.members[rank]),
             "score": float(cohort.scores[rank]),
+            "validation": None if errors is None else float(errors[rank]),
             "weight": float(found.weights[rank]),
-            "restored_at": fit.restored_at,
+            "restored_at": fit and fit.restored_at,
             "selected": rank == found.selected,
         }
         if psnrs is not None:
@@ -60,6 +63,7 @@ def write_cohort(
             row["oracle_by_truth"] = rank == int(np.argmax(psnrs))
         rows.append(row)
     records.write_csv(folder / "cohort.csv", rows)
+    figures.save(found.plot(), folder / "decisions.png")
 
 
 def write_search(
@@ -75,48 +79,49 @@ def write_search(
     write_scores(folder, candidates.genotypes, {metric: candidates.scores})
     write_cohort(folder, found, problem, proxy, truth)
     write_timings(folder, found.seconds)
-    name = str(found.genotype)
+    name = str(found.architecture)
     return write_restoration(folder, problem, found.fit, name, truth, restored=found.restored)
 
 
 def write_restoration(
     folder: pathlib.Path,
     problem: Problem,
-    fit: Fit,
+    fit: Fit | None,
     name: str,
     truth: Any = None,
     *,
-    restored: np.ndarray | None = None,
+    restored: np.ndarray,
 ) -> dict[str, Any]:
     """Writes images, figures and curves of a restoration.
 
     Args:
       folder: Where.
       problem: What was restored.
-      fit: The fit that restored it.
+      fit: The fit that restored it, or that of the chosen among several; None
+        without networks.
       name: Of the architecture.
       truth: The clean image, for the evaluation.
-      restored: The result, if it is not the fit's alone.
+      restored: The result.
 
     Returns:
       The record that `result.json` holds.
     """
-    restored = fit.restored if restored is None else restored
     observed = np.asarray(problem.observed)
     shown = {"observed": observed, name: restored}
-    record: dict[str, Any] = {
-        "architecture": name,
-        "iterations": len(fit.loss),
-        "restored_at": fit.restored_at,
-    }
-    if truth is not None and fit.psnr_mean is not None:
+    record: dict[str, Any] = {"architecture": name}
+    if problem.sigma is not None:
+        record["sigma"] = float(problem.sigma)
+    if fit:
+        record |= {"iterations": len(fit.loss), "restored_at": fit.restored_at}
+    if truth is not None:
         truth = np.asarray(truth)
         images.save(folder / "truth.png", truth)
         record["restored"] = quality.report(restored, truth)
         if observed.shape == truth.shape:
             record["observed"] = quality.report(observed, truth)
-        record["best_psnr_mean_by_truth"] = float(np.max(fit.psnr_mean))
-        record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
+        if fit and fit.psnr_mean is not None:
+            record["best_psnr_mean_by_truth"] = float(np.max(fit.psnr_mean))
+            record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
         quality_of = {name: record["restored"], "observed": record.get("observed")}
         shown = {
             f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
@@ -131,20 +136,24 @@ def write_restoration(
     planes = {"observed": observed, "restored": restored}
     planes |= {} if truth is None else {"truth": truth}
     figures.save(figures.power_spectra(planes), folder / "spectra.png")
-    curves = fit.curves()
-    figures.save(figures.curves(curves, fit.restored_at), folder / "curves.png")
-    rows = (
-        {"iteration": i} | {name: float(values[i]) for name, values in curves.items()}
-        for i in range(len(fit.loss))
-    )
-    records.write_csv(folder / "curves.csv", rows)
+    if fit:
+        curves = fit.curves()
+        figures.save(figures.curves(curves, fit.restored_at), folder / "curves.png")
+        columns = itertools.zip_longest(*(map(float, values) for values in curves.values()))
+        rows = (
+            {"iteration": i} | dict(zip(curves, values, strict=True))
+            for i, values in enumerate(columns)
+        )
+        records.write_csv(folder / "curves.csv", rows)
     records.write_json(folder / "result.json", record)
     return record
 
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
     """One line for the terminal."""
-    line = f"{record['architecture']}: iteration {record['restored_at']}"
+    line = str(record["architecture"])
+    if "restored_at" in record:
+        line += f": iteration {record['restored_at']}"
     if "restored" in record:
         before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
         line += (

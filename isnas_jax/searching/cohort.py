@@ -21,24 +21,42 @@ CohortChoice: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class Cohort:
-    """M fitted candidates.
+    """M members: fitted candidates, and whoever the settings name besides.
 
     Attributes:
-      genotypes: M of them, best score first.
-      scores: (M,) of the metric; lower is better.
-      problem: What they were fitted to: as a rule a proxy of the whole.
-      fits: M fits.
+      members: Genotypes, best score first, then names of further members.
+      scores: (M,) of the metric, lower is better; nan where there is none.
+      problem: What they restored: a part of the measurements of the whole
+        problem or of its proxy.
+      validation: The rest of these measurements, or None.
+      images: (M, H, W, C), what they made of it.
+      fits: M of them; None for a classical restoration.
     """
 
-    genotypes: Sequence[Any]
+    members: Sequence[Any]
     scores: np.ndarray
     problem: Problem
-    fits: Sequence[Fit]
+    validation: Problem | None
+    images: np.ndarray
+    fits: Sequence[Fit | None]
 
-    @property
-    def images(self) -> np.ndarray:
-        """(M, H, W, C), what the fits restored."""
-        return np.stack([fit.restored for fit in self.fits])
+    def residuals(self) -> np.ndarray:
+        """(M, P) of the validation measurements, weighted; ValueError without them.
+
+        The sum of their squares is the validation error. For a linear operator
+        a weighted mean of images has the weighted mean of these.
+        """
+        validation = self.validation
+        if validation is None:
+            raise ValueError("validation errors need a split")
+        weights = np.broadcast_to(validation.weights, validation.observed.shape)
+        seen = np.stack([validation.operator(image) for image in self.images])
+        scale = np.sqrt(weights / weights.sum())
+        return (scale * (seen - np.asarray(validation.observed)))[:, weights > 0]
+
+    def errors(self) -> np.ndarray:
+        """(M,) validation errors; ValueError if there is no split."""
+        return np.square(self.residuals()).sum(axis=1)
 
 
 def check_size(size: int, candidates: int) -> None:
@@ -72,6 +90,17 @@ def at_random(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(key, len(candidates.genotypes))[:size])
 
 
+def from_better_half(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
+    """Indices drawn from the better half by score, the best of them first.
+
+    The best scores belong to networks that are alike and slow to fit; the worst
+    to networks that restore badly.
+    """
+    half = lowest(candidates.means, max(size, -(-len(candidates.genotypes) // 2)))
+    return half[np.sort(jax.random.permutation(key, len(half))[:size])]
+
+
 COHORTS: Registry[CohortChoice] = Registry(
-    "cohort choice", {"metric": best_by_score, "random": at_random}
+    "cohort choice",
+    {"metric": best_by_score, "better half": from_better_half, "random": at_random},
 )

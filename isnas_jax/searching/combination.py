@@ -2,14 +2,16 @@
 
 A combination is a function, (cohort, selected) -> weights (M,) of the members,
 not negative, adding up to 1; `selected` is the position that the selection
-chose. Members with a weight above 0 are fitted anew to the whole problem.
+chose. Members with a weight above 0 are fitted to the whole problem.
 `COMBINATIONS` holds ours; add your own.
 """
 
+import dataclasses
 from collections.abc import Callable
 from typing import TypeAlias
 
 import numpy as np
+import scipy.optimize
 
 from isnas_jax.registry import Registry
 from isnas_jax.searching.cohort import Cohort
@@ -20,15 +22,59 @@ Combination: TypeAlias = Callable[[Cohort, int], np.ndarray]
 
 def selected_alone(cohort: Cohort, selected: int) -> np.ndarray:
     """The selected member alone, as in the paper."""
-    return np.eye(len(cohort.fits))[selected]
+    return np.eye(len(cohort.members))[selected]
 
 
-def mean_of_cohort(cohort: Cohort, selected: int) -> np.ndarray:
-    """All members by their scores."""
+def mean_by_score(cohort: Cohort, selected: int) -> np.ndarray:
+    """The scored members by their scores, as in the paper's mean."""
     del selected
     return metric_weights(cohort.scores)
 
 
+def equal_mean(cohort: Cohort, selected: int) -> np.ndarray:
+    """All members alike."""
+    del selected
+    return np.full(len(cohort.members), 1 / len(cohort.members))
+
+
+def simplex_least_squares(vectors: np.ndarray) -> np.ndarray:
+    """Weights (M,), not negative, adding up to 1, for the shortest mean of (M, P) vectors.
+
+    With u = s w, w on the simplex, |sum u v|^2 + (sum u - 1)^2 is least where
+    |sum w v|^2 is: non-negative least squares with one more row.
+    """
+    scale = np.sqrt(np.square(vectors).sum(axis=1).min()) or 1
+    rows = np.vstack([vectors.T / scale, np.ones(len(vectors))])
+    target = np.zeros(len(rows))
+    target[-1] = 1
+    weights, _ = scipy.optimize.nnls(rows, target)
+    return weights / weights.sum()
+
+
+@dataclasses.dataclass(frozen=True)
+class Stack:
+    """The weights whose mean has the least validation error, drawn towards equal ones.
+
+    Stacked regressions (Breiman, 1996), for a linear operator. What is minimised
+    is the error plus ridge |w - 1/M|^2 times the members' mean error: without
+    that, the noise of the validation decides between members that are much alike.
+
+    Attributes:
+      ridge: Not negative; 0 is the least error itself.
+    """
+
+    ridge: float = 0.01
+
+    def __call__(self, cohort: Cohort, selected: int) -> np.ndarray:
+        del selected
+        residuals = cohort.residuals().astype(np.float64)
+        number = len(residuals)
+        scale = np.sqrt(self.ridge * np.square(residuals).sum() / number)
+        away = scale * (np.eye(number) - 1 / number)
+        return simplex_least_squares(np.hstack([residuals, away]))
+
+
 COMBINATIONS: Registry[Combination] = Registry(
-    "combination", {"selected": selected_alone, "mean": mean_of_cohort}
+    "combination",
+    {"selected": selected_alone, "scores": mean_by_score, "mean": equal_mean, "stack": Stack()},
 )

@@ -1,17 +1,18 @@
 """ISNAS-DIP from a corrupted image to a restored one.
 
-Score random genotypes without training, fit the best of them on a proxy of the
-problem, select the one closest to the cohort's metric-weighted mean, build it
-anew and fit it to the whole problem (Arican et al., CVPR 2022, section 4).
-Images are float32 (H, W, C) in [0, 1]. A truth may be given for the record; no
-stage before the evaluation looks at it.
+Score random genotypes without training, fit the best of them to the problem or
+a proxy of it, choose among what they made of it, and restore with whom is chosen
+(Arican et al., CVPR 2022, section 4). Members that a validation decided on are
+compared by measurements which none of them saw. Images are float32 (H, W, C) in
+[0, 1]. A truth may be given for the record; nothing is decided by it.
 """
 
 import dataclasses
+import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -19,11 +20,19 @@ import jax
 import numpy as np
 
 from isnas_jax import figures
-from isnas_jax.fitting import Fit, FitSettings, Progress, compile_ahead, fit_once
+from isnas_jax.fitting import (
+    Fit,
+    FitSettings,
+    Progress,
+    compile_ahead,
+    fit_once,
+    fit_whole,
+    validates,
+)
 from isnas_jax.io import records
-from isnas_jax.networks import network_for
+from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
-from isnas_jax.problems import Problem, Proxy, denoising
+from isnas_jax.problems import Problem, Proxy, classical, denoising
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, check_size
 from isnas_jax.searching.presets import quick
@@ -38,12 +47,13 @@ class Search:
 
     Attributes:
       candidates: N genotypes and their scores.
-      cohort: M of them, fitted to the proxy.
+      cohort: M members and what they made of the proxy.
       selected: Position of the chosen one in the cohort.
       weights: (M,) of the members in what is returned.
-      fits: Restorations of the whole problem from a fresh initialisation, by
-        position in the cohort: those with a weight.
-      restored: (H, W, C), the result.
+      images: What members with a weight made of the whole problem, (H, W, C) by
+        position in the cohort.
+      fits: The fits that made them; None for classical restorations.
+      restored: (H, W, C), the result: the weighted mean of the images.
       seconds: Time that each stage took here, next to none if it was found finished.
     """
 
@@ -51,30 +61,51 @@ class Search:
     cohort: Cohort
     selected: int
     weights: np.ndarray
-    fits: dict[int, Fit]
+    images: dict[int, np.ndarray]
+    fits: dict[int, Fit | None]
     restored: np.ndarray
     seconds: dict[str, float]
 
     @property
-    def genotype(self) -> Any:
-        """The selected one."""
-        return self.cohort.genotypes[self.selected]
+    def architecture(self) -> Any:
+        """The selected member: a genotype, or a name."""
+        return self.cohort.members[self.selected]
 
     @property
-    def fit(self) -> Fit:
-        """The whole fit of the selected member, or else of the one with the greatest weight."""
+    def fit(self) -> Fit | None:
+        """The fit of the selected member or else of the greatest weight; None without networks."""
         ranks = sorted(self.fits, key=lambda rank: (rank != self.selected, -self.weights[rank]))
-        return self.fits[ranks[0]]
+        return next((fit for rank in ranks if (fit := self.fits[rank])), None)
 
     def __repr__(self) -> str:
+        shares = ", ".join(
+            f"{weight:.2f} {member}"
+            for member, weight in zip(self.cohort.members, self.weights, strict=True)
+            if weight > 0
+        )
         return (
             f"Search of {len(self.candidates.genotypes)} candidates, cohort of "
-            f"{len(self.cohort.fits)}, selected {self.genotype}; {self.fit}"
+            f"{len(self.cohort.members)}, selected {self.architecture}; restored by {shares}"
         )
 
     def plot(self) -> Any:
-        """A matplotlib figure: the result beside the curves of its fit."""
-        return figures.fit(self.restored, self.fit.curves(), self.fit.restored_at)
+        """A matplotlib figure: what was decided, and what came of it."""
+        return figures.decisions(self.restored, self.tracks())
+
+    def tracks(self) -> list[figures.Track]:
+        """The cohort as a figure shows it."""
+        return [
+            figures.Track(
+                name=str(member),
+                curves=fit.curves() if fit else {},
+                restored_at=fit.restored_at if fit else None,
+                selected=rank == self.selected,
+                weight=float(self.weights[rank]),
+            )
+            for rank, (member, fit) in enumerate(
+                zip(self.cohort.members, self.cohort.fits, strict=True)
+            )
+        ]
 
 
 def _checked(problem: Problem, recipe: Recipe | None) -> Recipe:
@@ -89,6 +120,11 @@ def _checked(problem: Problem, recipe: Recipe | None) -> Recipe:
     return recipe
 
 
+def is_network(member: Any) -> bool:
+    """Whether a member of a cohort is a network: a genotype or a name in `BASELINES`."""
+    return not isinstance(member, str) or member in BASELINES
+
+
 def restore(
     key: jax.Array,
     problem: Problem,
@@ -97,9 +133,12 @@ def restore(
     *,
     truth: Any = None,
     file: str | os.PathLike[str] | None = None,
-    progress: Callable[[Progress], None] | None = None,
+    progress: Callable[[str, Progress], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
+
+    Where the recipe's fit validates, `fit.part` is the fit to a part of the
+    measurements that said for how many iterations: see `fit_whole`.
 
     Args:
       key: Random key; everything follows from it.
@@ -108,7 +147,7 @@ def restore(
       recipe: Its network and fit are taken; `presets.quick(problem)` by default.
       truth: The clean image (H, W, C), for the PSNR curves only.
       file: An .npz file where a finished or begun restoration is kept and found.
-      progress: Called now and then.
+      progress: Called now and then with "validate" or "restore" and a `Progress`.
 
     Raises:
       ValueError: For what cannot be, or if the file is of another restoration.
@@ -116,7 +155,7 @@ def restore(
     """
     recipe = _checked(problem, recipe)
     net = network_for(problem, architecture, recipe.network, recipe.search.space)
-    return fit_once(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
+    return fit_whole(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
 
 
 def search(
@@ -134,10 +173,10 @@ def search(
       key: Random key; everything follows from it.
       problem: What is known of the image.
       recipe: What to do; `presets.quick(problem)` by default.
-      truth: The clean image, for the PSNR curves of the final fits only.
+      truth: The clean image, for the PSNR curves only.
       folder: Where to keep finished stages and the state of the running fit.
       progress: Called with the stage's name and ("score") a pair done and
-        total, or ("cohort 1/15", "restore", "restore 1/3") a `Progress`.
+        total, or ("cohort 1/15", "restore 1/3") a `Progress`.
 
     Raises:
       ValueError: For what cannot be, or if the folder is of another search,
@@ -147,6 +186,9 @@ def search(
     recipe = _checked(problem, recipe)
     settings = recipe.search
     check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
+    for name in settings.members:
+        if not is_network(name):
+            classical.check(name, problem)
     place = None
     if folder:
         what = {"key": key, "problem": problem, "recipe": recipe}
@@ -165,8 +207,8 @@ def search(
     def told(stage):
         return progress and (lambda *news: progress(stage, news if len(news) > 1 else news[0]))
 
-    def network(genotype):
-        return network_for(problem, genotype, recipe.network, settings.space)
+    def network(member):
+        return network_for(problem, member, recipe.network, settings.space)
 
     rounds = 0
 
@@ -187,46 +229,66 @@ def search(
     scope = Scope(problem, settings.space, recipe.network.channels, score)
     candidates = settings.strategy(draw_key, scope)
     lap("score")
+
     chosen = np.asarray(settings.cohort_by(choice_key, candidates, settings.cohort))
     if len(chosen) < 1 or len(set(chosen.tolist())) < len(chosen):
         raise ValueError(f"the cohort is {chosen.tolist()}, where different candidates are needed")
-    genotypes = [candidates.genotypes[index] for index in chosen]
+    members = [*(candidates.genotypes[index] for index in chosen), *settings.members]
+    scores = np.append(candidates.means[chosen], np.full(len(settings.members), np.nan))
+    nets = [network(member) if is_network(member) else None for member in members]
+    keys = [jax.random.fold_in(cohort_key, rank) for rank in range(len(members))]
     stand_in, validation = settings.proxy(problem), None
+    # A restoration is the second half of what the cohort began, if that was of its kind.
+    begun = stand_in is problem and settings.fit == recipe.fit and validates(recipe.fit)
     if settings.fit.split:  # once, so that the members' errors are paired
         stand_in, validation = settings.fit.split(split_key, stand_in)
-    fits = _fit_cohort(
-        cohort_key,
-        [network(genotype) for genotype in genotypes],
-        (stand_in, validation),
-        recipe.search.fit,
-        folder=place,
-        told=told,
+    fits = _fit_in_turn(
+        keys,
+        nets,
+        settings.fit,
+        {"problem": stand_in, "validation": validation, "truth": truth if begun else None},
+        files=[place and place / f"cohort_{rank:02d}.npz" for rank in range(len(members))],
+        told=lambda rank: told(f"cohort {rank + 1}/{len(members)}"),
     )
+    images = [
+        fit.restored if fit else classical.restore(member, stand_in)
+        for member, fit in zip(members, fits, strict=True)
+    ]
+    cohort = Cohort(members, scores, stand_in, validation, np.stack(images), fits)
     lap("cohort")
-    cohort = Cohort(genotypes, candidates.means[chosen], stand_in, fits)
+
     selected, weights = _choose(settings, cohort)
-    final: dict[int, Fit] = {}
+    final: dict[int, Fit | None] = {}
     ranks = np.flatnonzero(weights > 0).tolist()
-    for rank in ranks:
-        stage = f"restore {len(final) + 1}/{len(ranks)}" if len(ranks) > 1 else "restore"
-        final[rank] = fit_once(
-            restore_key if rank == selected else jax.random.fold_in(stages_key, 5 + rank),
-            network(genotypes[rank]),
+    for number, rank in enumerate(ranks, start=1):
+        of_all = f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
+        fresh = restore_key if rank == selected else jax.random.fold_in(stages_key, 5 + rank)
+        final[rank] = nets[rank] and fit_whole(
+            keys[rank] if begun else fresh,
+            nets[rank],
             problem,
             recipe.fit,
+            part=fits[rank] if begun else None,
             truth=truth,
             file=place and place / f"restore_{rank:02d}.npz",
-            progress=told(stage),
+            progress=progress and functools.partial(_tell, progress, of_all),
         )
+    restored = {
+        rank: fit.restored if fit else classical.restore(members[rank], problem)
+        for rank, fit in final.items()
+    }
     lap("restore")
-    images = np.stack([fit.restored for fit in final.values()])
-    restored = weighted_mean(images, weights[list(final)])
-    return Search(candidates, cohort, selected, weights, final, restored, seconds)
+    mean = weighted_mean(np.stack(list(restored.values())), weights[list(restored)])
+    return Search(candidates, cohort, selected, weights, restored, final, mean, seconds)
+
+
+def _tell(progress: Callable[[str, Any], None], of_all: str, stage: str, news: Any) -> None:
+    progress(stage + of_all, news)
 
 
 def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
     """The selected position and the combination's weights, checked."""
-    members = len(cohort.fits)
+    members = len(cohort.members)
     selected = settings.selection(cohort)
     if selected not in range(members):
         raise ValueError(f"{selected!r} was selected, where 0 to {members - 1} can be")
@@ -239,38 +301,31 @@ def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
     return selected, weights
 
 
-def _fit_cohort(
-    key: jax.Array,
-    nets: list[Any],
-    problems: tuple[Problem, Problem | None],
+def _fit_in_turn(
+    keys: Sequence[jax.Array],
+    nets: Sequence[Any],
     settings: FitSettings,
+    given: Mapping[str, Any],
     *,
-    folder: pathlib.Path | None,
-    told: Callable[[str], Any],
-) -> list[Fit]:
-    """Fits networks to (fitted, validation) one after the other, compiling the next meanwhile."""
-    problem, validation = problems
-    files = [folder and folder / f"cohort_{rank:02d}.npz" for rank in range(len(nets))]
+    files: Sequence[pathlib.Path | None],
+    told: Callable[[int], Any],
+) -> list[Fit | None]:
+    """Fits networks one after the other, compiling the next meanwhile; None stays None."""
 
-    def compile_member(rank):
-        if rank < len(nets) and not ((file := files[rank]) and file.exists()):
-            compile_ahead(nets[rank], problem, settings, validation)
+    def compile_one(rank):
+        if nets[rank] and not ((file := files[rank]) and file.exists()):
+            compile_ahead(nets[rank], settings=settings, **given)
 
-    fits = []
+    fits: list[Fit | None] = []
     with ThreadPoolExecutor(1) as compiler:
-        for rank, (net, file) in enumerate(zip(nets, files, strict=True)):
-            # What goes wrong there goes wrong again in its own fit.
-            compiler.submit(compile_member, rank + 1)
-            member = fit_once(
-                jax.random.fold_in(key, rank),
-                net,
-                problem,
-                settings,
-                validation=validation,
-                file=file,
-                progress=told(f"cohort {rank + 1}/{len(nets)}"),
+        for rank, (key, net, file) in enumerate(zip(keys, nets, files, strict=True)):
+            if rank + 1 < len(nets):
+                # What goes wrong there goes wrong again in its own fit.
+                compiler.submit(compile_one, rank + 1)
+            fits.append(
+                net
+                and fit_once(key, net, settings=settings, file=file, progress=told(rank), **given)
             )
-            fits.append(member)
     return fits
 
 
@@ -283,7 +338,7 @@ def oracle(cohort: Cohort, problem: Problem, proxy: Proxy, truth: Any) -> list[f
     """
     clean = proxy(denoising(truth)).observed
     if clean.shape != cohort.problem.shape or (
-        problem.observed.shape != problem.shape and cohort.problem is not problem
+        problem.observed.shape != problem.shape and cohort.problem.shape != problem.shape
     ):
         return None
-    return [float(quality.psnr(member.restored, clean)) for member in cohort.fits]
+    return [float(quality.psnr(image, clean)) for image in cohort.images]

@@ -21,13 +21,14 @@ def metric_weights(scores: np.ndarray) -> np.ndarray:
 
     The paper's are max - score, which leaves the worst without a voice and is
     0/0 when all are equal. Here everyone gets the cohort's mean step
-    (max - min) / (N - 1) on top, and equal scores get equal weights.
+    (max - min) / (N - 1) on top, and equal scores get equal weights. Who has no
+    score (nan) has no weight.
     """
     scores = np.asarray(scores, np.float64)
-    extent = np.ptp(scores)
-    if extent == 0:
-        return np.full(len(scores), 1 / len(scores))
-    weights = scores.max() - scores + extent / (len(scores) - 1)
+    scored = np.isfinite(scores)
+    extent = np.ptp(scores[scored])
+    step = extent / (scored.sum() - 1) if extent else 1
+    weights = np.where(scored, scores[scored].max() - scores + step, 0)
     return weights / weights.sum()
 
 
@@ -42,32 +43,28 @@ def closest(images: np.ndarray, reference: np.ndarray) -> int:
 
 
 def closest_to_mean(cohort: Cohort) -> int:
-    """The member whose image is closest to the cohort's metric-weighted mean (section 4)."""
-    images = cohort.images
-    return closest(images, weighted_mean(images, metric_weights(cohort.scores)))
-
-
-def validation_errors(cohort: Cohort) -> np.ndarray:
-    """(M,) validation errors of what the members restored; ValueError if they have none."""
-    errors = [fit.validation[fit.restored_at] for fit in cohort.fits if fit.validation is not None]
-    if len(errors) < len(cohort.fits):
-        raise ValueError("a selection by validation error needs fits with a split")
-    return np.array(errors)
+    """The scored member whose image is closest to the metric-weighted mean (section 4)."""
+    scored = np.flatnonzero(np.isfinite(cohort.scores))
+    images = cohort.images[scored]
+    return int(
+        scored[closest(images, weighted_mean(images, metric_weights(cohort.scores[scored])))]
+    )
 
 
 def least_validation(cohort: Cohort) -> int:
     """The member whose restoration has the least validation error."""
-    return int(validation_errors(cohort).argmin())
+    return int(cohort.errors().argmin())
 
 
 def best_rank(cohort: Cohort) -> int:
-    """The member whose ranks by validation error and by score have the least mean.
+    """The scored member whose ranks by validation error and by score have the least mean.
 
     Equal ranks share their mean; of equal means the smaller validation error counts.
     """
-    errors = validation_errors(cohort)
-    ranks = scipy.stats.rankdata(errors) + scipy.stats.rankdata(cohort.scores)
-    return int(np.lexsort((errors, ranks))[0])
+    scored = np.flatnonzero(np.isfinite(cohort.scores))
+    errors = cohort.errors()[scored]
+    ranks = scipy.stats.rankdata(errors) + scipy.stats.rankdata(cohort.scores[scored])
+    return int(scored[np.lexsort((errors, ranks))[0]])
 
 
 SELECTIONS: Registry[Selection] = Registry(

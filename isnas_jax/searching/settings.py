@@ -28,6 +28,8 @@ class SearchSettings:
       cohort_by: Whom of the scored to fit.
       selection: Whom of the fitted to choose.
       combination: What to return.
+      members: Who is in the cohort besides: names of networks in `BASELINES`
+        and of classical restorations of the task in `CLASSICAL`.
     """
 
     strategy: Strategy
@@ -40,6 +42,7 @@ class SearchSettings:
     cohort_by: CohortChoice = best_by_score
     selection: Selection = closest_to_mean
     combination: Combination = selected_alone
+    members: tuple[str, ...] = ()
 
 
 @dataclasses.dataclass(frozen=True)

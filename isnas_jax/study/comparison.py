@@ -53,7 +53,7 @@ class ByNetwork:
             self.name,
             recipe,
             file=folder and folder / "restore.npz",
-            progress=progress and (lambda news: progress("restore", news)),
+            progress=progress,
         ).restored
 
 
@@ -62,14 +62,20 @@ class BySearch:
     """Restoration by a searched network.
 
     Attributes:
-      cohort_by: Name in `COHORTS`.
+      cohort_by: Name in `COHORTS`; the recipe's choice by default.
+      classically: Whether the classical restorations are in the cohort too.
     """
 
-    cohort_by: str = "metric"
+    cohort_by: str | None = None
+    classically: bool = False
 
     def __call__(self, key, case, recipe, *, folder, progress):
-        settings = dataclasses.replace(recipe.search, cohort_by=COHORTS.find(self.cohort_by))
-        recipe = dataclasses.replace(recipe, search=settings)
+        changes: dict[str, Any] = {}
+        if self.cohort_by:
+            changes["cohort_by"] = COHORTS.find(self.cohort_by)
+        if self.classically:
+            changes["members"] = (*recipe.search.members, *classical.names_of(case.task))
+        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
         return search(key, case.problem, recipe, folder=folder, progress=progress).restored
 
 
@@ -88,14 +94,23 @@ class Classically:
         return classical.restore(self.name, case.problem)
 
 
-def methods(task: str, cohort: int) -> dict[str, Method]:
-    """The methods for a task by name, random-N being the search with a random cohort of N."""
+def methods(task: str, recipe: Recipe) -> dict[str, Method]:
+    """The methods for a task by name.
+
+    random-N is the search with N genotypes drawn at random, metric-N that with
+    the N of the best scores; with a split, ISNAS-DIP+ has the classical
+    restorations in its cohort.
+    """
+    number = recipe.search.cohort
     networks: dict[str, Method] = {
         "DIP": ByNetwork("dip"),
         "NAS-DIP": ByNetwork("nas-dip"),
         "ISNAS-DIP": BySearch(),
-        f"random-{cohort}": BySearch("random"),
+        f"metric-{number}": BySearch("metric"),
+        f"random-{number}": BySearch("random"),
     }
+    if recipe.search.fit.split:
+        networks["ISNAS-DIP+"] = BySearch(classically=True)
     return networks | {name: Classically(name) for name in classical.names_of(task)}
 
 
