@@ -1,0 +1,1 @@
+"""Measuring how to decide without the clean image, and the tables of it."""
