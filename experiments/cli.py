@@ -78,7 +78,7 @@ def define_run_flags() -> None:
 
 def define_fit_flags() -> None:
     """Defines the flags of a fit."""
-    flags.DEFINE_integer("iterations", None, "The most iterations of the restoration.")
+    flags.DEFINE_integer("iterations", None, "The most iterations, before any refit_factor.")
     flags.DEFINE_string("stopping", None, "es-wmv, es-emv, validation, discrepancy or fixed.")
     flags.DEFINE_float("learning_rate", None, "The optimiser's.")
     flags.DEFINE_float("reg_noise_std", None, "Of the noise added to z at every iteration.")
@@ -88,6 +88,7 @@ def define_fit_flags() -> None:
     flags.DEFINE_string(
         "split", None, "Measurements to validate with: held-out:0.1, bootstrap:0.15."
     )
+    flags.DEFINE_integer("folds", None, "Times to split, to be more certain of what is decided.")
     flags.DEFINE_float("refit_factor", None, "How much longer the whole is fitted than a part was.")
     flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
@@ -151,7 +152,8 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
 
 def _fit_changes() -> dict[str, Any]:
     """Fields of `FitSettings` that the flags give."""
-    changes = given("learning_rate", "reg_noise_std", "mean_decay", "debias", "refit_factor")
+    changes = given("learning_rate", "reg_noise_std", "mean_decay")
+    changes |= given("folds", "refit_factor", "debias")
     for text in given("split").values():
         changes["split"] = _made(isnas.SPLITS, text)
     for name in given("optimizer").values():
@@ -248,9 +250,11 @@ def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     """Those of sigma, missing, factor and others that a function has parameters for."""
     check_factor(FLAGS.factor)
     values = {"sigma": FLAGS.sigma, "missing": FLAGS.missing, "factor": FLAGS.factor} | others
-    if values["sigma"] == "auto":
+    asked = inspect.signature(function).parameters
+    taken = {name: value for name, value in values.items() if name in asked}
+    if taken.get("sigma") == "auto":
         raise ValueError("sigma auto is for an --observed image; noise to be added needs a number")
-    return {name: values[name] for name in inspect.signature(function).parameters if name in values}
+    return taken
 
 
 def load_truth(path: str, task: str) -> np.ndarray:
@@ -290,7 +294,8 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
         if FLAGS.size:
             raise ValueError("size is for a clean --image; what was observed is taken as it is")
         observed = images.load(FLAGS.observed)
-        posed = options_of(task.pose, mask=mask, sigma=_sigma_of(observed))
+        noisy = "sigma" in inspect.signature(task.pose).parameters
+        posed = options_of(task.pose, mask=mask, sigma=_sigma_of(observed) if noisy else None)
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
         return task.pose(observed, **posed), None

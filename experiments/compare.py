@@ -3,13 +3,13 @@ r"""Compare methods on a folder of images: the paper's comparison table.
     python -m experiments.compare --images=photographs --task=denoising --sigma=25 \
         --num_seeds=3 --stopping=fixed --iterations=450 --output_dir=comparison
 
-Every network is fitted for the same iterations and restores with its
-exponential mean. ISNAS-DIP searches an architecture for every image and seed;
-random-N and metric-N are the same pipeline with a cohort drawn at random or of
+ISNAS-DIP searches an architecture for every image and seed, DIP and NAS-DIP are
+fitted by the same rules. "as published" takes the paper's decisions at the same
+size; random-N and metric-N are ISNAS-DIP with genotypes drawn at random or of
 the best scores, N being --cohort; ISNAS-DIP+ has the classical restorations in
-its cohort, where there is a split to weigh them by.
-A seed fixes corruption, candidates and initialisations. A killed run started
-again goes on where it was.
+its cohort, where there is a split to weigh them by. What methods have in common
+is fitted once. A seed fixes corruption, candidates and initialisations. A killed
+run started again goes on where it was.
 """
 
 from collections.abc import Sequence
@@ -62,7 +62,7 @@ def main(_: Sequence[str]) -> None:
 
     bars = cli.Bars()
     seeded = [(seed, case) for (_, seed), case in cases.items()]
-    runs, restored = study.compare(compared, seeded, recipe, folder=folder, progress=bars)
+    runs, restored = study.compare(compared, seeded, recipe, folder=folder / "work", progress=bars)
     bars.close()
 
     for (name, image, seed), picture in restored.items():
@@ -72,6 +72,9 @@ def main(_: Sequence[str]) -> None:
     for measured, digits in (("psnr", 2), ("ssim", 3)):
         text = tables.write(folder / measured, study.summary(runs, measured, digits))
         print(f"{measured.upper()}, mean ± standard error over {FLAGS.num_seeds} seeds\n{text}\n")
+        if "ISNAS-DIP" in compared:
+            paired = study.differences(runs, measured, "ISNAS-DIP", digits)
+            print(tables.write(folder / f"{measured}_differences", paired), "\n")
     rows = []
     for image, truth in truths.items():
         row = {"truth": truth, "observed": np.asarray(cases[image, seeds[0]].problem.observed)}

@@ -31,19 +31,18 @@ def main(_: Sequence[str]) -> None:
 
     bars, start = cli.Bars(), time.perf_counter()
     fit = isnas.restore(
-        jax.random.split(key, 3)[2],
+        key,
         problem,
         architecture,
         recipe,
         truth=truth,
-        file=folder / "work" / "restore.npz",
+        folder=folder / "work",
         progress=bars,
     )
     bars.close()
 
-    record = report.write_restoration(
-        folder, problem, fit, FLAGS.architecture, truth, restored=fit.restored
-    )
+    member = report.Member(FLAGS.architecture, 1.0, fit)
+    record = report.write_restoration(folder, problem, fit.restored, [member], truth)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     print(report.summary(record, folder))
 

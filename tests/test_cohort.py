@@ -58,7 +58,8 @@ def test_the_better_half():
 
 def of_images(images, scores, validation):
     blank = isnas.denoising(np.zeros((4, 4, 1)))
-    return cohort.Cohort(list(range(len(images))), scores, blank, validation, images, ())
+    folds = [cohort.Fold(blank, validation, images, [None] * len(images))]
+    return cohort.Cohort(list(range(len(images))), scores, blank, folds)
 
 
 def test_selection_by_validation_error_and_by_ranks():
@@ -72,7 +73,7 @@ def test_selection_by_validation_error_and_by_ranks():
         ([1.0, 2.0, 3.0, np.nan], 1),  # who has no score has no rank
     ):
         members = of_images(images, np.array(scores), validation)
-        np.testing.assert_allclose(members.errors(), [0.16, 0.04, 0.09, 0.01], rtol=1e-6)
+        np.testing.assert_allclose(members.errors, [0.16, 0.04, 0.09, 0.01], rtol=1e-6)
         assert selection.SELECTIONS["validation"](members) == 3
         assert selection.SELECTIONS["ranks"](members) == by_ranks
     with pytest.raises(ValueError, match="need a split"):

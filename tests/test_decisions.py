@@ -1,6 +1,7 @@
 """What is decided without the clean image: how long to fit, whom to weigh; and what measures it."""
 
 import dataclasses
+import zlib
 
 import jax
 import jax.numpy as jnp
@@ -10,9 +11,9 @@ import pytest
 
 import isnas_jax as isnas
 from experiments.decisions import curves, gather, tables
-from isnas_jax.fitting import Decision, fit_whole, loop
+from isnas_jax.fitting import Decision, fit_once, loop, refit
 from isnas_jax.problems import TASKS, HoldOut, classical, nothing
-from isnas_jax.searching import COMBINATIONS, Cohort
+from isnas_jax.searching import COMBINATIONS, SELECTIONS
 from isnas_jax.study import Case, key_of
 
 KEY = jax.random.key(5)
@@ -49,17 +50,16 @@ def noisy(truth):
 
 
 def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network, tmp_path):
-    net, stages = small_network(), []
+    net = small_network()
 
-    def run(**given):
-        return fit_whole(KEY, net, noisy, SETTINGS, truth=truth, **given)
+    def run(settings=SETTINGS, **given):
+        part = fit_once(KEY, net, noisy, settings, **given)
+        return refit(KEY, net, noisy, settings, [part], truth=truth, **given)
 
-    found = run(file=tmp_path / "fit.npz", progress=lambda stage, _: stages.append(stage))
-    part = isnas.fit(KEY, net, noisy, SETTINGS)
-    np.testing.assert_array_equal(found.part.validation, part.validation)
+    found, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, SETTINGS)
+    np.testing.assert_array_equal(found.parts[0].validation, part.validation)
     assert found.restored_at == part.restored_at == 11
     assert (len(found.loss), len(part.loss)) == (12, 15)
-    assert list(dict.fromkeys(stages)) == ["validate", "restore"]
     # As with fixed iterations from the same start, to all measurements.
     changes = {"stopping": isnas.STOPPING["fixed"](40), "iterations": 1 + part.restored_at}
     alone = isnas.fit(KEY, net, noisy, SETTINGS, split=None, **changes)
@@ -70,13 +70,11 @@ def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network
     assert found.loss[0] != part.loss[0]
 
     longer = dataclasses.replace(SETTINGS, refit_factor=1.5)
-    assert fit_whole(KEY, net, noisy, longer).restored_at == 17
+    assert run(longer).restored_at == 17
 
-    again = run(file=tmp_path / "fit.npz")
+    again = run(folder=tmp_path)
     np.testing.assert_array_equal(again.restored, found.restored)
-    np.testing.assert_array_equal(again.part.restored, found.part.restored)
-    given = run(part=part)
-    np.testing.assert_array_equal(given.restored, found.restored)
+    np.testing.assert_array_equal(again.parts[0].restored, found.parts[0].restored)
 
 
 def test_both_are_fitted_by_one_program(noisy, small_network):
@@ -92,11 +90,57 @@ def test_both_are_fitted_by_one_program(noisy, small_network):
 
 
 def test_a_rule_without_validation_decides_on_the_whole(noisy, small_network):
+    recipe = stacked(small_network, noisy, ())
     settings = dataclasses.replace(SETTINGS, stopping=isnas.STOPPING["fixed"](40))
-    found = fit_whole(KEY, small_network(), noisy, settings)
-    alone = isnas.fit(KEY, small_network(), noisy, dataclasses.replace(settings, split=None))
-    assert found.part is None
+    stages = []
+    found = isnas.restore(
+        KEY,
+        noisy,
+        1,
+        dataclasses.replace(recipe, fit=settings),
+        progress=lambda stage, _: stages.append(stage),
+    )
+    assert set(stages) == {"restore"}
+    assert found.parts == ()
+    key = key_of_member(KEY, 1)
+    alone = isnas.fit(key, small_network(in_channels=3), noisy, settings, split=None)
     np.testing.assert_array_equal(found.restored, alone.restored)
+
+
+def test_restoring_is_what_a_search_does_with_its_member(truth, noisy, small_network, tmp_path):
+    recipe = stacked(small_network, noisy, ())
+    found = isnas.search(KEY, noisy, recipe, truth=truth, folder=tmp_path)
+    rank, fit = next(iter(found.fits.items()))
+    stages = []
+    alone = isnas.restore(
+        KEY,
+        noisy,
+        found.cohort.members[rank],
+        recipe,
+        truth=truth,
+        progress=lambda stage, _: stages.append(stage),
+    )
+    assert list(dict.fromkeys(stages)) == ["validate", "restore"]
+    np.testing.assert_array_equal(alone.restored, fit.restored)
+    np.testing.assert_array_equal(alone.parts[0].validation, found.cohort.fits(rank)[0].validation)
+
+
+def key_of_member(key, member):
+    """The key of a network by its name."""
+    fit_key = jax.random.split(jax.random.split(key, 3)[2], 4)[3]
+    return jax.random.fold_in(fit_key, zlib.crc32(str(member).encode()))
+
+
+@pytest.mark.parametrize("rule", isnas.STOPPING)
+def test_no_rule_sees_the_truth(noisy, small_network, rule):
+    garbage = np.asarray(jax.random.uniform(KEY, noisy.shape))
+    settings = isnas.FitSettings(30, isnas.STOPPING[rule](30), split=HoldOut(0.2))
+    blind, misled = (
+        isnas.fit(KEY, small_network(), noisy, settings, truth=truth) for truth in (None, garbage)
+    )
+    assert misled.restored_at == blind.restored_at
+    np.testing.assert_array_equal(misled.criterion, blind.criterion)
+    np.testing.assert_allclose(misled.restored, blind.restored, atol=1e-6)
 
 
 class Plain:
@@ -136,28 +180,29 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
     for other in (misled, blind):
         np.testing.assert_array_equal(other.restored, found.restored)
         np.testing.assert_array_equal(other.weights, found.weights)
-        assert other.selected == found.selected
-    assert not np.array_equal(misled.cohort.fits[0].psnr_mean, found.cohort.fits[0].psnr_mean)
+        for select in SELECTIONS.values():
+            assert select(other.cohort) == select(found.cohort)
+        for combine in COMBINATIONS.values():
+            np.testing.assert_array_equal(combine(other.cohort, 1), combine(found.cohort, 1))
+    assert not np.array_equal(misled.cohort.fits(0)[0].psnr_mean, found.cohort.fits(0)[0].psnr_mean)
 
     cohort = found.cohort
     assert cohort.members[2] == "non-local means"
     assert np.isnan(cohort.scores[2])
     # Nobody saw the validation's noise: independent images, one of which was fitted.
     stages = jax.random.split(KEY, 3)[2]
-    fitted, validation = recipe.fit.split(jax.random.fold_in(stages, 4), noisy)
-    np.testing.assert_array_equal(cohort.problem.observed, fitted.observed)
+    fitted, validation = recipe.fit.split(jax.random.split(stages, 4)[2], noisy)
+    np.testing.assert_array_equal(cohort.folds[0].problem.observed, fitted.observed)
     errors = [np.square(image - np.asarray(validation.observed)).mean() for image in cohort.images]
-    np.testing.assert_allclose(cohort.errors(), errors, rtol=1e-5)
+    np.testing.assert_allclose(cohort.errors, errors, rtol=1e-5)
     assert found.selected == np.argmin(errors)
-    np.testing.assert_array_equal(
-        cohort.images[2], classical.restore("non-local means", cohort.problem)
-    )
+    np.testing.assert_array_equal(cohort.images[2], classical.restore("non-local means", fitted))
     np.testing.assert_array_equal(found.weights, COMBINATIONS["stack"](cohort, found.selected))
     mean = 0
     for rank, image in found.images.items():
         mean += found.weights[rank] * image
         if rank < 2:
-            assert found.fits[rank].restored_at == cohort.fits[rank].restored_at
+            assert found.fits[rank].restored_at == cohort.fits(rank)[0].restored_at
         else:
             np.testing.assert_array_equal(image, classical.restore("non-local means", noisy))
     np.testing.assert_allclose(found.restored, mean, atol=1e-6)
@@ -165,10 +210,81 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
 
     again = isnas.search(KEY, noisy, recipe, truth=truth, folder=tmp_path / "a")
     np.testing.assert_array_equal(again.restored, found.restored)
-    with pytest.raises(ValueError, match="restores inpainting, not denoising"):
+    with pytest.raises(
+        ValueError,
+        match="'biharmonic' is none of denoising; choose from dip, nas-dip, non-local means",
+    ):
         isnas.search(KEY, noisy, stacked(small_network, noisy, ("biharmonic",)))
-    with pytest.raises(ValueError, match="non-local means"):
-        isnas.search(KEY, noisy, stacked(small_network, noisy, ("nobody",)))
+    with pytest.raises(ValueError, match="dip, dip, where different members are needed"):
+        isnas.search(KEY, noisy, stacked(small_network, noisy, ("dip", "dip")))
+
+
+def test_a_cohort_of_named_members_only(noisy, small_network):
+    """Nothing is drawn, scored or fitted: the stack of two classical restorations."""
+    names = ("non-local means", "total variation")
+    recipe = stacked(small_network, noisy, names)
+    recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, cohort=0))
+    stages = []
+    found = isnas.search(KEY, noisy, recipe, progress=lambda stage, _: stages.append(stage))
+    assert not stages
+    assert len(found.candidates.genotypes) == 0
+    mean = sum(
+        weight * classical.restore(name, noisy)
+        for weight, name in zip(found.weights, names, strict=True)
+    )
+    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
+    assert [track.name for track in found.tracks()] == list(names)
+    nobody = dataclasses.replace(recipe.search, members=())
+    with pytest.raises(ValueError, match="a cohort of 0"):
+        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=nobody))
+
+
+def test_a_cohort_fitted_to_the_whole_is_not_fitted_again(noisy, small_network):
+    recipe = stacked(small_network, noisy, ())
+    fit = isnas.FitSettings(10)
+    search = dataclasses.replace(
+        recipe.search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
+    )
+    found = isnas.search(KEY, noisy, isnas.Recipe(recipe.network, fit, search))
+    for rank in (0, 1):
+        assert found.fits[rank] is found.cohort.fits(rank)[0]
+    np.testing.assert_allclose(found.restored, found.cohort.images.mean(axis=0), atol=1e-6)
+
+
+def test_a_rule_that_validates_needs_a_split_before_anything_is_computed(noisy, small_network):
+    recipe = stacked(small_network, noisy, ())
+    search = dataclasses.replace(
+        recipe.search, fit=dataclasses.replace(recipe.fit, split=None), strategy=None
+    )
+    with pytest.raises(ValueError, match="LeastValidation needs a split"):
+        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
+
+
+def test_folds_decide_together(truth, noisy, small_network):
+    recipe = stacked(small_network, noisy, ("non-local means",))
+    fit = dataclasses.replace(recipe.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
+    search = dataclasses.replace(recipe.search, fit=fit)
+    stages = []
+    found = isnas.search(
+        KEY,
+        noisy,
+        dataclasses.replace(recipe, fit=fit, search=search),
+        progress=lambda stage, _: stages.append(stage),
+    )
+    assert {"cohort 2/3, fold 1/2", "cohort 2/3, fold 2/2"} < set(stages)
+    errors = np.zeros(3)
+    for fold in found.cohort.folds:
+        out = np.asarray(fold.validation.weights) > 0
+        assert (np.asarray(fold.problem.weights) == 0)[out].all()
+        errors += [
+            np.square(image - np.asarray(noisy.observed))[out].mean() for image in fold.images
+        ]
+    np.testing.assert_allclose(found.cohort.errors, errors / 2, rtol=1e-5)
+    for rank in set(found.fits) & {0, 1}:
+        stops = [part.restored_at + 1 for part in found.cohort.fits(rank)]
+        assert len(stops) == 2
+        assert len(found.fits[rank].loss) == round(1.5 * np.mean(stops))
+        assert found.fits[rank].parts == tuple(found.cohort.fits(rank))
 
 
 @pytest.mark.parametrize("task", ["denoising", "inpainting", "super_resolution"])
@@ -203,12 +319,19 @@ def recorded(tmp_path_factory):
     truth = np.asarray(jax.random.uniform(jax.random.key(1), (32, 32, 1)))
     case = Case("noise", truth, TASKS["denoising"].corrupt(KEY, truth, sigma=25))
     part = dataclasses.replace(
-        curves.PARTS["noise25"], iterations=41, best=1, drawn=0, baselines=(), channels=4, pool=2
+        curves.PARTS["noise25"],
+        iterations=41,
+        best=0,
+        drawn=1,
+        folds=2,
+        baselines=(),
+        channels=4,
+        pool=2,
     )
     folder = tmp_path_factory.mktemp("decisions")
     found = list(curves.units(part, case, 0))
     fits = {unit: curves.fits(part, case, unit, 0, folder) for unit in found}
-    kept = {unit: gather.load(folder, part, unit, 0) for unit in found}
+    kept = {unit: gather.load(folder, part, case, unit, 0) for unit in found}
     return part, case, fits, kept
 
 
@@ -216,19 +339,19 @@ def test_what_is_recorded_is_what_was_fitted(recorded):
     part, case, fits, kept = recorded
     ((unit, found),) = fits.items()
     for name, fit in found.items():
-        np.testing.assert_array_equal(kept[unit][name].loss, fit.loss)
+        np.testing.assert_array_equal(kept[unit][name].fit.loss, fit.loss)
     # The means without bias are those of a fit that takes them.
     net = isnas.build_network(
         isnas.Genotype.parse(unit.architecture), out_channels=1, channels=part.channels
     )
     key = key_of(0, "fit", case.image, part.task, unit.architecture)
     settings = dataclasses.replace(curves.settings_of(part), debias=True)
-    _, validation = curves.split_of(part, case, 0, "held-out")
+    _, validation = curves.splits_of(part, case, 0)["held-out"]
     without = isnas.fit(key, net, case.problem, settings, validation=validation, truth=case.truth)
     for at, mean in gather.debiased(found["whole"]).items():
         np.testing.assert_allclose(mean, without.snapshots[at], atol=2e-4)
 
-    rows = pd.DataFrame(gather.rows_of(part, "noise25", case, 0, unit, found))
+    rows = pd.DataFrame(gather.rows_of("noise25", case, 0, unit, kept[unit]))
     gaps = tables.gaps(rows).set_index("rule")["gap"]
     peak = found["whole"].psnr_mean[::5].max()
     assert gaps["last iteration"] == pytest.approx(peak - found["whole"].psnr_mean[40], abs=2e-3)
@@ -240,18 +363,43 @@ def test_what_is_recorded_is_what_was_fitted(recorded):
 
 def test_combinations_from_products_are_those_of_images(recorded):
     part, case, _, kept = recorded
-    row = gather.pairs(part, "noise25", case, 0, "bootstrap", kept)
-    _, validation = curves.split_of(part, case, 0, "bootstrap")
-    there = gather.members_of(part, case, 0, "bootstrap", kept)
-    images = np.stack([member.of_part for member in there])
-    scores = np.array([member.score for member in there])
-    cohort = Cohort([member.name for member in there], scores, case.problem, validation, images, ())
+    splits = curves.splits_of(part, case, 0)
+    assert list(splits) == ["held-out", "bootstrap", "held-out 2"]
+    folds = {name: splits[name] for name in ("held-out", "held-out 2")}
+    row = gather.pairs("noise25", case, 0, folds, kept)
+    assert row["split"] == "held-out, 2 folds"
+    there = gather.members_of(part, case, folds, kept)
+    out = np.stack([np.asarray(validation.weights) for _, validation in folds.values()])
+    assert out.sum(axis=0).max() == 1
+    errors = [
+        np.mean(
+            [
+                np.square(image - case.problem.observed)[held > 0].mean()
+                for image, held in zip(member.of_parts, out, strict=True)
+            ]
+        )
+        for member in there
+    ]
+    own = np.diag(row["validation"].reshape(len(there), -1))
+    np.testing.assert_allclose(own, errors, rtol=1e-4)
+
+    split = {"bootstrap": splits["bootstrap"]}
+    there = gather.members_of(part, case, split, kept)
+    cohort = gather.cohort_of(case, split, there)
+    row = gather.pairs("noise25", case, 0, split, kept)
     members = tables.members_of(row, cohort.members)
     weights = tables.stack(members)
     np.testing.assert_allclose(weights, COMBINATIONS["stack"](cohort, 0), atol=1e-4)
     whole = np.tensordot(weights, np.stack([member.of_whole for member in there]), axes=1)
     expected = -10 * np.log10(np.square(whole - case.truth).mean())
     assert tables.psnr(weights, members.of_whole) == pytest.approx(expected, abs=1e-3)
+    both = pd.DataFrame([row, gather.pairs("noise25", case, 0, folds, kept)])
+    ((unit, fits),) = kept.items()
+    rows = pd.DataFrame(gather.rows_of("noise25", case, 0, unit, fits))
+    made = dict(tables.all_tables(rows, both))
+    assert "bootstrap, refitted, debiased" in made["stopping"].index
+    assert made["score"].empty  # there is but one genotype
+    assert made["economy"].empty
     found = tables.choices(pd.DataFrame([row]))
     alone = found[found["cohort"] == "non-local means"]["psnr"].item()
     restored = classical.restore("non-local means", case.problem)

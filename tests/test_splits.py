@@ -49,6 +49,26 @@ def test_held_out_measurements_are_fitted_or_validate_never_both(truth, task):
     assert PROXIES["crop"](16)(fitted).weights.shape == (16, 16, 1)
 
 
+@pytest.mark.parametrize("task", OPTIONS)
+def test_folds_hold_out_what_others_do_not(truth, task):
+    problem = TASKS[task].corrupt(jax.random.key(1), truth, **OPTIONS[task])
+    folds = [np.asarray(HoldOut(0.25)(KEY, problem, fold)[1].weights) for fold in range(4)]
+    known = np.asarray(problem.weights)
+    np.testing.assert_array_equal(sum(folds), known)
+    assert max(abs(fold.sum() - known.sum() / 4) for fold in folds) <= 0.75
+    with pytest.raises(ValueError, match="fold 5 of"):
+        HoldOut(0.25)(KEY, problem, 4)
+
+
+def test_the_folds_of_the_bootstrap_are_independent():
+    noisy = isnas.denoising(jnp.full((200, 200, 1), 0.5), 25)
+    noises = [
+        np.asarray(CoupledBootstrap()(KEY, noisy, fold)[0].observed - 0.5).ravel()
+        for fold in (0, 1, 2)
+    ]
+    assert np.abs(np.corrcoef(noises) - np.eye(3)).max() < 5 / 200
+
+
 def test_the_bootstraps_noises_are_independent_and_as_strong_as_said():
     truth = jnp.full((200, 200, 1), 0.5)
     sigma, alpha = 25, 0.15
@@ -123,9 +143,9 @@ def test_a_cohort_shares_its_split(truth, small_network):
     )
     recipe = isnas.Recipe(isnas.NetworkSettings(4), isnas.FitSettings(5), search)
     found = isnas.search(KEY, problem, recipe)
-    weights = found.cohort.problem.weights
+    weights = found.cohort.folds[0].problem.weights
     assert (weights == 0).sum() == round(0.2 * weights.size)
-    for fit in found.cohort.fits:
+    for fit in found.cohort.folds[0].fits:
         residual = np.square(fit.mean - np.asarray(problem.observed))
         held_out = residual[np.asarray(weights) == 0].mean()
         assert fit.validation[-1] == pytest.approx(held_out, rel=1e-4)

@@ -4,7 +4,8 @@ r"""Fit networks far past their best iteration, and keep what every decision wou
         --output_dir=decisions
 
 Each architecture of a part is fitted to the whole observation and to what each
-split leaves of it, from the same initialisation. A killed run started again
+split leaves of it, some also to what further folds leave, from the same
+initialisation. A killed run started again
 goes on where it was; several may share a folder, each with images of its own.
 What is kept of each fit: its curves, and the exponential mean at every 20th
 iteration.
@@ -64,6 +65,8 @@ class Part:
       best: How many genotypes to fit, the best of a pool by score.
       drawn: How many others of the pool to fit.
       splits: By name; "whole" is fitted besides.
+      folds: How many, of the first split, for the baselines and the two genotypes
+        of the better scores among the drawn; the others have one.
       baselines: Named networks to fit.
       channels: Width of the networks.
       pool: How many genotypes to draw and to score.
@@ -76,6 +79,7 @@ class Part:
     best: int
     drawn: int
     splits: Mapping[str, Split]
+    folds: int = 1
     baselines: Sequence[str] = ("dip", "nas-dip")
     channels: int = 32
     pool: int = 64
@@ -83,14 +87,15 @@ class Part:
 
 
 _HELD: dict[str, Split] = {"held-out": HoldOut(0.1)}
-_BOTH: dict[str, Split] = _HELD | {"bootstrap": CoupledBootstrap(0.15)}
+_BOOTSTRAP: dict[str, Split] = {"bootstrap": CoupledBootstrap(0.15)}
+_BOTH = _HELD | _BOOTSTRAP
 PARTS = {
     "noise25": Part("denoising", {"sigma": 25.0}, 800, 4, 4, _BOTH),
-    "inpainting": Part("inpainting", {"missing": 50.0}, 1200, 3, 3, _HELD, refit_factor=1.5),
-    "enlarging": Part("super_resolution", {"factor": 2}, 1200, 3, 3, _HELD, refit_factor=1.5),
-    "noise15": Part("denoising", {"sigma": 15.0}, 1400, 2, 2, _BOTH),
-    "noise50": Part("denoising", {"sigma": 50.0}, 600, 2, 2, _BOTH),
-    "wide": Part("denoising", {"sigma": 25.0}, 800, 1, 0, _BOTH, ("dip",), 128),
+    "inpainting": Part("inpainting", {"missing": 50.0}, 1200, 3, 3, _HELD, 3, refit_factor=1.5),
+    "enlarging": Part("super_resolution", {"factor": 2}, 1200, 3, 3, _HELD, 3, refit_factor=1.5),
+    "noise15": Part("denoising", {"sigma": 15.0}, 1100, 2, 2, _BOOTSTRAP),
+    "noise50": Part("denoising", {"sigma": 50.0}, 600, 2, 2, _BOOTSTRAP),
+    "wide": Part("denoising", {"sigma": 25.0}, 800, 1, 0, _BOOTSTRAP, 1, ("dip",), 128),
 }
 
 
@@ -101,6 +106,7 @@ class Unit(NamedTuple):
     architecture: str  # a genotype, or a name in `BASELINES`
     origin: str  # "baseline", "best" or "drawn"
     score: float  # nan of a baseline
+    folded: bool  # whether it is fitted to all folds
 
 
 def pose(part: Part, image: str, seed: int, size: int) -> study.Case:
@@ -112,7 +118,7 @@ def pose(part: Part, image: str, seed: int, size: int) -> study.Case:
 def units(part: Part, case: study.Case, seed: int) -> Iterator[Unit]:
     """Whom to fit: baselines, the best by score, others of the pool, in this order."""
     for name in part.baselines:
-        yield Unit(case.image, name, "baseline", np.nan)
+        yield Unit(case.image, name, "baseline", np.nan, True)
     key = study.key_of(seed, "pool", case.image, part.task)
     genotypes = SPACES["free"].sample(key, part.pool, part.channels)
     settings = NetworkSettings(part.channels)
@@ -120,16 +126,27 @@ def units(part: Part, case: study.Case, seed: int) -> Iterator[Unit]:
     scores = score(key, nets, case.problem, {"score": METRICS["psd_db_strip_mse"]})["score"]
     order = lowest(scores.mean(axis=1), part.pool)
     # The pool is drawn at random, so that its first are a random choice.
-    others = [index for index in range(part.pool) if index not in order[: part.best]]
-    for origin, chosen in (("best", order[: part.best]), ("drawn", others[: part.drawn])):
+    drawn = [index for index in range(part.pool) if index not in order[: part.best]][: part.drawn]
+    better = [index for index in order if index in drawn][:2]
+    for origin, chosen in (("best", order[: part.best]), ("drawn", drawn)):
         for index in chosen:
-            yield Unit(case.image, str(genotypes[index]), origin, float(scores[index].mean()))
+            value = float(scores[index].mean())
+            yield Unit(case.image, str(genotypes[index]), origin, value, index in better)
 
 
-def split_of(part: Part, case: study.Case, seed: int, name: str) -> tuple[Problem, Problem]:
-    """What a split leaves of a case, and what it validates with: the same for all architectures."""
+def splits_of(
+    part: Part, case: study.Case, seed: int, folded: bool = True
+) -> dict[str, tuple[Problem, Problem]]:
+    """What splits leave of a case, and what they validate with: the same for all architectures.
+
+    By the splits' names, and for further folds of the first "held-out 2" and so on.
+    """
     key = study.key_of(seed, "split", case.image, part.task)
-    return part.splits[name](key, case.problem)
+    found = {name: split(key, case.problem) for name, split in part.splits.items()}
+    first, split = next(iter(part.splits.items()))
+    for fold in range(1, part.folds if folded else 1):
+        found[f"{first} {fold + 1}"] = split(key, case.problem, fold)
+    return found
 
 
 def settings_of(part: Part) -> FitSettings:
@@ -143,7 +160,7 @@ def fits(part: Part, case: study.Case, unit: Unit, seed: int, folder: Any) -> di
     problem = case.problem
     architecture = parse_architecture(unit.architecture)
     net = network_for(problem, architecture, NetworkSettings(part.channels))
-    problems = {name: split_of(part, case, seed, name) for name in part.splits}
+    problems = splits_of(part, case, seed, unit.folded)
     # Validated like the others, so that one program serves all.
     problems["whole"] = (problem, next(iter(problems.values()))[1])
     found = {}
@@ -156,7 +173,7 @@ def fits(part: Part, case: study.Case, unit: Unit, seed: int, folder: Any) -> di
             settings_of(part),
             validation=validation,
             truth=case.truth,
-            file=pathlib.Path(folder, place.with_suffix(".npz")),
+            folder=pathlib.Path(folder, place.with_suffix("")),
         )
     return found
 

@@ -11,7 +11,7 @@ measurements that validate. An image that is not finished in a part is left out.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
@@ -20,13 +20,13 @@ import pandas as pd
 from absl import flags
 
 from experiments import cli
-from experiments.decisions.curves import PARTS, Part, Unit, pose, split_of, units
+from experiments.decisions.curves import EVERY, PARTS, Part, Unit, pose, splits_of, units
 from isnas_jax import study
 from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
 from isnas_jax.problems import Problem, classical
 from isnas_jax.registry import Registry
-from isnas_jax.searching import Cohort
+from isnas_jax.searching import Cohort, Fold
 from isnas_jax.study import store
 
 FLAGS = flags.FLAGS
@@ -34,23 +34,43 @@ FLAGS = flags.FLAGS
 STEP = 5
 
 
+class Recorded(NamedTuple):
+    """A fit, and at its snapshots the means without bias and their validation errors."""
+
+    fit: Fit
+    means: list[np.ndarray]
+    errors: np.ndarray  # none of the whole, which is not validated
+
+
 class Member(NamedTuple):
-    """What someone made of a case: of the split's part, and of the whole."""
+    """What someone made of a case: of the splits' parts, and of the whole."""
 
     name: str
     origin: str
     score: float
-    of_part: np.ndarray
+    of_parts: list[np.ndarray]
     of_whole: np.ndarray
 
 
-def load(folder: pathlib.Path, part: Part, unit: Unit, seed: int) -> dict[str, Fit]:
+def load(
+    folder: pathlib.Path, part: Part, case: study.Case, unit: Unit, seed: int
+) -> dict[str, Recorded]:
     """An architecture's fits by split; FileNotFoundError if one is not finished."""
-    found = {}
-    for name in ("whole", *part.splits):
+    found, splits = {}, splits_of(part, case, seed, unit.folded)
+    for name in ("whole", *splits):
         place = store.place("fits", unit.image, str(seed), unit.architecture, name)
-        arrays, _ = records.read_arrays(folder / place.with_suffix(".npz"))
-        found[name] = Fit.of_arrays(arrays)
+        kept = list((folder / place.with_suffix("")).glob("*.npz"))
+        if not kept:
+            raise FileNotFoundError(f"no fit in {folder / place.with_suffix('')}")
+        if len(kept) > 1:
+            raise ValueError(f"{len(kept)} fits in {folder / place.with_suffix('')}, not one")
+        arrays, _ = records.read_arrays(kept[0])
+        fit = Fit.of_arrays(arrays)
+        means, errors = list(debiased(fit).values()), np.zeros(0)
+        if name != "whole":
+            _, validation = splits[name]
+            errors = np.array([float(validation.error(jnp.asarray(mean))) for mean in means])
+        found[name] = Recorded(fit, means, errors)
     return found
 
 
@@ -60,15 +80,14 @@ def thinned(values: Any) -> np.ndarray:
 
 
 def rows_of(
-    part: Part, name_of_part: str, case: study.Case, seed: int, unit: Unit, fits: dict[str, Fit]
+    part: str, case: study.Case, seed: int, unit: Unit, fits: dict[str, Recorded]
 ) -> list[dict[str, Any]]:
     """A row a fit."""
     rows, truth = [], np.asarray(case.truth)
-    for name, fit in fits.items():
-        row: dict[str, Any] = {"part": name_of_part, **unit._asdict()}
+    for name, (fit, means, errors) in fits.items():
+        row: dict[str, Any] = {"part": part, **unit._asdict()}
         row |= {"seed": seed, "fitted": name}
         row |= {"loss": thinned(fit.loss), "psnr_mean": thinned(fit.psnr_mean)}
-        means = list(debiased(fit).values())
         row["psnr_debiased"] = np.array([round(_psnr(image, truth), 3) for image in means])
         if name == "whole":
             # The variances take turns: a window's at even iterations, ES-EMV's at odd ones.
@@ -79,7 +98,7 @@ def rows_of(
             }
         else:
             row["validation"] = thinned(fit.validation)
-            row["validation_debiased"] = validated(fit, split_of(part, case, seed, name)[1])
+            row["validation_debiased"] = errors
         rows.append(row)
     return rows
 
@@ -100,62 +119,80 @@ def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
     return float(-10 * np.log10(np.square(image - truth).mean()))
 
 
-def validated(fit: Fit, validation: Problem) -> np.ndarray:
-    """Validation errors of the debiased means at the snapshots."""
-    means = map(jnp.asarray, debiased(fit).values())
-    return np.array([float(validation.error(image)) for image in means])
+def stop(errors: np.ndarray) -> int:
+    """Where the default rule stops among errors at every 20th iteration, of 800."""
+    recorded = pd.Series(errors[: 800 // EVERY])
+    smoothed, at = recorded.ewm(alpha=1 - 0.9**EVERY, adjust=False).mean().to_numpy(), 0
+    while (later := smoothed[at + 1 : at + 1 + 80 // EVERY]).size and later.min() < smoothed[at]:
+        at += 1 + int(np.argmax(later < smoothed[at]))
+    return at
 
 
 def members_of(
-    part: Part, case: study.Case, seed: int, split: str, fits: dict[Unit, dict[str, Fit]]
+    part: Part,
+    case: study.Case,
+    splits: Mapping[str, tuple[Problem, Problem]],
+    fits: Mapping[Unit, Mapping[str, Recorded]],
 ) -> list[Member]:
-    """What each network, stopped by the validation, and each classical restoration made."""
-    fitted, validation = split_of(part, case, seed, split)
+    """What networks, stopped by the validation, and classical restorations made.
+
+    Those who were fitted to what all of the splits leave.
+    """
     found = []
     for unit, of in fits.items():
-        at = int(np.argmin(validated(of[split], validation)))
-        means = [list(debiased(of[which]).values()) for which in (split, "whole")]
-        later = min(round(part.refit_factor * at), len(means[1]) - 1)
-        pictures = (means[0][at], means[1][later])
-        found.append(Member(unit.architecture, unit.origin, unit.score, *pictures))
+        if not splits.keys() <= of.keys():
+            continue
+        stops = [stop(of[name].errors) for name in splits]
+        whole = of["whole"].means
+        later = min(round(part.refit_factor * float(np.mean(stops))), len(whole) - 1)
+        parts = [of[name].means[at] for name, at in zip(splits, stops, strict=True)]
+        found.append(Member(unit.architecture, unit.origin, unit.score, parts, whole[later]))
     for name in classical.names_of(part.task):
-        made = (classical.restore(name, problem) for problem in (fitted, case.problem))
-        found.append(Member(name, "classical", np.nan, *made))
+        parts = [classical.restore(name, fitted) for fitted, _ in splits.values()]
+        made = classical.restore(name, case.problem)
+        found.append(Member(name, "classical", np.nan, parts, made))
     return found
 
 
+def cohort_of(
+    case: study.Case, splits: Mapping[str, tuple[Problem, Problem]], members: Sequence[Member]
+) -> Cohort:
+    """The members as a search has them."""
+    folds = [
+        Fold(*split, np.stack([member.of_parts[fold] for member in members]), [None] * len(members))
+        for fold, split in enumerate(splits.values())
+    ]
+    scores = np.array([member.score for member in members])
+    return Cohort([member.name for member in members], scores, case.problem, folds)
+
+
 def pairs(
-    part: Part,
-    name: str,
+    part: str,
     case: study.Case,
     seed: int,
-    split: str,
-    fits: dict[Unit, dict[str, Fit]],
+    splits: Mapping[str, tuple[Problem, Problem]],
+    fits: Mapping[Unit, Mapping[str, Recorded]],
 ) -> dict[str, Any]:
     """The products of all pairs of members: of their errors by the truth and by the validation."""
-    members = members_of(part, case, seed, split, fits)
-    validation, truth = split_of(part, case, seed, split)[1], np.asarray(case.truth)
-    of_part = np.stack([member.of_part for member in members])
-    of_whole = np.stack([member.of_whole for member in members])
-    scores = np.array([member.score for member in members])
-    cohort = Cohort(members, scores, validation, validation, of_part, ())
-    residuals = cohort.residuals().astype(np.float64)
+    members = members_of(PARTS[part], case, splits, fits)
+    cohort, truth = cohort_of(case, splits, members), np.asarray(case.truth)
+    residuals = cohort.residuals.astype(np.float64)
 
     def products(pictures):
         off = (pictures - truth).reshape(len(members), -1).astype(np.float64)
         return (off @ off.T / truth.size).ravel()
 
     return {
-        "part": name,
+        "part": part,
         "image": case.image,
         "seed": seed,
-        "split": split,
-        "names": [member.name for member in members],
+        "split": next(iter(splits)) + (f", {len(splits)} folds" if len(splits) > 1 else ""),
+        "names": cohort.members,
         "origins": [member.origin for member in members],
-        "scores": scores,
+        "scores": cohort.scores,
         "validation": (residuals @ residuals.T).ravel(),
-        "of_part": products(of_part),
-        "of_whole": products(of_whole),
+        "of_part": products(cohort.images),
+        "of_whole": products(np.stack([member.of_whole for member in members])),
     }
 
 
@@ -169,16 +206,21 @@ def main(_: Sequence[str]) -> None:
                 case = pose(part, path, seed, FLAGS.size)
                 try:
                     fits = {
-                        unit: load(pathlib.Path(FLAGS.input_dir, name), part, unit, seed)
+                        unit: load(pathlib.Path(FLAGS.input_dir, name), part, case, unit, seed)
                         for unit in units(part, case, seed)
                     }
                 except FileNotFoundError:
                     print(f"{name}: {case.image} with seed {seed} is not finished")
                     continue
                 for unit, found in fits.items():
-                    curves += rows_of(part, name, case, seed, unit, found)
+                    curves += rows_of(name, case, seed, unit, found)
+                splits = splits_of(part, case, seed)
                 for split in part.splits:
-                    members.append(pairs(part, name, case, seed, split, fits))
+                    members.append(pairs(name, case, seed, {split: splits[split]}, fits))
+                if part.folds > 1:
+                    first = next(iter(part.splits))
+                    folds = {n: of for n, of in splits.items() if n.startswith(first)}
+                    members.append(pairs(name, case, seed, folds, fits))
     folder = pathlib.Path(FLAGS.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for rows, table in ((curves, "curves"), (members, "members")):

@@ -10,11 +10,12 @@ one to `CHOICES`. Intervals are 95 % bootstrap over images, whose architectures
 and methods stay together.
 """
 
+import itertools
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
-import jax
 import numpy as np
 import pandas as pd
 import scipy.stats
@@ -22,12 +23,14 @@ from absl import flags
 
 from experiments import cli
 from experiments.decisions.curves import PARTS
-from experiments.decisions.gather import STEP
+from experiments.decisions.gather import STEP, stop
+from isnas_jax import study
+from isnas_jax.io import records
 from isnas_jax.problems import CLASSICAL
 from isnas_jax.report import tables
-from isnas_jax.searching.combination import simplex_least_squares
+from isnas_jax.searching.combination import stacked
 from isnas_jax.searching.selection import metric_weights
-from isnas_jax.study.analysis import Estimate, estimate, resample
+from isnas_jax.study.intervals import over_images
 
 FLAGS = flags.FLAGS
 
@@ -74,10 +77,10 @@ def by_validation(
 
 
 def by_debiased(split: str, longer: float = 1.0) -> Rule:
-    """Least validation error of the debiased mean: the whole fit's there or later."""
+    """As by default: the whole fit's debiased mean where the rule stops, or later."""
 
     def rule(recorded):
-        at = round(longer * int(np.argmin(recorded[split]["validation_debiased"])))
+        at = round(longer * stop(recorded[split]["validation_debiased"]))
         return min(at, len(recorded["whole"]["psnr_debiased"]) - 1), "whole", "psnr_debiased"
 
     return rule
@@ -157,33 +160,13 @@ def gaps(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def over_images(
-    values: pd.DataFrame, column: str, statistic: Callable[[np.ndarray], float]
-) -> Estimate:
-    """A statistic of a column with its interval, images being drawn anew as they are."""
-    groups = [group[column].to_numpy() for _, group in values.groupby("image")]
-    counts = resample(jax.random.key(0), len(groups), 1000).astype(int)
-    drawn = (
-        np.concatenate([group for group, n in zip(groups, row, strict=True) for _ in range(n)])
-        for row in counts
-    )
-    return estimate(np.array([statistic(values) for values in drawn]))
-
-
-def cell(found: Estimate) -> str:
-    """An estimate as a table shows it; empty where there is none."""
-    if np.isnan(found.value):
-        return ""
-    return f"{found.value:.2f} ({found.low:.2f} to {found.high:.2f})"
-
-
 def stopping_table(gap: pd.DataFrame) -> pd.DataFrame:
     """A row a rule, columns a part: median, 90th percentile and mean gap."""
     rows = {}
     for rule in gap["rule"].unique():
         row = {}
         for part, group in gap[gap["rule"] == rule].groupby("part", sort=False):
-            row[f"{part}: median"] = cell(over_images(group, "gap", np.median))
+            row[f"{part}: median"] = over_images(group, "gap", np.median).shown()
             row[f"{part}: 90 %"] = f"{np.quantile(group['gap'], 0.9):.2f}"
             row[f"{part}: mean"] = f"{group['gap'].mean():.2f}"
         rows[rule] = row
@@ -200,18 +183,20 @@ def score_table(curves: pd.DataFrame) -> pd.DataFrame:
     kinds = {"psnr_mean": "exponential mean", "psnr_debiased": "debiased mean", "psnr": "output"}
     rows = {}
     for part, here in whole.groupby("part", sort=False):
+        if not {"best", "drawn"} <= set(here["origin"]):
+            continue
         for kind, label in kinds.items():
             reached = here.assign(best=[values.max() for values in here[kind]])
             found = []
             for (image, _), group in reached.groupby(["image", "seed"]):
                 tau = scipy.stats.kendalltau(group["score"], group["best"]).statistic
                 by_origin = group.groupby("origin")["best"].mean()
-                more = by_origin["best"] - by_origin.get("drawn", np.nan)
+                more = by_origin["best"] - by_origin["drawn"]
                 found.append({"image": image, "tau": tau, "more": more})
             table = pd.DataFrame(found)
             rows[f"{part}, {label}"] = {
-                "tau of score and best PSNR": cell(over_images(table, "tau", np.mean)),
-                "best by score less random, dB": cell(over_images(table, "more", np.mean)),
+                "tau of score and best PSNR": over_images(table, "tau").shown(),
+                "best by score less random, dB": over_images(table, "more").shown(),
             }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("restoration")
 
@@ -257,10 +242,7 @@ def psnr(weights: np.ndarray, products: np.ndarray) -> float:
 def stack(members: Members, ridge: float = 0.01) -> np.ndarray:
     """Weights as of `combination.Stack`, from the products of the residuals."""
     values, vectors = np.linalg.eigh(members.validation)
-    number = len(values)
-    away = np.sqrt(ridge * values.sum() / number) * (np.eye(number) - 1 / number)
-    residuals = vectors * np.sqrt(np.maximum(values, 0))
-    return simplex_least_squares(np.hstack([residuals, away]))
+    return stacked(vectors * np.sqrt(np.maximum(values, 0)), ridge)
 
 
 def closest(members: Members) -> np.ndarray:
@@ -286,9 +268,7 @@ def by_ranks(members: Members) -> np.ndarray:
 CHOICES: dict[str, Callable[[Members], np.ndarray]] = {
     "stack": stack,
     "stack, no ridge": lambda members: stack(members, 0.0),
-    "stack, ridge 0.1": lambda members: stack(members, 0.1),
     "mean": lambda members: np.full(len(members.scores), 1 / len(members.scores)),
-    "mean by score": lambda members: metric_weights(members.scores),
     "least validation error": lambda members: one(np.diag(members.validation)),
     "ranks of validation error and score": by_ranks,
     "closest to the mean by score": closest,
@@ -296,8 +276,11 @@ CHOICES: dict[str, Callable[[Members], np.ndarray]] = {
     "oracle's choice": lambda members: one(np.diag(members.of_whole)),
 }
 
+BY_SCORE = {"ranks of validation error and score", "closest to the mean by score", "best score"}
+
+ALL = 9  # more than there are of any origin
 # How many of each origin: the best of the pool by score, random others, the better of these
-# by score. 9 is all there are.
+# by score.
 COHORTS: dict[str, dict[str, int]] = {
     "3 best": {"best": 3},
     "3 random": {"drawn": 3},
@@ -308,11 +291,11 @@ COHORTS: dict[str, dict[str, int]] = {
     "2 best, DIP, NAS-DIP": {"best": 2, "baseline": 2},
     "2 random, DIP, NAS-DIP": {"drawn": 2, "baseline": 2},
     "2 better, DIP, NAS-DIP": {"better": 2, "baseline": 2},
-    "all networks": {"best": 9, "drawn": 9, "baseline": 2},
-    "classical": {"classical": 9},
-    "2 better, DIP, classical": {"better": 2, "baseline": 1, "classical": 9},
-    "2 better, DIP, NAS-DIP, classical": {"better": 2, "baseline": 2, "classical": 9},
-    "all networks, classical": {"best": 9, "drawn": 9, "baseline": 2, "classical": 9},
+    "all networks": {"best": ALL, "drawn": ALL, "baseline": 2},
+    "classical": {"classical": ALL},
+    "2 better, DIP, classical": {"better": 2, "baseline": 1, "classical": ALL},
+    "2 better, DIP, NAS-DIP, classical": {"better": 2, "baseline": 2, "classical": ALL},
+    "all networks, classical": {"best": ALL, "drawn": ALL, "baseline": 2, "classical": ALL},
 }
 
 
@@ -322,13 +305,15 @@ def choices(members: pd.DataFrame) -> pd.DataFrame:
     for row in members.to_dict("records"):
         for cohort, numbers in COHORTS.items():
             names = of_origin(row, **numbers)
-            if len(names) < min(2, sum(numbers.values())) or len(names) < sum(
-                number for number in numbers.values() if number < 9
-            ):
+            needed = sum(number for number in numbers.values() if number < ALL)
+            if len(names) < max(2, needed):
+                continue
+            # All folds were fitted by the default's cohort only.
+            if "folds" in row["split"] and numbers.keys() & {"best", "drawn"}:
                 continue
             found = members_of(row, names)
             for choice, weigh in CHOICES.items():
-                if "score" in choice and not np.isfinite(found.scores).all():
+                if choice in BY_SCORE and not np.isfinite(found.scores).all():
                     continue
                 rows.append(
                     {name: row[name] for name in (*CASE, "split")}
@@ -347,6 +332,79 @@ def choices(members: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+class Pool(NamedTuple):
+    """The random genotypes of a case."""
+
+    names: list[str]
+    scores: dict[str, float]
+    errors: dict[str, np.ndarray]  # of the validation, by iteration
+
+    def least(self, values: Mapping[str, float], number: int) -> list[str]:
+        """Names with the least values."""
+        return sorted(self.names, key=lambda name: values[name])[:number]
+
+
+def at_random(number: int) -> Callable[[Pool], list[list[str]]]:
+    """All choices of so many."""
+    return lambda pool: [list(names) for names in itertools.combinations(pool.names, number)]
+
+
+def halved(iterations: int) -> Callable[[Pool], list[list[str]]]:
+    """The better two by validation error after some iterations."""
+
+    def pick(pool):
+        end = iterations // STEP + 1
+        return [pool.least({n: np.nanmin(pool.errors[n][:end]) for n in pool.names}, 2)]
+
+    return pick
+
+
+# Whom of a case's random genotypes to fit; what comes of several choices is averaged.
+PICKS: dict[str, Callable[[Pool], list[list[str]]]] = {
+    "two": at_random(2),
+    "the better two by score": lambda pool: [pool.least(pool.scores, 2)],
+    "the better two after 100 iterations": halved(100),
+    "the better two after 200 iterations": halved(200),
+    "none": at_random(0),
+    "one": at_random(1),
+    "three": at_random(3),
+    "all": lambda pool: [pool.names],
+}
+
+
+def economy_table(curves: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
+    """A row a pick, a column a part and split: dB above two random genotypes.
+
+    All are stacked with the named networks of the default.
+    """
+    fitted = curves.set_index([*CASE, "fitted", "architecture"])["validation"]
+    columns: dict[str, dict[str, str]] = {}
+    alone = members[~members["split"].str.contains("folds")]
+    for (part, split), group in alone.groupby(["part", "split"], sort=False):
+        rows = []
+        for row in group.to_dict("records"):
+            named = of_origin(row, baseline=1 if PARTS[str(part)].task == "denoising" else 2)
+            if len(names := of_origin(row, drawn=ALL)) < 2:
+                continue
+            case = tuple(row[name] for name in CASE)
+            errors = {name: fitted[(*case, split, name)] for name in names}
+            pool = Pool(names, dict(zip(row["names"], row["scores"], strict=True)), errors)
+            found = {}
+            for pick, choose in PICKS.items():
+                cohorts = [members_of(row, names + named) for names in choose(pool)]
+                reached = [psnr(stack(one), one.of_whole) for one in cohorts]
+                found[pick] = sum(reached) / len(reached) if reached else np.nan
+            more = {pick: value - found["two"] for pick, value in found.items()}
+            rows.append({"image": row["image"], **more})
+        if not rows:
+            continue
+        table = pd.DataFrame(rows)
+        columns[f"{part}, {split}"] = {
+            pick: over_images(table, pick).shown() for pick in PICKS if pick != "two"
+        }
+    return pd.DataFrame(columns).rename_axis("beside the default's named networks")
+
+
 def choice_table(found: pd.DataFrame, part: str, split: str) -> pd.DataFrame:
     """A row a cohort, a column a choice: the mean PSNR less that of the oracle's choice."""
     here = found[(found["part"] == part) & (found["split"] == split)]
@@ -357,42 +415,81 @@ def choice_table(found: pd.DataFrame, part: str, split: str) -> pd.DataFrame:
         row = {"oracle's choice, dB": f"{best.mean():.2f}"}
         for choice in wide.columns.drop(["image", "seed", "oracle's choice"]):
             wide["difference"] = wide[choice] - best
-            row[choice] = cell(over_images(wide, "difference", np.mean))
+            row[choice] = over_images(wide, "difference").shown()
         least = wide["stack"] - wide["least validation error"]
         row["stack less selected, least"] = f"{least.min():.2f}"
         rows[cohort] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cohort").fillna("")
 
 
+def folds_table(found: pd.DataFrame) -> pd.DataFrame:
+    """A row a part: the default's cohort decided by several folds, and by the first alone."""
+    rows = {}
+    for part, here in found.groupby("part", sort=False):
+        splits = here["split"].unique()
+        for folded in (split for split in splits if "folds" in split):
+            first, _, folds = folded.partition(", ")
+            for cohort in (default_of(str(part)), f"{default_of(str(part))}, classical"):
+                wide = here[here["cohort"] == cohort].pivot_table(
+                    "psnr", ["image", "seed"], ["split", "choice"]
+                )
+                if folded not in wide or first not in wide:
+                    continue
+                one, several = wide[first], wide[folded].dropna()
+                row = {}
+                for name, of in ((first, one.loc[several.index]), (folds, several)):
+                    columns = {
+                        "selected less best": of["least validation error"] - of["oracle's choice"],
+                        "stack less best": of["stack"] - of["oracle's choice"],
+                    }
+                    for column, values in columns.items():
+                        table = values.rename("dB").reset_index()
+                        row[f"{name}: {column}"] = over_images(table, "dB").shown()
+                    least = (of["stack"] - of["least validation error"]).min()
+                    row[f"{name}: stack less selected, least"] = f"{least:.2f}"
+                more = (several["stack"] - one["stack"]).dropna().rename("dB").reset_index()
+                row[f"stack, {folds} less one"] = over_images(more, "dB").shown()
+                rows[f"{part}: {cohort}"] = row
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cohort")
+
+
+def default_of(part: str) -> str:
+    """The default's cohort in a part."""
+    return "2 better, DIP" + ("" if PARTS[part].task == "denoising" else ", NAS-DIP")
+
+
 def comparison_table(found: pd.DataFrame, part: str, split: str, default: str) -> pd.DataFrame:
-    """A row a method: its mean PSNR, and how much less it has than the default, paired.
+    """A row a method: its mean PSNR, and how much more the default has, paired.
 
     The last row is the best classical restoration of each image.
     """
     here = found[(found["part"] == part) & (found["split"] == split)]
-    methods = {
-        f"{cohort}: {choice}" if choice != "alone" else cohort: group
-        for (cohort, choice), group in here.groupby(["cohort", "choice"], sort=False)
-        if choice in ("alone", "stack")
-    }
-    alone = here[here["cohort"].isin(CLASSICAL)]
-    methods["the best classical"] = alone.groupby(["image", "seed"], as_index=False)["psnr"].max()
-    reference = methods[default].set_index(["image", "seed"])["psnr"]
-    rows = {}
-    for name, group in methods.items():
-        values = group.set_index(["image", "seed"])["psnr"]
-        difference = (reference - values).rename("difference").reset_index()
-        rows[name] = {
-            "PSNR, dB": f"{values.mean():.2f}",
-            "default less this": cell(over_images(difference, "difference", np.mean)),
-        }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")
+    here = here[here["choice"].isin(("alone", "stack"))]
+    stacks = here["choice"] == "stack"
+    here = here.assign(method=here["cohort"].where(~stacks, here["cohort"] + ": stack"))
+    classical = here[here["cohort"].isin(CLASSICAL)]
+    best = classical.groupby(["image", "seed"], as_index=False)["psnr"].max()
+    best = best.assign(method="the best classical")
+    return study.differences(pd.concat([here, best]), "psnr", default)
 
 
-def shown(frames: Iterable[tuple[str, pd.DataFrame]], folder: pathlib.Path) -> None:
-    """Writes tables and prints them."""
-    for name, frame in frames:
-        print(f"\n{name}\n\n{tables.write(folder / name.replace(' ', '_'), frame)}")
+def all_tables(curves: pd.DataFrame, members: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Every table with its name."""
+    yield "stopping", stopping_table(gaps(curves))
+    yield "score", score_table(curves)
+    yield "economy", economy_table(curves, members)
+    found = choices(members)
+    yield "folds", folds_table(found)
+    for part, split in members[["part", "split"]].drop_duplicates().itertuples(index=False):
+        yield f"choices {part} {split}", choice_table(found, part, split)
+        default = f"{default_of(part)}: stack"
+        yield f"comparison {part} {split}", comparison_table(found, part, split, default)
+
+
+def filled(page: str, name: str, table: str) -> str:
+    """A page with a table between <!-- NAME --> and <!-- end -->, if it has these."""
+    between = rf"(<!-- {re.escape(name)} -->\n).*?(<!-- end -->)"
+    return re.sub(between, lambda found: f"{found[1]}\n{table}\n{found[2]}", page, flags=re.DOTALL)
 
 
 def main(_: Sequence[str]) -> None:
@@ -404,25 +501,20 @@ def main(_: Sequence[str]) -> None:
         curves, members = (t[t["image"].isin(TUNED_ON)] for t in (curves, members))
     else:
         curves, members = (t[~t["image"].isin(TUNED_ON)] for t in (curves, members))
-    folder = pathlib.Path(FLAGS.output_dir)
-    shown([("stopping", stopping_table(gaps(curves))), ("score", score_table(curves))], folder)
-    found = choices(members)
-    for part, split in members[["part", "split"]].drop_duplicates().itertuples(index=False):
-        default = "2 better, DIP" + (", NAS-DIP" if PARTS[part].task != "denoising" else "")
-        shown(
-            [
-                (f"choices {part} {split}", choice_table(found, part, split)),
-                (
-                    f"comparison {part} {split}",
-                    comparison_table(found, part, split, f"{default}: stack"),
-                ),
-            ],
-            folder,
-        )
+    page = pathlib.Path(FLAGS.page).read_text(encoding="utf-8") if FLAGS.page else ""
+    for name, table in all_tables(curves, members):
+        place = pathlib.Path(FLAGS.output_dir, re.sub(r"\W+", "_", name))
+        print(f"\n{name}\n\n{tables.write(place, table)}")
+        page = filled(page, name, place.with_suffix(".md").read_text(encoding="utf-8"))
+    if FLAGS.page:
+        records.write_bytes(pathlib.Path(FLAGS.page), page.encode())
 
 
 if __name__ == "__main__":
     flags.DEFINE_string("input_dir", "docs/decisions", "Where the two tables are.")
     flags.DEFINE_string("output_dir", "decisions_tables", "Folder of what is made of them.")
+    flags.DEFINE_string(
+        "page", None, "Markdown file to put the tables into, where it has their names."
+    )
     flags.DEFINE_boolean("tuning", False, "Of the images that choices were made on instead.")
     cli.run(main)

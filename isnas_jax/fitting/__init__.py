@@ -12,8 +12,15 @@ from isnas_jax.fitting.loop import (
 from isnas_jax.fitting.many import fit_many
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
-from isnas_jax.fitting.stopping import STOPPING, Decision, FixedIterations, RunToEnd, Step
-from isnas_jax.fitting.stored import fit_once, fit_whole, validates
+from isnas_jax.fitting.stopping import (
+    STOPPING,
+    Decision,
+    FixedIterations,
+    RunToEnd,
+    Step,
+    needs_validation,
+)
+from isnas_jax.fitting.stored import alone, fit_once, is_kept, refit, validates
 from isnas_jax.fitting.terms import LOSS_TERMS
 
 __all__ = [
@@ -27,14 +34,17 @@ __all__ = [
     "Progress",
     "RunToEnd",
     "Step",
+    "alone",
     "compile_ahead",
     "draw_noise_map",
     "exponential_mean",
     "fit",
     "fit_many",
     "fit_once",
-    "fit_whole",
+    "is_kept",
     "lower_steps",
+    "needs_validation",
     "planned_memory",
+    "refit",
     "validates",
 ]

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, PartitionSpec
 from isnas_jax import _programs
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import FitSettings, Optimizer
-from isnas_jax.fitting.stopping import Step, StoppingRule
+from isnas_jax.fitting.stopping import Step, StoppingRule, needs_validation
 from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import describe, padded_side
@@ -263,7 +263,7 @@ def start(
     if validation is None and settings.split:
         # The fourth of the key's parts: folding in 0 to 2 would give those above again.
         problem, validation = settings.split(jax.random.fold_in(key, 3), problem)
-    if validation is None and getattr(settings.stopping, "needs_validation", False):
+    if validation is None and needs_validation(settings.stopping):
         raise ValueError(
             f"{type(settings.stopping).__name__} needs a validation problem: give a split"
         )

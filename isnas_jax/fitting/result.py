@@ -28,8 +28,8 @@ class Fit:
       snapshots: The mean at chosen iterations, those that were reached.
       variables: The network's parameters after the last update; None if the
         fit was found in a file.
-      part: The fit to a part of the measurements that found how many iterations
-        to run, or None; see `fit_whole`.
+      parts: The fits to parts of the measurements that found how many iterations
+        to run; see `refit`.
     """
 
     loss: np.ndarray
@@ -44,7 +44,7 @@ class Fit:
     best: np.ndarray | None
     snapshots: dict[int, np.ndarray]
     variables: Any
-    part: "Fit | None" = None
+    parts: tuple["Fit", ...] = ()
 
     def __repr__(self) -> str:
         height, width, channels = self.restored.shape
@@ -62,12 +62,12 @@ class Fit:
     def curves(self) -> dict[str, np.ndarray]:
         """What was recorded at every iteration, by name, each [T].
 
-        With a part's fit, the validation is its, and goes on for as long as it did.
+        With fits to parts, the validation is that of the first, as long as it is.
         """
         names = ("loss", "validation", "psnr", "psnr_mean", "criterion")
         found = {name: getattr(self, name) for name in names}
-        if self.part:
-            found["validation"] = self.part.validation
+        if self.parts:
+            found["validation"] = self.parts[0].validation
         return {name: values for name, values in found.items() if values is not None}
 
     def plot(self) -> Any:
@@ -75,13 +75,13 @@ class Fit:
         return figures.fit(self.restored, self.curves(), self.restored_at)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All but the variables and the part's fit, to be kept in a file."""
+        """All but the variables and the fits to parts, to be kept in a file."""
         taken = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
         fields = {name: value for name, value in vars(self).items() if value is not None}
         return taken | {
             name: np.asarray(value)
             for name, value in fields.items()
-            if name not in ("snapshots", "variables", "part")
+            if name not in ("snapshots", "variables", "parts")
         }
 
     @classmethod
@@ -89,6 +89,7 @@ class Fit:
         """What `arrays` gave, back."""
         prefix = "snapshot_"
         values: dict[str, Any] = {field.name: None for field in dataclasses.fields(cls)}
+        values["parts"] = ()
         values |= {name: value for name, value in arrays.items() if not name.startswith(prefix)}
         values["restored_at"] = int(values["restored_at"])
         values["snapshots"] = {

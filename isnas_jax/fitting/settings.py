@@ -24,7 +24,8 @@ class FitSettings:
     """How a network is fitted. Numbers may change without anything being compiled again.
 
     Attributes:
-      iterations: The most iterations to run.
+      iterations: The most iterations to run; a refit may take refit_factor times
+        as many.
       stopping: When to stop and which iteration to restore with.
       learning_rate: The optimiser's.
       reg_noise_std: Standard deviation of the normal noise that is added to z
@@ -33,8 +34,10 @@ class FitSettings:
       optimizer: From the learning rate to optax's (init, update).
       terms: What is added to the problem's loss.
       split: Leaves measurements out of the fit to validate with.
+      folds: How many parts, by the split's folds, a cohort or a restoration fits
+        before the whole; `fit` takes the first.
       refit_factor: How many times as long as a part was validated for the whole
-        is fitted: see `fit_whole`.
+        is fitted: see `refit`.
       debias: Divide the exponential mean by 1 - gamma^t, as if it had not
         begun at the first output (not in equation 4).
       snapshots: Iterations whose mean to return.
@@ -52,6 +55,7 @@ class FitSettings:
     optimizer: Optimizer = optax.adam
     terms: tuple[LossTerm, ...] = ()
     split: Split | None = None
+    folds: int = 1
     refit_factor: float = 1.0
     debias: bool = False
     snapshots: tuple[int, ...] = ()
@@ -60,7 +64,7 @@ class FitSettings:
     def __post_init__(self) -> None:
         for name in ("terms", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for name in ("iterations", "chunk"):
+        for name in ("iterations", "folds", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if not 0 < self.refit_factor < math.inf:

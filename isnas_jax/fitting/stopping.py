@@ -66,6 +66,11 @@ class StoppingRule(Protocol):
     def update(self, state: Any, step: Step) -> tuple[Any, Decision]: ...
 
 
+def needs_validation(rule: StoppingRule) -> bool:
+    """Whether a rule decides by a validation problem."""
+    return getattr(rule, "needs_validation", False)
+
+
 @dataclasses.dataclass(frozen=True)
 class FixedIterations:
     """Keeps the last iteration of a number given beforehand, as the published code does.
@@ -302,7 +307,7 @@ class RunToEnd:
     @property
     def needs_validation(self) -> bool:
         """Whether the other rule does."""
-        return getattr(self.rule, "needs_validation", False)
+        return needs_validation(self.rule)
 
     def init(self, problem: Problem) -> RunToEndState:
         return RunToEndState(self.rule.init(problem), jnp.array(False))

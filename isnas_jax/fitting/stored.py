@@ -3,8 +3,7 @@
 import dataclasses
 import functools
 import os
-import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +11,7 @@ import jax
 from isnas_jax.fitting.loop import Progress, fit
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import FitSettings
+from isnas_jax.fitting.stopping import needs_validation
 from isnas_jax.io import Checkpoint, records
 from isnas_jax.problems import Problem, nothing
 
@@ -24,82 +24,107 @@ def fit_once(
     *,
     validation: Problem | None = None,
     truth: Any = None,
-    file: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """`fit`; with a file (.npz), finished or begun work is taken from there, without variables.
+    """`fit`; with a folder, finished or begun work is taken from there, without variables.
 
-    Raises:
-      ValueError: If the file is of another fit, naming the difference.
+    Args:
+      key: As for `fit`.
+      net: As for `fit`.
+      problem: As for `fit`.
+      settings: As for `fit`.
+      validation: As for `fit`.
+      truth: As for `fit`.
+      folder: Where to keep and to find it by what it is of, beside other fits.
+      progress: As for `fit`.
     """
     fitted = functools.partial(
         fit, key, net, problem, settings, validation=validation, truth=truth, progress=progress
     )
-    if file is None:
+    if folder is None:
         return fitted()
-    checkpoint = Checkpoint(pathlib.Path(file).with_suffix(".checkpoint"))
-    of = {"key": key, "network": net, "problem": problem, "settings": settings}
-    of |= {"validation": validation, "truth": truth}
+    of = _of(key, net, problem, settings, validation, truth)
+    file = records.place(folder, "fit", of)
+    checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
     arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
     checkpoint.path.unlink(missing_ok=True)
     return Fit.of_arrays(arrays)
 
 
-def validates(settings: FitSettings) -> bool:
-    """Whether the iteration to restore with is found by a fit to a part of the measurements."""
-    return settings.split is not None and getattr(settings.stopping, "needs_validation", False)
+def _of(
+    key: jax.Array, net: Any, problem: Problem, settings: FitSettings, validation: Any, truth: Any
+) -> dict[str, Any]:
+    """What a fit depends on."""
+    of = {"key": key, "network": net, "problem": problem, "settings": settings}
+    return of | {"validation": validation, "truth": truth}
 
 
-def fit_whole(
+def is_kept(
     key: jax.Array,
     net: Any,
     problem: Problem,
     settings: FitSettings,
     *,
-    part: Fit | None = None,
+    validation: Problem | None = None,
     truth: Any = None,
-    file: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, Progress], None] | None = None,
+    folder: str | os.PathLike[str] | None = None,
+) -> bool:
+    """Whether `fit_once` with these arguments finds a finished fit in the folder."""
+    of = _of(key, net, problem, settings, validation, truth)
+    return folder is not None and records.place(folder, "fit", of).exists()
+
+
+def validates(settings: FitSettings) -> bool:
+    """Whether the iteration to restore with is found by a fit to a part of the measurements."""
+    return settings.split is not None and needs_validation(settings.stopping)
+
+
+def alone(settings: FitSettings) -> FitSettings:
+    """How a single fit of a cohort or restoration is done, the splitting being done outside."""
+    return dataclasses.replace(settings, split=None, folds=1, refit_factor=1.0)
+
+
+def refit(
+    key: jax.Array,
+    net: Any,
+    problem: Problem,
+    settings: FitSettings,
+    parts: Sequence[Fit],
+    *,
+    truth: Any = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """Fits to all measurements, as long as a fit to a part of them says, where there is a split.
+    """Fits to all measurements for as long as fits to parts of them say.
 
     A split costs quality, for what validates is not fitted. So the rule decides
     on the split's part, and then the same network is fitted anew, from the same
     initialisation and by the same program, to everything for as many
-    iterations, times the settings' factor. A rule that needs no validation
-    decides on the whole.
+    iterations, the mean over the folds, times the settings' factor.
 
     Args:
-      key: As for `fit`.
-      net: As for `fit`.
+      key: That of the parts' fits.
+      net: That of the parts' fits.
       problem: All that is known of the image.
-      settings: How to fit.
-      part: The fit to the split's part with this key, if it is there already.
+      settings: Those of the parts' fits.
+      parts: The fits to the folds' parts of the problem.
       truth: The clean image (H, W, C), for the PSNR curves only.
-      file: An .npz file as for `fit_once`; the part's is called FILE_part.
-      progress: Called with "validate" or "restore" and where that is.
+      folder: As for `fit_once`.
+      progress: As for `fit`.
     """
-
-    def told(stage):
-        return progress and functools.partial(progress, stage)
-
-    if not validates(settings):
-        alone = dataclasses.replace(settings, split=None)
-        return fit_once(key, net, problem, alone, truth=truth, file=file, progress=told("restore"))
-    if part is None:
-        beside = file and pathlib.Path(file).with_stem(pathlib.Path(file).stem + "_part")
-        part = fit_once(
-            key, net, problem, settings, truth=truth, file=beside, progress=told("validate")
-        )
-    factor = settings.refit_factor
+    mean = sum(part.restored_at + 1 for part in parts) / len(parts)
+    iterations = max(1, round(settings.refit_factor * mean))
     whole = fit_once(
         key,
         net,
         problem,
-        dataclasses.replace(settings, iterations=round(factor * (part.restored_at + 1))),
+        dataclasses.replace(alone(settings), iterations=iterations),
         validation=nothing(problem),
         truth=truth,
-        file=file,
-        progress=told("restore"),
+        folder=folder,
+        progress=progress,
     )
-    return dataclasses.replace(whole, part=part)
+    # What the rule kept does not count: it has nothing to validate with.
+    last = len(whole.loss) - 1
+    return dataclasses.replace(whole, restored=whole.mean, restored_at=last, parts=tuple(parts))

@@ -106,6 +106,11 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], An
     return found, json.loads(str(found.pop(_OF, "null")))
 
 
+def place(folder: str | os.PathLike[str], name: str, of: Mapping[str, Any]) -> pathlib.Path:
+    """A folder's .npz file for `once`: those of one name are told apart by what they are of."""
+    return pathlib.Path(folder, f"{name}-{identity.digest(identity.of(of))}.npz")
+
+
 def once(
     path: str | os.PathLike[str] | None,
     of: Mapping[str, Any],

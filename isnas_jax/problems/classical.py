@@ -49,9 +49,10 @@ def non_local_means(problem: Problem) -> np.ndarray:
     from skimage.restoration import denoise_nl_means
 
     std = _noise_std(problem)
-    return denoise_nl_means(
+    restored = denoise_nl_means(
         _filled(problem), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
     )
+    return restored.reshape(problem.shape)  # it drops a single channel
 
 
 def total_variation(problem: Problem) -> np.ndarray:
@@ -116,7 +117,15 @@ def check(name: str, problem: Problem) -> Classical:
 
 
 def restore(name: str, problem: Problem) -> np.ndarray:
-    """A classical restoration (H, W, C), clipped; ValueError with the valid names."""
-    entry = check(name, problem)
-    restored = entry.restore(problem).reshape(problem.shape)
-    return np.clip(restored, 0, 1).astype(np.float32)
+    """A classical restoration (H, W, C), clipped.
+
+    Raises:
+      ValueError: For a name that is not valid, with the valid ones, or if what
+        it makes is no image of the problem.
+    """
+    restored = np.asarray(check(name, problem).restore(problem), np.float32)
+    if restored.shape != problem.shape:
+        raise ValueError(f"{name!r} made an image of {restored.shape}, not of {problem.shape}")
+    if not np.isfinite(restored).all():
+        raise ValueError(f"{name!r} made an image with values that are not finite")
+    return np.clip(restored, 0, 1)

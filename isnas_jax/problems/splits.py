@@ -1,13 +1,15 @@
 """Splitting what is known into a part to fit and a part to validate with.
 
-A split is a function, (key, problem) -> (fitted, validation): two problems of the
-same image. The validation error of a restoration is `validation.error(image)`.
-`SPLITS` makes splits from their one number; add your own.
+A split is a function, (key, problem, fold=0) -> (fitted, validation): two problems
+of the same image. The validation error of a restoration is `validation.error(image)`.
+Folds of one key validate with different measurements, or different noise. `SPLITS`
+makes splits from their one number; add your own.
 """
 
 import dataclasses
+import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Protocol
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +17,13 @@ import jax.numpy as jnp
 from isnas_jax.problems.problem import Problem
 from isnas_jax.registry import Registry
 
-Split: TypeAlias = Callable[[jax.Array, Problem], tuple[Problem, Problem]]
+
+class Split(Protocol):
+    """See the module's docstring."""
+
+    def __call__(
+        self, key: jax.Array, problem: Problem, fold: int = 0
+    ) -> tuple[Problem, Problem]: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +31,8 @@ class HoldOut:
     """Leaves a share of the measurements out of the fit, in all channels.
 
     Measurements are pixels of the observation: known ones in inpainting, small
-    ones in super-resolution. Exactly round(fraction * known) are left out.
+    ones in super-resolution. Each fold leaves out others: the first
+    exactly round(fraction * known), later ones as many, give or take one.
 
     Attributes:
       fraction: That share, between 0 and 1.
@@ -35,20 +44,27 @@ class HoldOut:
         if not 0 < self.fraction < 1:
             raise ValueError(f"fraction {self.fraction} must be between 0 and 1, both excluded")
 
-    def __call__(self, key: jax.Array, problem: Problem) -> tuple[Problem, Problem]:
+    def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         known = (problem.weights > 0).any(axis=-1)
-        count = round(self.fraction * int(known.sum()))
-        if count < 1:
+        number = int(known.sum())
+        first, end = (round(share * self.fraction * number) for share in (fold, fold + 1))
+        if not first < end <= number:
             raise ValueError(
-                f"a fraction of {self.fraction} of {int(known.sum())} measurements is none"
+                f"fold {fold + 1} of {self.fraction} of {number} measurements is none; "
+                f"there are {math.floor(1 / self.fraction + 1e-9)} folds of that, of 1 or more"
             )
         # Missing measurements come last in the order of the draw.
-        drawn = jnp.where(known, jax.random.uniform(key, known.shape), 2.0)
-        out = (drawn <= jnp.sort(drawn.ravel())[count - 1])[..., None]
-        return (
-            dataclasses.replace(problem, weights=problem.weights * ~out),
-            dataclasses.replace(problem, weights=problem.weights * out),
-        )
+        order = jnp.argsort(jnp.where(known, jax.random.uniform(key, known.shape), 2.0), axis=None)
+        out = jnp.zeros(known.size, bool).at[order[first:end]].set(True)
+        out = out.reshape(*known.shape, 1)
+        return _of_these(problem, ~out), _of_these(problem, out)
+
+
+def _of_these(problem: Problem, these: jax.Array) -> Problem:
+    """A problem of some of the measurements; of the others there is nothing left to see."""
+    weights = problem.weights * these
+    observed = jnp.where(weights > 0, problem.observed, 0)
+    return dataclasses.replace(problem, observed=observed, weights=weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,9 +86,10 @@ class CoupledBootstrap:
         if not 0 < self.alpha < float("inf"):
             raise ValueError(f"alpha {self.alpha} must be positive")
 
-    def __call__(self, key: jax.Array, problem: Problem) -> tuple[Problem, Problem]:
+    def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         if problem.sigma is None:
             raise ValueError("the coupled bootstrap needs a problem that knows its sigma")
+        key = jax.random.fold_in(key, fold) if fold else key
         noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape)
 
         def noisier(factor: float) -> Problem:
@@ -91,9 +108,11 @@ def nothing(problem: Problem) -> Problem:
     return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
 
 
-def hold_out(key: jax.Array, problem: Problem, fraction: float = 0.1) -> tuple[Problem, Problem]:
+def hold_out(
+    key: jax.Array, problem: Problem, fraction: float = 0.1, fold: int = 0
+) -> tuple[Problem, Problem]:
     """`HoldOut(fraction)` of a problem: (fitted, validation)."""
-    return HoldOut(fraction)(key, problem)
+    return HoldOut(fraction)(key, problem, fold)
 
 
 SPLITS: Registry[Callable[[float], Split]] = Registry(

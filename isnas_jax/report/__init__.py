@@ -5,6 +5,7 @@ Needs the extra `experiments`.
 
 from isnas_jax.report.paper import ITEMS, PaperSettings
 from isnas_jax.report.run import (
+    Member,
     summary,
     write_restoration,
     write_scores,
@@ -14,6 +15,7 @@ from isnas_jax.report.run import (
 
 __all__ = [
     "ITEMS",
+    "Member",
     "PaperSettings",
     "summary",
     "write_restoration",

@@ -7,7 +7,7 @@ import io
 import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -46,16 +46,17 @@ def write_cohort(
     cohort = found.cohort
     psnrs = None if truth is None else oracle(cohort, problem, proxy, truth)
     rows = []
-    errors = None if cohort.validation is None else cohort.errors()
-    for rank, fit in enumerate(cohort.fits):
+    errors = None if cohort.folds[0].validation is None else cohort.errors
+    for rank, member in enumerate(cohort.members):
+        stops = [fit.restored_at for fit in cohort.fits(rank)]
         images.save(folder / "cohort" / f"{rank:02d}.png", cohort.images[rank])
         row = {
             "rank": rank,
-            "member": str(cohort.members[rank]),
+            "member": str(member),
             "score": float(cohort.scores[rank]),
             "validation": None if errors is None else float(errors[rank]),
             "weight": float(found.weights[rank]),
-            "restored_at": fit and fit.restored_at,
+            "restored_at": round(float(np.mean(stops)), 1) if stops else None,
             "selected": rank == found.selected,
         }
         if psnrs is not None:
@@ -76,53 +77,74 @@ def write_search(
 ) -> dict[str, Any]:
     """Writes all of a search; returns the record of its restoration."""
     candidates = found.candidates
-    write_scores(folder, candidates.genotypes, {metric: candidates.scores})
+    if len(candidates.genotypes):
+        write_scores(folder, candidates.genotypes, {metric: candidates.scores})
     write_cohort(folder, found, problem, proxy, truth)
     write_timings(folder, found.seconds)
-    name = str(found.architecture)
-    return write_restoration(folder, problem, found.fit, name, truth, restored=found.restored)
+    members = [
+        Member(str(found.cohort.members[rank]), float(found.weights[rank]), fit)
+        for rank, fit in found.fits.items()
+    ]
+    return write_restoration(folder, problem, found.restored, members, truth)
+
+
+class Member(NamedTuple):
+    """Whose restoration a result is made of.
+
+    Attributes:
+      name: Of the architecture or of a classical restoration.
+      weight: Its share.
+      fit: Its fit to the whole problem; None of a classical restoration.
+    """
+
+    name: str
+    weight: float
+    fit: Fit | None
+
+    def row(self) -> dict[str, Any]:
+        """As a record."""
+        row: dict[str, Any] = {"member": self.name, "weight": self.weight}
+        if self.fit:
+            row |= {"iterations": len(self.fit.loss), "restored_at": self.fit.restored_at}
+            if self.fit.psnr_mean is not None:
+                row["best_psnr_mean_by_truth"] = float(np.max(self.fit.psnr_mean))
+                row["best_iteration_by_truth"] = int(np.argmax(self.fit.psnr_mean))
+        return row
 
 
 def write_restoration(
     folder: pathlib.Path,
     problem: Problem,
-    fit: Fit | None,
-    name: str,
-    truth: Any = None,
-    *,
     restored: np.ndarray,
+    members: Sequence[Member],
+    truth: Any = None,
 ) -> dict[str, Any]:
     """Writes images, figures and curves of a restoration.
 
     Args:
       folder: Where.
       problem: What was restored.
-      fit: The fit that restored it, or that of the chosen among several; None
-        without networks.
-      name: Of the architecture.
+      restored: The result, (H, W, C).
+      members: Whose weighted mean it is. The curves are those of the one with
+        the greatest weight that has a fit.
       truth: The clean image, for the evaluation.
-      restored: The result.
 
     Returns:
       The record that `result.json` holds.
     """
+    fitted = max((member for member in members if member.fit), key=lambda m: m.weight, default=None)
     observed = np.asarray(problem.observed)
-    shown = {"observed": observed, name: restored}
-    record: dict[str, Any] = {"architecture": name}
+    shown = {"observed": observed, "restored": restored}
+    record: dict[str, Any] = {"members": [member.row() for member in members]}
     if problem.sigma is not None:
         record["sigma"] = float(problem.sigma)
-    if fit:
-        record |= {"iterations": len(fit.loss), "restored_at": fit.restored_at}
     if truth is not None:
         truth = np.asarray(truth)
         images.save(folder / "truth.png", truth)
         record["restored"] = quality.report(restored, truth)
         if observed.shape == truth.shape:
             record["observed"] = quality.report(observed, truth)
-        if fit and fit.psnr_mean is not None:
-            record["best_psnr_mean_by_truth"] = float(np.max(fit.psnr_mean))
-            record["best_iteration_by_truth"] = int(np.argmax(fit.psnr_mean))
-        quality_of = {name: record["restored"], "observed": record.get("observed")}
+        quality_of = {"restored": record["restored"], "observed": record.get("observed")}
         shown = {
             f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
             for title, image in shown.items()
@@ -136,9 +158,9 @@ def write_restoration(
     planes = {"observed": observed, "restored": restored}
     planes |= {} if truth is None else {"truth": truth}
     figures.save(figures.power_spectra(planes), folder / "spectra.png")
-    if fit:
-        curves = fit.curves()
-        figures.save(figures.curves(curves, fit.restored_at), folder / "curves.png")
+    if fitted and fitted.fit:
+        curves = fitted.fit.curves()
+        figures.save(figures.curves(curves, fitted.fit.restored_at), folder / "curves.png")
         columns = itertools.zip_longest(*(map(float, values) for values in curves.values()))
         rows = (
             {"iteration": i} | dict(zip(curves, values, strict=True))
@@ -151,12 +173,14 @@ def write_restoration(
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
     """One line for the terminal."""
-    line = str(record["architecture"])
-    if "restored_at" in record:
-        line += f": iteration {record['restored_at']}"
+    line = ", ".join(
+        f"{member['weight']:.2f} {member['member']}"
+        + (f" at iteration {member['restored_at']}" if "restored_at" in member else "")
+        for member in record["members"]
+    )
     if "restored" in record:
         before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
         line += (
-            f", {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
+            f": {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
         )
     return f"{line}; see {folder}"

@@ -1,11 +1,12 @@
 """The search: metrics, scores, strategies, the cohort, and the pipeline from image to image."""
 
 from isnas_jax.searching import presets
-from isnas_jax.searching.cohort import COHORTS, Cohort
+from isnas_jax.searching.cohort import COHORTS, Cohort, Fold
 from isnas_jax.searching.combination import COMBINATIONS
 from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
-from isnas_jax.searching.pipeline import Search, oracle, restore, search
+from isnas_jax.searching.pipeline import oracle, restore, search
 from isnas_jax.searching.presets import PRESETS
+from isnas_jax.searching.result import Search
 from isnas_jax.searching.scoring import Draws, evaluate, random_outputs, score
 from isnas_jax.searching.selection import SELECTIONS
 from isnas_jax.searching.settings import Recipe, SearchSettings
@@ -22,6 +23,7 @@ __all__ = [
     "Candidates",
     "Cohort",
     "Draws",
+    "Fold",
     "Listed",
     "Metric",
     "RandomSearch",

@@ -5,8 +5,9 @@ first. `COHORTS` holds ours; add your own.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
@@ -19,44 +20,70 @@ from isnas_jax.searching.strategies import Candidates
 CohortChoice: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 
-@dataclasses.dataclass(frozen=True)
-class Cohort:
-    """M members: fitted candidates, and whoever the settings name besides.
+class Fold(NamedTuple):
+    """What M members made of a part of the measurements.
 
     Attributes:
-      members: Genotypes, best score first, then names of further members.
-      scores: (M,) of the metric, lower is better; nan where there is none.
-      problem: What they restored: a part of the measurements of the whole
-        problem or of its proxy.
-      validation: The rest of these measurements, or None.
-      images: (M, H, W, C), what they made of it.
+      problem: That part.
+      validation: The rest, or None without a split.
+      images: (M, H, W, C), the restorations.
       fits: M of them; None for a classical restoration.
     """
 
-    members: Sequence[Any]
-    scores: np.ndarray
     problem: Problem
     validation: Problem | None
     images: np.ndarray
     fits: Sequence[Fit | None]
 
+
+@dataclasses.dataclass(frozen=True)
+class Cohort:
+    """M members: fitted candidates, and whoever the settings name besides.
+
+    Attributes:
+      members: Genotypes in the order of their choice, then names of further members.
+      scores: (M,) of the metric, lower is better; nan where there is none.
+      problem: What they restored: the whole problem or its proxy.
+      folds: How, one for each split of it.
+    """
+
+    members: Sequence[Any]
+    scores: np.ndarray
+    problem: Problem
+    folds: Sequence[Fold]
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        """(M, H, W, C), what the members made of it, a mean over the folds."""
+        return np.mean([fold.images for fold in self.folds], axis=0)
+
+    def fits(self, rank: int) -> list[Fit]:
+        """A member's fits by fold; none of a classical restoration."""
+        return [fit for fold in self.folds if (fit := fold.fits[rank])]
+
+    @functools.cached_property
     def residuals(self) -> np.ndarray:
         """(M, P) of the validation measurements, weighted; ValueError without them.
 
-        The sum of their squares is the validation error. For a linear operator
-        a weighted mean of images has the weighted mean of these.
+        The sum of their squares is the validation error, a mean over the folds.
+        For a linear operator a weighted mean of images has the weighted mean of
+        these.
         """
-        validation = self.validation
-        if validation is None:
-            raise ValueError("validation errors need a split")
-        weights = np.broadcast_to(validation.weights, validation.observed.shape)
-        seen = np.stack([validation.operator(image) for image in self.images])
-        scale = np.sqrt(weights / weights.sum())
-        return (scale * (seen - np.asarray(validation.observed)))[:, weights > 0]
+        found = []
+        for fold in self.folds:
+            if fold.validation is None:
+                raise ValueError("validation errors need a split")
+            observed = np.asarray(fold.validation.observed)
+            weights = np.broadcast_to(fold.validation.weights, observed.shape)
+            seen = np.stack([fold.validation.operator(image) for image in fold.images])
+            scale = np.sqrt(weights / weights.sum() / len(self.folds))
+            found.append((scale * (seen - observed))[:, weights > 0])
+        return np.concatenate(found, axis=1)
 
+    @property
     def errors(self) -> np.ndarray:
         """(M,) validation errors; ValueError if there is no split."""
-        return np.square(self.residuals()).sum(axis=1)
+        return np.square(self.residuals).sum(axis=1)
 
 
 def check_size(size: int, candidates: int) -> None:

@@ -51,13 +51,26 @@ def simplex_least_squares(vectors: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
+def stacked(residuals: np.ndarray, ridge: float) -> np.ndarray:
+    """Weights (M,) of the mean of least error, drawn towards equal ones.
+
+    What is minimised on the simplex is the error of the mean of (M, P) residuals
+    plus ridge |w - 1/M|^2 times the mean error of the members.
+    """
+    number = len(residuals)
+    scale = np.sqrt(ridge * np.square(residuals).sum() / number)
+    away = scale * (np.eye(number) - 1 / number)
+    return simplex_least_squares(np.hstack([residuals, away]))
+
+
 @dataclasses.dataclass(frozen=True)
 class Stack:
     """The weights whose mean has the least validation error, drawn towards equal ones.
 
-    Stacked regressions (Breiman, 1996), for a linear operator. What is minimised
-    is the error plus ridge |w - 1/M|^2 times the members' mean error: without
-    that, the noise of the validation decides between members that are much alike.
+    Stacked regressions (Breiman, 1996), for a linear operator. Without the ridge,
+    the noise of the validation decides between members that are much alike. That
+    noise is part of the errors by which the ridge is measured, so that it is
+    stronger where the validation is less certain.
 
     Attributes:
       ridge: Not negative; 0 is the least error itself.
@@ -65,13 +78,13 @@ class Stack:
 
     ridge: float = 0.01
 
+    def __post_init__(self) -> None:
+        if not self.ridge >= 0:
+            raise ValueError(f"ridge {self.ridge} must not be negative")
+
     def __call__(self, cohort: Cohort, selected: int) -> np.ndarray:
         del selected
-        residuals = cohort.residuals().astype(np.float64)
-        number = len(residuals)
-        scale = np.sqrt(self.ridge * np.square(residuals).sum() / number)
-        away = scale * (np.eye(number) - 1 / number)
-        return simplex_least_squares(np.hstack([residuals, away]))
+        return stacked(cohort.residuals.astype(np.float64), self.ridge)
 
 
 COMBINATIONS: Registry[Combination] = Registry(

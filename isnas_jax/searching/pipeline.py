@@ -3,113 +3,70 @@
 Score random genotypes without training, fit the best of them to the problem or
 a proxy of it, choose among what they made of it, and restore with whom is chosen
 (Arican et al., CVPR 2022, section 4). Members that a validation decided on are
-compared by measurements which none of them saw. Images are float32 (H, W, C) in
+compared by measurements that none of them was fitted to; networks were stopped
+by the same ones, classical restorations were not. Images are float32 (H, W, C) in
 [0, 1]. A truth may be given for the record; nothing is decided by it.
 """
 
-import dataclasses
 import functools
 import os
-import pathlib
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
 
-from isnas_jax import figures
+from isnas_jax import _keys
 from isnas_jax.fitting import (
     Fit,
     FitSettings,
     Progress,
+    alone,
     compile_ahead,
     fit_once,
-    fit_whole,
+    is_kept,
+    needs_validation,
+    refit,
     validates,
 )
-from isnas_jax.io import records
 from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, classical, denoising
 from isnas_jax.searching import scoring
-from isnas_jax.searching.cohort import Cohort, check_size
+from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.presets import quick
+from isnas_jax.searching.result import Search
 from isnas_jax.searching.selection import weighted_mean
 from isnas_jax.searching.settings import Recipe, SearchSettings
 from isnas_jax.searching.strategies import Candidates, Scope
 
 
-@dataclasses.dataclass(frozen=True, repr=False)
-class Search:
-    """A finished search over N candidates with a cohort of M.
+class _Run(NamedTuple):
+    """What all stages of a run are given, and the keys of each."""
 
-    Attributes:
-      candidates: N genotypes and their scores.
-      cohort: M members and what they made of the proxy.
-      selected: Position of the chosen one in the cohort.
-      weights: (M,) of the members in what is returned.
-      images: What members with a weight made of the whole problem, (H, W, C) by
-        position in the cohort.
-      fits: The fits that made them; None for classical restorations.
-      restored: (H, W, C), the result: the weighted mean of the images.
-      seconds: Time that each stage took here, next to none if it was found finished.
-    """
-
-    candidates: Candidates
-    cohort: Cohort
-    selected: int
-    weights: np.ndarray
-    images: dict[int, np.ndarray]
-    fits: dict[int, Fit | None]
-    restored: np.ndarray
-    seconds: dict[str, float]
-
-    @property
-    def architecture(self) -> Any:
-        """The selected member: a genotype, or a name."""
-        return self.cohort.members[self.selected]
-
-    @property
-    def fit(self) -> Fit | None:
-        """The fit of the selected member or else of the greatest weight; None without networks."""
-        ranks = sorted(self.fits, key=lambda rank: (rank != self.selected, -self.weights[rank]))
-        return next((fit for rank in ranks if (fit := self.fits[rank])), None)
-
-    def __repr__(self) -> str:
-        shares = ", ".join(
-            f"{weight:.2f} {member}"
-            for member, weight in zip(self.cohort.members, self.weights, strict=True)
-            if weight > 0
-        )
-        return (
-            f"Search of {len(self.candidates.genotypes)} candidates, cohort of "
-            f"{len(self.cohort.members)}, selected {self.architecture}; restored by {shares}"
-        )
-
-    def plot(self) -> Any:
-        """A matplotlib figure: what was decided, and what came of it."""
-        return figures.decisions(self.restored, self.tracks())
-
-    def tracks(self) -> list[figures.Track]:
-        """The cohort as a figure shows it."""
-        return [
-            figures.Track(
-                name=str(member),
-                curves=fit.curves() if fit else {},
-                restored_at=fit.restored_at if fit else None,
-                selected=rank == self.selected,
-                weight=float(self.weights[rank]),
-            )
-            for rank, (member, fit) in enumerate(
-                zip(self.cohort.members, self.cohort.fits, strict=True)
-            )
-        ]
+    problem: Problem
+    recipe: Recipe
+    draw_key: jax.Array  # the strategy's
+    score_key: jax.Array
+    choice_key: jax.Array  # of the cohort
+    split_key: jax.Array
+    fit_key: jax.Array  # of all networks, each by its name
+    truth: Any
+    folder: str | os.PathLike[str] | None
+    progress: Callable[[str, Any], None]
 
 
-def _checked(problem: Problem, recipe: Recipe | None) -> Recipe:
-    """The recipe, or the default one, if both are what they should be."""
+def _begun(
+    key: jax.Array,
+    problem: Problem,
+    recipe: Recipe | None,
+    truth: Any,
+    folder: str | os.PathLike[str] | None,
+    progress: Callable[[str, Any], None] | None,
+) -> _Run:
+    """A run, if what it is given is what it should be."""
     if not isinstance(problem, Problem):
         raise ValueError(
             f"a {type(problem).__name__} is no problem; isnas_jax.denoising(image) makes one"
@@ -117,12 +74,34 @@ def _checked(problem: Problem, recipe: Recipe | None) -> Recipe:
     recipe = quick(problem) if recipe is None else recipe
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{recipe!r} is no recipe; isnas_jax.presets.quick(problem) is one")
-    return recipe
+    # The first of three is for whoever corrupted the image by the same key.
+    _, draw_key, stages_key = jax.random.split(key, 3)
+    score_key, choice_key, split_key, fit_key = jax.random.split(stages_key, 4)
+    return _Run(
+        problem,
+        recipe,
+        draw_key,
+        score_key,
+        choice_key,
+        split_key,
+        fit_key,
+        truth,
+        folder,
+        progress or (lambda *_: None),
+    )
 
 
-def is_network(member: Any) -> bool:
-    """Whether a member of a cohort is a network: a genotype or a name in `BASELINES`."""
-    return not isinstance(member, str) or member in BASELINES
+def _network(run: _Run, member: Any) -> Any:
+    """The network of a genotype or a name; None for a classical restoration."""
+    names = classical.names_of(run.problem.task)
+    if isinstance(member, str) and member in names:
+        return None
+    if isinstance(member, str) and member not in BASELINES:
+        raise ValueError(
+            f"member {member!r} is none of {run.problem.task}; "
+            f"choose from {', '.join([*BASELINES, *names])}"
+        )
+    return network_for(run.problem, member, run.recipe.network, run.recipe.search.space)
 
 
 def restore(
@@ -132,13 +111,14 @@ def restore(
     recipe: Recipe | None = None,
     *,
     truth: Any = None,
-    file: str | os.PathLike[str] | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[str, Progress], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
 
-    Where the recipe's fit validates, `fit.part` is the fit to a part of the
-    measurements that said for how many iterations: see `fit_whole`.
+    Where the recipe's fit validates, `fit.parts` are the fits to parts of
+    the measurements that said for how many iterations: see `refit`. All are those
+    of a search with this key that has the architecture in its cohort.
 
     Args:
       key: Random key; everything follows from it.
@@ -146,16 +126,71 @@ def restore(
       architecture: A genotype of the recipe's space, or a name in `BASELINES`.
       recipe: Its network and fit are taken; `presets.quick(problem)` by default.
       truth: The clean image (H, W, C), for the PSNR curves only.
-      file: An .npz file where a finished or begun restoration is kept and found.
-      progress: Called now and then with "validate" or "restore" and a `Progress`.
+      folder: Where to keep and to find fits, finished or begun; others may be
+        there too.
+      progress: Called now and then with the stage ("validate", "restore") and a `Progress`.
 
     Raises:
-      ValueError: For what cannot be, or if the file is of another restoration.
+      ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    recipe = _checked(problem, recipe)
-    net = network_for(problem, architecture, recipe.network, recipe.search.space)
-    return fit_whole(key, net, problem, recipe.fit, truth=truth, file=file, progress=progress)
+    run = _begun(key, problem, recipe, truth, folder, progress)
+    net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
+    return _restored(run, architecture, net)
+
+
+def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
+    """What the fits of a network to a problem are given: one, or one for each fold.
+
+    The split's key is that of the run, so that errors are paired.
+    """
+    parts: list[tuple[Problem, Problem | None]] = [(problem, None)]
+    if settings.split:
+        parts = [settings.split(run.split_key, problem, fold) for fold in range(settings.folds)]
+    elif needs_validation(settings.stopping):
+        raise ValueError(f"{type(settings.stopping).__name__} needs a split to validate with")
+    for fold, (part, validation) in enumerate(parts, start=1):
+        if not (part.weights > 0).any() or (validation and not (validation.weights > 0).any()):
+            raise ValueError(f"fold {fold} leaves nothing to fit or nothing to validate with")
+    truth = run.truth if problem is run.problem else None
+    return [
+        {"problem": part, "settings": alone(settings), "validation": validation, "truth": truth}
+        for part, validation in parts
+    ]
+
+
+def _fit_folds(
+    run: _Run, key: jax.Array, net: Any, folds: list[dict[str, Any]], stage: str
+) -> list[Fit]:
+    """A network's fits to what the folds leave."""
+    fits = []
+    for number, fold in enumerate(folds, start=1):
+        of_all = f", fold {number}/{len(folds)}" if len(folds) > 1 else ""
+        told = functools.partial(run.progress, stage + of_all)
+        fits.append(fit_once(key, net, **fold, folder=run.folder, progress=told))
+    return fits
+
+
+def _restored(run: _Run, member: Any, net: Any, parts: Sequence[Fit] = (), of_all: str = "") -> Fit:
+    """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
+    key, settings = _keys.named(run.fit_key, member), run.recipe.fit
+    if not validates(settings):
+        (fold,) = _folds(run, alone(settings), run.problem)
+        (fit,) = _fit_folds(run, key, net, [fold], f"restore{of_all}")
+        return fit
+    if not parts:
+        folds = _folds(run, settings, run.problem)
+        parts = _fit_folds(run, key, net, folds, f"validate{of_all}")
+    return refit(
+        key,
+        net,
+        run.problem,
+        settings,
+        parts,
+        truth=run.truth,
+        folder=run.folder,
+        progress=functools.partial(run.progress, f"restore{of_all}"),
+    )
 
 
 def search(
@@ -169,121 +204,124 @@ def search(
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
 
+    A network's random numbers follow from the key and the network's name, and
+    all members of a cohort share one split.
+
     Args:
       key: Random key; everything follows from it.
       problem: What is known of the image.
       recipe: What to do; `presets.quick(problem)` by default.
       truth: The clean image, for the PSNR curves only.
-      folder: Where to keep finished stages and the state of the running fit.
+      folder: Where to keep and to find scores and fits, finished or begun;
+        several searches may share it, and what they have in common.
       progress: Called with the stage's name and ("score") a pair done and
         total, or ("cohort 1/15", "restore 1/3") a `Progress`.
 
     Raises:
-      ValueError: For what cannot be, or if the folder is of another search,
-        naming the difference.
+      ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    recipe = _checked(problem, recipe)
-    settings = recipe.search
-    check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
-    for name in settings.members:
-        if not is_network(name):
-            classical.check(name, problem)
-    place = None
-    if folder:
-        what = {"key": key, "problem": problem, "recipe": recipe}
-        place = records.claim(folder, what, name="search")
-    # The first of three is for whoever corrupted the image by the same key.
-    _, draw_key, stages_key = jax.random.split(key, 3)
-    score_key, choice_key, cohort_key, restore_key = jax.random.split(stages_key, 4)
-    split_key = jax.random.fold_in(stages_key, 4)
-    seconds, clock = {}, time.perf_counter()
+    run = _begun(key, problem, recipe, truth, folder, progress)
+    settings = run.recipe.search
+    # What is wrong with the recipe is found before anything is computed.
+    if settings.cohort or not settings.members:
+        check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
+    others = [_network(run, name) for name in settings.members]
+    proxy = settings.proxy(problem)
+    folds = _folds(run, settings.fit, proxy)
+    clock, seconds = [time.perf_counter()], {}
 
     def lap(stage):
-        nonlocal clock
-        seconds[stage] = time.perf_counter() - clock
-        clock = time.perf_counter()
+        clock.append(time.perf_counter())
+        seconds[stage] = clock[-1] - clock[-2]
 
-    def told(stage):
-        return progress and (lambda *news: progress(stage, news if len(news) > 1 else news[0]))
+    candidates = _score(run)
+    lap("score")
+    chosen = _chosen(run, candidates)
+    genotypes = [candidates.genotypes[index] for index in chosen]
+    members = [*genotypes, *settings.members]
+    if len(set(map(str, members))) < len(members):
+        names = ", ".join(map(str, members))
+        raise ValueError(f"the cohort is {names}, where different members are needed")
+    nets = [*(_network(run, genotype) for genotype in genotypes), *others]
+    scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
+    found = _fit_cohort(run, members, nets, folds)
+    cohort = Cohort(members, scores, proxy, found)
+    lap("cohort")
+    selected, weights = _choose(settings, cohort)
+    fits, images = _restore_with(run, cohort, weights, nets)
+    mean = weighted_mean(np.stack(list(images.values())), weights[list(images)])
+    lap("restore")
+    return Search(candidates, cohort, selected, weights, images, fits, mean, seconds)
 
-    def network(member):
-        return network_for(problem, member, recipe.network, settings.space)
 
-    rounds = 0
+def _score(run: _Run) -> Candidates:
+    """The strategy's candidates; none where nobody wants them."""
+    settings = run.recipe.search
+    if not settings.cohort:
+        return Candidates([], np.zeros((0, settings.draws.num)))
 
     def score(genotypes):
-        nonlocal rounds
-        scores = place and place / f"scores_{rounds:03d}"
-        rounds += 1
         return scoring.score(
-            score_key,
-            [network(genotype) for genotype in genotypes],
-            problem,
+            run.score_key,
+            [_network(run, genotype) for genotype in genotypes],
+            run.problem,
             {"score": settings.metric},
             settings.draws,
-            folder=scores,
-            progress=told("score"),
+            folder=run.folder,
+            progress=lambda *news: run.progress("score", news),
         )["score"]
 
-    scope = Scope(problem, settings.space, recipe.network.channels, score)
-    candidates = settings.strategy(draw_key, scope)
-    lap("score")
+    scope = Scope(run.problem, settings.space, run.recipe.network.channels, score)
+    return settings.strategy(run.draw_key, scope)
 
-    chosen = np.asarray(settings.cohort_by(choice_key, candidates, settings.cohort))
-    if len(chosen) < 1 or len(set(chosen.tolist())) < len(chosen):
-        raise ValueError(f"the cohort is {chosen.tolist()}, where different candidates are needed")
-    members = [*(candidates.genotypes[index] for index in chosen), *settings.members]
-    scores = np.append(candidates.means[chosen], np.full(len(settings.members), np.nan))
-    nets = [network(member) if is_network(member) else None for member in members]
-    keys = [jax.random.fold_in(cohort_key, rank) for rank in range(len(members))]
-    stand_in, validation = settings.proxy(problem), None
-    # A restoration is the second half of what the cohort began, if that was of its kind.
-    begun = stand_in is problem and settings.fit == recipe.fit and validates(recipe.fit)
-    if settings.fit.split:  # once, so that the members' errors are paired
-        stand_in, validation = settings.fit.split(split_key, stand_in)
-    fits = _fit_in_turn(
-        keys,
-        nets,
-        settings.fit,
-        {"problem": stand_in, "validation": validation, "truth": truth if begun else None},
-        files=[place and place / f"cohort_{rank:02d}.npz" for rank in range(len(members))],
-        told=lambda rank: told(f"cohort {rank + 1}/{len(members)}"),
-    )
-    images = [
-        fit.restored if fit else classical.restore(member, stand_in)
-        for member, fit in zip(members, fits, strict=True)
-    ]
-    cohort = Cohort(members, scores, stand_in, validation, np.stack(images), fits)
-    lap("cohort")
 
-    selected, weights = _choose(settings, cohort)
-    final: dict[int, Fit | None] = {}
-    ranks = np.flatnonzero(weights > 0).tolist()
-    for number, rank in enumerate(ranks, start=1):
-        of_all = f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
-        fresh = restore_key if rank == selected else jax.random.fold_in(stages_key, 5 + rank)
-        final[rank] = nets[rank] and fit_whole(
-            keys[rank] if begun else fresh,
-            nets[rank],
-            problem,
-            recipe.fit,
-            part=fits[rank] if begun else None,
-            truth=truth,
-            file=place and place / f"restore_{rank:02d}.npz",
-            progress=progress and functools.partial(_tell, progress, of_all),
-        )
-    restored = {
-        rank: fit.restored if fit else classical.restore(members[rank], problem)
-        for rank, fit in final.items()
+def _chosen(run: _Run, candidates: Candidates) -> list[int]:
+    """Whom of the candidates to fit, checked."""
+    settings = run.recipe.search
+    if not settings.cohort:
+        return []
+    chosen = np.asarray(settings.cohort_by(run.choice_key, candidates, settings.cohort)).tolist()
+    if len(chosen) < 1 or len(set(chosen)) < len(chosen):
+        raise ValueError(f"the cohort is {chosen}, where different candidates are needed")
+    return chosen
+
+
+def _fit_cohort(
+    run: _Run, members: list[Any], nets: list[Any], folds: list[dict[str, Any]]
+) -> list[Fold]:
+    """What the members make of the proxy, or of each fold's part of it.
+
+    Fits run one after the other, and while one does the next network is compiled.
+    """
+    # These first: what is wrong with them takes no time to find out.
+    classically = {
+        rank: [classical.restore(member, fold["problem"]) for fold in folds]
+        for rank, member in enumerate(members)
+        if nets[rank] is None
     }
-    lap("restore")
-    mean = weighted_mean(np.stack(list(restored.values())), weights[list(restored)])
-    return Search(candidates, cohort, selected, weights, restored, final, mean, seconds)
+    keys = [_keys.named(run.fit_key, member) for member in members]
 
+    def compile_one(rank):
+        kept = functools.partial(is_kept, keys[rank], nets[rank], folder=run.folder)
+        if nets[rank] and not all(kept(**fold) for fold in folds):
+            compile_ahead(nets[rank], **folds[0])
 
-def _tell(progress: Callable[[str, Any], None], of_all: str, stage: str, news: Any) -> None:
-    progress(stage + of_all, news)
+    fits = []
+    with ThreadPoolExecutor(1) as compiler:
+        for rank, (key, net) in enumerate(zip(keys, nets, strict=True)):
+            if rank + 1 < len(nets):
+                # What goes wrong there goes wrong again in its own fit.
+                compiler.submit(compile_one, rank + 1)
+            stage = f"cohort {rank + 1}/{len(nets)}"
+            fits.append(_fit_folds(run, key, net, folds, stage) if net else [None] * len(folds))
+    found = []
+    for number, (fold, column) in enumerate(zip(folds, zip(*fits, strict=True), strict=True)):
+        images = [
+            fit.restored if fit else classically[rank][number] for rank, fit in enumerate(column)
+        ]
+        found.append(Fold(fold["problem"], fold["validation"], np.stack(images), column))
+    return found
 
 
 def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
@@ -301,32 +339,29 @@ def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
     return selected, weights
 
 
-def _fit_in_turn(
-    keys: Sequence[jax.Array],
-    nets: Sequence[Any],
-    settings: FitSettings,
-    given: Mapping[str, Any],
-    *,
-    files: Sequence[pathlib.Path | None],
-    told: Callable[[int], Any],
-) -> list[Fit | None]:
-    """Fits networks one after the other, compiling the next meanwhile; None stays None."""
-
-    def compile_one(rank):
-        if nets[rank] and not ((file := files[rank]) and file.exists()):
-            compile_ahead(nets[rank], settings=settings, **given)
-
-    fits: list[Fit | None] = []
-    with ThreadPoolExecutor(1) as compiler:
-        for rank, (key, net, file) in enumerate(zip(keys, nets, files, strict=True)):
-            if rank + 1 < len(nets):
-                # What goes wrong there goes wrong again in its own fit.
-                compiler.submit(compile_one, rank + 1)
-            fits.append(
-                net
-                and fit_once(key, net, settings=settings, file=file, progress=told(rank), **given)
-            )
-    return fits
+def _restore_with(
+    run: _Run, cohort: Cohort, weights: np.ndarray, nets: list[Any]
+) -> tuple[dict[int, Fit | None], dict[int, np.ndarray]]:
+    """Fits and images of the members with a weight, of the whole problem."""
+    recipe = run.recipe
+    # A cohort fitted so to the whole problem has done the work, to a part of it the first half.
+    alike = recipe.search.proxy(run.problem) is run.problem and recipe.search.fit == recipe.fit
+    fits: dict[int, Fit | None] = {}
+    ranks = np.flatnonzero(weights > 0).tolist()
+    for number, rank in enumerate(ranks, start=1):
+        if nets[rank] is None:
+            fits[rank] = None
+        elif alike and recipe.fit.split is None:
+            (fits[rank],) = cohort.fits(rank)
+        else:
+            parts = cohort.fits(rank) if alike else []
+            of_all = f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
+            fits[rank] = _restored(run, cohort.members[rank], nets[rank], parts, of_all)
+    images = {
+        rank: fit.restored if fit else classical.restore(cohort.members[rank], run.problem)
+        for rank, fit in fits.items()
+    }
+    return fits, images
 
 
 def oracle(cohort: Cohort, problem: Problem, proxy: Proxy, truth: Any) -> list[float] | None:

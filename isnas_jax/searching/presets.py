@@ -71,7 +71,8 @@ def quick(
     Each is fitted to what a split leaves of the problem until its validation
     error is least, then anew to everything, and the result is the mean whose
     validation error is least. In inpainting and super-resolution NAS-DIP is in
-    the cohort too, and the whole is fitted 1.5 times as long as the part.
+    the cohort too, three folds decide, and the whole is fitted 1.5 times as long
+    as the parts.
     """
     stopping = stopping or STOPPING["validation"]
     whole = 800 if iterations is None else iterations
@@ -81,6 +82,7 @@ def quick(
         whole,
         stopping(whole),
         split=validating(problem),
+        folds=1 if noisy else 3,
         refit_factor=1.0 if noisy else 1.5,
         debias=True,
     )

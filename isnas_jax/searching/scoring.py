@@ -8,7 +8,6 @@ genotypes have in common is computed once; see `_sharing`. Images are float32
 
 import dataclasses
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -165,7 +164,7 @@ def score(
       problem: The observation; no clean image comes near.
       metrics: Metrics by name.
       draws: Which random outputs of each network, K of them.
-      folder: Where to keep finished blocks, and to find them.
+      folder: Where to keep finished blocks, and to find them; others may be there too.
       progress: Called with the evaluations done and N K.
 
     Returns:
@@ -185,8 +184,8 @@ def score(
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
             return _score_block(key, block, problem, metrics, draws, report)
 
-        file = pathlib.Path(folder, f"block_{first:05d}.npz") if folder else None
         of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
+        file = records.place(folder, "scores", of) if folder else None
         blocks.append(records.once(file, of, compute))
     back = np.argsort(order)
     return {name: np.concatenate([block[name] for block in blocks])[back] for name in metrics}

@@ -25,7 +25,8 @@ def metric_weights(scores: np.ndarray) -> np.ndarray:
     score (nan) has no weight.
     """
     scores = np.asarray(scores, np.float64)
-    scored = np.isfinite(scores)
+    if not (scored := np.isfinite(scores)).any():
+        raise ValueError("weights by score need a member with a score")
     extent = np.ptp(scores[scored])
     step = extent / (scored.sum() - 1) if extent else 1
     weights = np.where(scored, scores[scored].max() - scores + step, 0)
@@ -53,7 +54,7 @@ def closest_to_mean(cohort: Cohort) -> int:
 
 def least_validation(cohort: Cohort) -> int:
     """The member whose restoration has the least validation error."""
-    return int(cohort.errors().argmin())
+    return int(cohort.errors.argmin())
 
 
 def best_rank(cohort: Cohort) -> int:
@@ -62,7 +63,7 @@ def best_rank(cohort: Cohort) -> int:
     Equal ranks share their mean; of equal means the smaller validation error counts.
     """
     scored = np.flatnonzero(np.isfinite(cohort.scores))
-    errors = cohort.errors()[scored]
+    errors = cohort.errors[scored]
     ranks = scipy.stats.rankdata(errors) + scipy.stats.rankdata(cohort.scores[scored])
     return int(scored[np.lexsort((errors, ranks))[0]])
 

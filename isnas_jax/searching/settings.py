@@ -29,7 +29,11 @@ class SearchSettings:
       selection: Whom of the fitted to choose.
       combination: What to return.
       members: Who is in the cohort besides: names of networks in `BASELINES`
-        and of classical restorations of the task in `CLASSICAL`.
+        and of classical restorations of the task in `CLASSICAL`. With some of
+        them, the cohort may be 0.
+
+    Raises:
+      ValueError: If members are not a sequence of names.
     """
 
     strategy: Strategy
@@ -43,6 +47,11 @@ class SearchSettings:
     selection: Selection = closest_to_mean
     combination: Combination = selected_alone
     members: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if isinstance(self.members, str):
+            raise ValueError(f"members {self.members!r} are one name, not a sequence of names")
+        object.__setattr__(self, "members", tuple(self.members))
 
 
 @dataclasses.dataclass(frozen=True)

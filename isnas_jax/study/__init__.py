@@ -3,7 +3,7 @@
 Needs pandas and pyarrow, which are extras.
 """
 
-from isnas_jax.study.comparison import compare, methods, summary
+from isnas_jax.study.comparison import compare, differences, methods, summary
 from isnas_jax.study.runners import RUNNERS, compute, run
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of, pose, share, units
 
@@ -15,6 +15,7 @@ __all__ = [
     "Study",
     "compare",
     "compute",
+    "differences",
     "key_of",
     "methods",
     "pose",

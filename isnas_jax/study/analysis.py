@@ -9,7 +9,6 @@ Needs pandas, pyarrow and SciPy.
 import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -19,6 +18,7 @@ from isnas_jax.searching import cohort as choices
 from isnas_jax.searching import selection
 from isnas_jax.searching.strategies import Candidates
 from isnas_jax.study import store
+from isnas_jax.study.intervals import estimate, resample
 
 CASE = ["task", "image"]
 _LARGE = ["loss", "psnr", "psnr_mean", "criterion", "restored", "best"]
@@ -140,31 +140,6 @@ def _scalars(folder: pathlib.Path) -> list[str]:
 
     names = pyarrow.dataset.dataset(folder, exclude_invalid_files=False).schema.names
     return [name for name in names if name not in _LARGE]
-
-
-class Estimate(NamedTuple):
-    """A value with its 95 % bootstrap interval (percentiles)."""
-
-    value: float
-    low: float
-    high: float
-
-
-def estimate(replicates: np.ndarray) -> Estimate:
-    """From (1 + R,): the value from the data as they are, then from R resamples."""
-    if np.isnan(replicates[0]):
-        return Estimate(np.nan, np.nan, np.nan)
-    low, high = np.nanpercentile(replicates[1:], (2.5, 97.5))
-    return Estimate(float(replicates[0]), float(low), float(high))
-
-
-def resample(key: jax.Array, items: int, resamples: int) -> np.ndarray:
-    """How often each item is drawn, (1 + R, items): once each, then R bootstrap samples."""
-    drawn = np.asarray(jax.random.randint(key, (resamples, items), 0, items))
-    counts = np.zeros((1 + resamples, items))
-    counts[0] = 1
-    np.add.at(counts, (np.arange(1, 1 + resamples)[:, None], drawn), 1)
-    return counts
 
 
 def kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -1,12 +1,12 @@
 """Comparing methods on images and seeds: the paper's comparison table.
 
-A method is a function, (key, case, recipe, *, folder, progress) -> image (H, W, C).
+A method is a function, (key, problem, recipe, *, folder, progress) -> image (H, W, C).
 `methods` names those for a task; more can be put beside them. Needs pandas.
 """
 
 import dataclasses
+import functools
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
@@ -14,11 +14,21 @@ import jax
 import numpy as np
 import pandas as pd
 
+from isnas_jax.fitting import STOPPING
 from isnas_jax.io import records
+from isnas_jax.networks import BASELINES
 from isnas_jax.ops import quality
-from isnas_jax.problems import classical
-from isnas_jax.searching import COHORTS, PRESETS, Recipe, restore, search
-from isnas_jax.study.store import place
+from isnas_jax.problems import CLASSICAL, Problem, classical
+from isnas_jax.searching import (
+    COHORTS,
+    COMBINATIONS,
+    PRESETS,
+    SELECTIONS,
+    Recipe,
+    restore,
+    search,
+)
+from isnas_jax.study.intervals import over_images
 from isnas_jax.study.units import Case, key_of
 
 
@@ -28,10 +38,10 @@ class Method(Protocol):
     def __call__(
         self,
         key: jax.Array,
-        case: Case,
+        problem: Problem,
         recipe: Recipe,
         *,
-        folder: pathlib.Path | None,
+        folder: str | os.PathLike[str] | None,
         progress: Callable[[str, Any], None] | None,
     ) -> np.ndarray: ...
 
@@ -46,37 +56,54 @@ class ByNetwork:
 
     name: str
 
-    def __call__(self, key, case, recipe, *, folder, progress):
-        return restore(
-            key,
-            case.problem,
-            self.name,
-            recipe,
-            file=folder and folder / "restore.npz",
-            progress=progress,
-        ).restored
+    def __call__(self, key, problem, recipe, *, folder, progress):
+        return restore(key, problem, self.name, recipe, folder=folder, progress=progress).restored
 
 
 @dataclasses.dataclass(frozen=True)
 class BySearch:
-    """Restoration by a searched network.
+    """Restoration by a search.
 
     Attributes:
-      cohort_by: Name in `COHORTS`; the recipe's choice by default.
-      classically: Whether the classical restorations are in the cohort too.
+      change: From the recipe to the method's own.
     """
 
-    cohort_by: str | None = None
-    classically: bool = False
+    change: Callable[[Recipe], Recipe] = lambda recipe: recipe
 
-    def __call__(self, key, case, recipe, *, folder, progress):
-        changes: dict[str, Any] = {}
-        if self.cohort_by:
-            changes["cohort_by"] = COHORTS.find(self.cohort_by)
-        if self.classically:
-            changes["members"] = (*recipe.search.members, *classical.names_of(case.task))
-        recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
-        return search(key, case.problem, recipe, folder=folder, progress=progress).restored
+    def __call__(self, key, problem, recipe, *, folder, progress):
+        recipe = self.change(recipe)
+        return search(key, problem, recipe, folder=folder, progress=progress).restored
+
+
+def with_search(recipe: Recipe, **changes: Any) -> Recipe:
+    """A recipe with other settings of its search."""
+    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
+
+
+def as_published(recipe: Recipe) -> Recipe:
+    """The decisions of the paper at a recipe's size.
+
+    As many genotypes as the cohort has networks, those of the best scores, are
+    fitted to everything and stopped by ES-WMV; the one closest to their weighted
+    mean is returned, with the exponential mean of equation 4.
+    """
+
+    def fit_of(settings):
+        stopping = STOPPING["es-wmv"](settings.iterations)
+        return dataclasses.replace(settings, stopping=stopping, split=None, debias=False)
+
+    settings = recipe.search
+    networks = settings.cohort + sum(name in BASELINES for name in settings.members)
+    changed = with_search(
+        recipe,
+        cohort=min(networks, getattr(settings.strategy, "num", networks)),
+        members=(),
+        cohort_by=COHORTS["metric"],
+        selection=SELECTIONS["closest"],
+        combination=COMBINATIONS["selected"],
+        fit=fit_of(settings.fit),
+    )
+    return dataclasses.replace(changed, fit=fit_of(recipe.fit))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,28 +116,31 @@ class Classically:
 
     name: str
 
-    def __call__(self, key, case, recipe, *, folder, progress):
+    def __call__(self, key, problem, recipe, *, folder, progress):
         del key, recipe, folder, progress
-        return classical.restore(self.name, case.problem)
+        return classical.restore(self.name, problem)
 
 
 def methods(task: str, recipe: Recipe) -> dict[str, Method]:
     """The methods for a task by name.
 
-    random-N is the search with N genotypes drawn at random, metric-N that with
-    the N of the best scores; with a split, ISNAS-DIP+ has the classical
-    restorations in its cohort.
+    "as published" takes the decisions of the paper. random-N is the search with N
+    genotypes drawn at random, metric-N that with the N of the best scores; with
+    a split, ISNAS-DIP+ has the classical restorations in its cohort.
     """
     number = recipe.search.cohort
     networks: dict[str, Method] = {
         "DIP": ByNetwork("dip"),
         "NAS-DIP": ByNetwork("nas-dip"),
+        "as published": BySearch(as_published),
         "ISNAS-DIP": BySearch(),
-        f"metric-{number}": BySearch("metric"),
-        f"random-{number}": BySearch("random"),
     }
+    for name in ("metric", "random"):
+        changed = functools.partial(with_search, cohort_by=COHORTS[name])
+        networks[f"{name}-{number}"] = BySearch(changed)
     if recipe.search.fit.split:
-        networks["ISNAS-DIP+"] = BySearch(classically=True)
+        members = tuple(dict.fromkeys((*recipe.search.members, *classical.names_of(task))))
+        networks["ISNAS-DIP+"] = BySearch(functools.partial(with_search, members=members))
     return networks | {name: Classically(name) for name in classical.names_of(task)}
 
 
@@ -120,23 +150,35 @@ def measure(
     seed: int,
     recipe: Recipe | None = None,
     *,
-    folder: pathlib.Path | None = None,
+    folder: str | os.PathLike[str] | None = None,
     progress: Callable[[str, Any], None] | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """What a method makes of a case, and its PSNR in dB and SSIM.
 
     Methods share their key, so that those that differ only by how they choose
-    are paired. With a folder, what is finished or begun there is taken up.
+    are paired.
+
+    Args:
+      method: The method.
+      case: An image in a task.
+      seed: Everything random follows from it.
+      recipe: For the networks and the search; `presets.quick` by default.
+      folder: Where to keep and to find it and its fits, finished or begun;
+        methods and cases may share it, and what they have in common.
+      progress: Called with the stage and where that is.
     """
     recipe = recipe or PRESETS["quick"](case.problem)
     key = key_of(seed, "compare", case.image, case.task)
 
     def compute():
-        restored = method(key, case, recipe, folder=folder, progress=progress)
+        restored = method(key, case.problem, recipe, folder=folder, progress=progress)
         return {"restored": np.asarray(restored)}
 
     of = {"method": method, "key": key, "problem": case.problem, "recipe": recipe}
-    restored = records.once(folder and folder / "restored.npz", of, compute)["restored"]
+    # What the names of both stand for.
+    of |= {"networks": dict(BASELINES), "classical": dict(CLASSICAL)}
+    file = records.place(folder, "restored", of) if folder else None
+    restored = records.once(file, of, compute)["restored"]
     return restored, quality.report(restored, case.truth)
 
 
@@ -165,14 +207,12 @@ def compare(
     cases = list(cases)
     for name, method in compared.items():
         for seed, case in cases:
-            own = place("work", case.image, str(seed), name).with_suffix("")
-            where = pathlib.Path(folder, own) if folder else None
 
             def told(stage: str, news: Any, name: str = name) -> None:
                 if progress:
                     progress(f"{name} {stage}", news)
 
-            image, values = measure(method, case, seed, recipe, folder=where, progress=told)
+            image, values = measure(method, case, seed, recipe, folder=folder, progress=told)
             restored[name, case.image, seed] = image
             rows.append({"image": case.image, "seed": seed, "method": name, **values})
     return pd.DataFrame(rows), restored
@@ -191,3 +231,20 @@ def summary(runs: pd.DataFrame, measured: str, digits: int) -> pd.DataFrame:
         )
     ).unstack()
     return cells.loc[runs["method"].unique(), [*runs["image"].unique(), "all"]]
+
+
+def differences(runs: pd.DataFrame, measured: str, reference: str, digits: int = 2) -> pd.DataFrame:
+    """A row a method: its mean, and how much more the reference method has, paired.
+
+    With 95 % bootstrap intervals over images, whose seeds stay together.
+    """
+    of = runs.set_index(["image", "seed"])
+    known = of[of["method"] == reference][measured]
+    rows = {}
+    for name, group in of.groupby("method", sort=False):
+        more = (known - group[measured]).rename("more").reset_index()
+        rows[name] = {
+            measured: f"{group[measured].mean():.{digits}f}",
+            f"{reference} less this": over_images(more, "more").shown(digits),
+        }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

@@ -8,14 +8,13 @@ beside what a unit runs, or in what order things are listed. Images are float32
 """
 
 import dataclasses
-import functools
-import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
+from isnas_jax import _keys
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import BASELINES, SPACES, NetworkSettings, Space
 from isnas_jax.problems import TASKS, Problem
@@ -143,11 +142,7 @@ def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
 
 def key_of(seed: int, *names: object) -> jax.Array:
     """The random key of something by its names, whatever else there is."""
-    return functools.reduce(
-        jax.random.fold_in,
-        (zlib.crc32(str(name).encode()) for name in names),
-        jax.random.key(seed),
-    )
+    return _keys.named(jax.random.key(seed), *names)
 
 
 def pose(seed: int, image: str, truth: np.ndarray, task: str, **options: Any) -> Case:
