@@ -20,7 +20,7 @@ from isnas_jax.fitting.stopping import (
     Step,
     needs_validation,
 )
-from isnas_jax.fitting.stored import alone, fit_once, is_kept, refit, validates
+from isnas_jax.fitting.stored import fit_once, is_kept, refit, unsplit, validates
 from isnas_jax.fitting.terms import LOSS_TERMS
 
 __all__ = [
@@ -34,7 +34,6 @@ __all__ = [
     "Progress",
     "RunToEnd",
     "Step",
-    "alone",
     "compile_ahead",
     "draw_noise_map",
     "exponential_mean",
@@ -46,5 +45,6 @@ __all__ = [
     "needs_validation",
     "planned_memory",
     "refit",
+    "unsplit",
     "validates",
 ]

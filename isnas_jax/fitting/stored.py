@@ -80,8 +80,8 @@ def validates(settings: FitSettings) -> bool:
     return settings.split is not None and needs_validation(settings.stopping)
 
 
-def alone(settings: FitSettings) -> FitSettings:
-    """How a single fit of a cohort or restoration is done, the splitting being done outside."""
+def unsplit(settings: FitSettings) -> FitSettings:
+    """The settings of a fit that is given its part of what was split."""
     return dataclasses.replace(settings, split=None, folds=1, refit_factor=1.0)
 
 
@@ -119,7 +119,7 @@ def refit(
         key,
         net,
         problem,
-        dataclasses.replace(alone(settings), iterations=iterations),
+        dataclasses.replace(unsplit(settings), iterations=iterations),
         validation=nothing(problem),
         truth=truth,
         folder=folder,

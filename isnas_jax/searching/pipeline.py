@@ -23,12 +23,12 @@ from isnas_jax.fitting import (
     Fit,
     FitSettings,
     Progress,
-    alone,
     compile_ahead,
     fit_once,
     is_kept,
     needs_validation,
     refit,
+    unsplit,
     validates,
 )
 from isnas_jax.networks import BASELINES, network_for
@@ -154,7 +154,7 @@ def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str,
             raise ValueError(f"fold {fold} leaves nothing to fit or nothing to validate with")
     truth = run.truth if problem is run.problem else None
     return [
-        {"problem": part, "settings": alone(settings), "validation": validation, "truth": truth}
+        {"problem": part, "settings": unsplit(settings), "validation": validation, "truth": truth}
         for part, validation in parts
     ]
 
@@ -175,7 +175,7 @@ def _restored(run: _Run, member: Any, net: Any, parts: Sequence[Fit] = (), of_al
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
     key, settings = _keys.named(run.fit_key, member), run.recipe.fit
     if not validates(settings):
-        (fold,) = _folds(run, alone(settings), run.problem)
+        (fold,) = _folds(run, unsplit(settings), run.problem)
         (fit,) = _fit_folds(run, key, net, [fold], f"restore{of_all}")
         return fit
     if not parts:
