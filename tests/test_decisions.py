@@ -271,7 +271,7 @@ def test_folds_decide_together(truth, noisy, small_network):
         dataclasses.replace(recipe, fit=fit, search=search),
         progress=lambda stage, _: stages.append(stage),
     )
-    assert {"cohort 2/3, fold 1/2", "cohort 2/3, fold 2/2"} < set(stages)
+    assert {"cohort 2/2, fold 1/2", "cohort 2/2, fold 2/2"} < set(stages)
     errors = np.zeros(3)
     for fold in found.cohort.folds:
         out = np.asarray(fold.validation.weights) > 0

@@ -24,7 +24,7 @@ def test_one_call_restores_with_good_defaults():
         assert np.square(result.restored - truth).mean() < 0.8 * before, result
     assert names["found"].architecture in names["found"].cohort.members
     assert names["scores"]["strip"].shape == (1, 1)
-    assert "Search of 12 candidates, cohort of 3" in repr(names["found"])
+    assert "Search of 8 candidates, cohort of 3" in repr(names["found"])
     assert names["found"].plot().get_axes()
 
 

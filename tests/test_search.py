@@ -125,10 +125,9 @@ def test_a_folder_serves_several_searches(truth, problem, finished, tmp_path):
     np.testing.assert_array_equal(other.restored, found.restored)
     assert len(set(shared.iterdir()) - set(kept)) == 2
     assert not np.array_equal(dip.restored, found.restored)
-
     posed = isnas.denoising(problem.observed.at[0, 0, 0].add(0.25), 25)
-    another = isnas.search(KEY, posed, RECIPE, folder=shared)
-    assert not np.array_equal(another.restored, found.restored)
+    another = isnas.restore(KEY, posed, found.architecture, RECIPE, folder=shared)
+    assert not np.array_equal(another.restored, other.restored)
     for file, content in kept.items():
         assert file.read_bytes() == content
 
@@ -217,8 +216,8 @@ FAST = (
 
 
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
-    for folder, seed in (("a", 0), ("b", 0), ("c", 1)):
-        done = script("restore", *FAST, f"--seed={seed}", f"--output_dir={folder}", cwd=tmp_path)
+    for folder in ("a", "b"):
+        done = script("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
@@ -237,9 +236,6 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     for name in set(names) - {"timings.json"}:
         a, b = ((tmp_path / f / name).read_bytes() for f in "ab")
         assert a == b, name
-    for name in ("result.json", "restored.npy", "observed.png"):
-        a, c = ((tmp_path / f / name).read_bytes() for f in "ac")
-        assert a != c, name
     restored = images.load(tmp_path / "a" / "restored.png")
     np.testing.assert_allclose(restored, np.load(tmp_path / "a" / "restored.npy"), atol=0.5 / 255)
     result = json.loads((tmp_path / "a" / "result.json").read_text())

@@ -235,17 +235,24 @@ def search(
         clock.append(time.perf_counter())
         seconds[stage] = clock[-1] - clock[-2]
 
-    candidates = _score(run)
-    lap("score")
-    chosen = _chosen(run, candidates)
-    genotypes = [candidates.genotypes[index] for index in chosen]
-    members = [*genotypes, *settings.members]
-    if len(set(map(str, members))) < len(members):
-        names = ", ".join(map(str, members))
-        raise ValueError(f"the cohort is {names}, where different members are needed")
-    nets = [*(_network(run, genotype) for genotype in genotypes), *others]
-    scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
-    found = _fit_cohort(run, members, nets, folds)
+    with ThreadPoolExecutor(1) as compiler:
+
+        def prepare(member, net):
+            compiler.submit(_compile, run, folds, member, net)
+
+        if others:  # the first to be fitted, known already: compiled while scores are computed
+            prepare(settings.members[-1], others[-1])
+        candidates = _score(run)
+        lap("score")
+        chosen = _chosen(run, candidates)
+        genotypes = [candidates.genotypes[index] for index in chosen]
+        members = [*genotypes, *settings.members]
+        if len(set(map(str, members))) < len(members):
+            names = ", ".join(map(str, members))
+            raise ValueError(f"the cohort is {names}, where different members are needed")
+        nets = [*(_network(run, genotype) for genotype in genotypes), *others]
+        scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
+        found = _fit_cohort(run, members, nets, folds, prepare)
     cohort = Cohort(members, scores, proxy, found)
     lap("cohort")
     selected, weights = _choose(settings, cohort)
@@ -287,41 +294,48 @@ def _chosen(run: _Run, candidates: Candidates) -> list[int]:
     return chosen
 
 
+def _compile(run: _Run, folds: list[dict[str, Any]], member: Any, net: Any) -> None:
+    """Compiles a network's fits unless they are there; what goes wrong does so again in them."""
+    kept = functools.partial(is_kept, _keys.named(run.fit_key, member), net, folder=run.folder)
+    if net and not all(kept(**fold) for fold in folds):
+        compile_ahead(net, **folds[0])
+
+
 def _fit_cohort(
-    run: _Run, members: list[Any], nets: list[Any], folds: list[dict[str, Any]]
+    run: _Run,
+    members: list[Any],
+    nets: list[Any],
+    folds: list[dict[str, Any]],
+    prepare: Callable[[Any, Any], Any],
 ) -> list[Fold]:
     """What the members make of the proxy, or of each fold's part of it.
 
-    Fits run one after the other, and while one does the next network is compiled.
+    Fits run one after the other, from the last member on, and while one does the
+    next network is compiled.
     """
     # These first: what is wrong with them takes no time to find out.
-    classically = {
+    made: dict[int, list[np.ndarray]] = {
         rank: [classical.restore(member, fold["problem"]) for fold in folds]
         for rank, member in enumerate(members)
         if nets[rank] is None
     }
-    keys = [_keys.named(run.fit_key, member) for member in members]
-
-    def compile_one(rank):
-        kept = functools.partial(is_kept, keys[rank], nets[rank], folder=run.folder)
-        if nets[rank] and not all(kept(**fold) for fold in folds):
-            compile_ahead(nets[rank], **folds[0])
-
-    fits = []
-    with ThreadPoolExecutor(1) as compiler:
-        for rank, (key, net) in enumerate(zip(keys, nets, strict=True)):
-            if rank + 1 < len(nets):
-                # What goes wrong there goes wrong again in its own fit.
-                compiler.submit(compile_one, rank + 1)
-            stage = f"cohort {rank + 1}/{len(nets)}"
-            fits.append(_fit_folds(run, key, net, folds, stage) if net else [None] * len(folds))
-    found = []
-    for number, (fold, column) in enumerate(zip(folds, zip(*fits, strict=True), strict=True)):
-        images = [
-            fit.restored if fit else classically[rank][number] for rank, fit in enumerate(column)
-        ]
-        found.append(Fold(fold["problem"], fold["validation"], np.stack(images), column))
-    return found
+    fits: dict[int, list[Fit]] = {}
+    fitted = [rank for rank in reversed(range(len(members))) if nets[rank]]
+    for number, rank in enumerate(fitted, start=1):
+        for following in fitted[number : number + 1]:
+            prepare(members[following], nets[following])
+        key, stage = _keys.named(run.fit_key, members[rank]), f"cohort {number}/{len(fitted)}"
+        fits[rank] = _fit_folds(run, key, nets[rank], folds, stage)
+        made[rank] = [fit.restored for fit in fits[rank]]
+    return [
+        Fold(
+            fold["problem"],
+            fold["validation"],
+            np.stack([made[rank][number] for rank in range(len(members))]),
+            [fits[rank][number] if rank in fits else None for rank in range(len(members))],
+        )
+        for number, fold in enumerate(folds)
+    ]
 
 
 def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:

@@ -66,7 +66,7 @@ def quick(
     cohort_iterations: int | None = None,
     stopping: Callable[[int], StoppingRule] | None = None,
 ) -> Recipe:
-    """Small enough for two cores: 32 channels, DIP and 2 genotypes of the better half of 12.
+    """Small enough for two cores: 32 channels, DIP and 2 genotypes of the better half of 8.
 
     Each is fitted to what a split leaves of the problem until its validation
     error is least, then anew to everything, and the result is the mean whose
@@ -90,7 +90,7 @@ def quick(
         NetworkSettings(channels=32),
         fit,
         SearchSettings(
-            strategy=RandomSearch(12),
+            strategy=RandomSearch(8),
             cohort=2,
             cohort_by=from_better_half,
             members=("dip",) if noisy else ("dip", "nas-dip"),
