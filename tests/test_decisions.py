@@ -260,6 +260,21 @@ def test_a_rule_that_validates_needs_a_split_before_anything_is_computed(noisy, 
         isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
 
 
+@pytest.mark.parametrize(
+    "decisions", [{"selection": SELECTIONS["validation"]}, {"combination": COMBINATIONS["stack"]}]
+)
+def test_decisions_that_validate_need_a_split_before_anything_is_computed(
+    noisy, small_network, decisions
+):
+    recipe = stacked(small_network, noisy, ())
+    without = {"selection": SELECTIONS["closest"], "combination": COMBINATIONS["mean"]}
+    search = dataclasses.replace(
+        recipe.search, fit=isnas.FitSettings(1), strategy=None, **(without | decisions)
+    )
+    with pytest.raises(ValueError, match=r"(least_validation|Stack) needs a split"):
+        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
+
+
 def test_folds_decide_together(truth, noisy, small_network):
     recipe = stacked(small_network, noisy, ("non-local means",))
     fit = dataclasses.replace(recipe.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
@@ -388,7 +403,7 @@ def test_combinations_from_products_are_those_of_images(recorded):
     cohort = gather.cohort_of(case, split, there)
     row = gather.pairs("noise25", case, 0, split, kept)
     members = tables.members_of(row, cohort.members)
-    weights = tables.stack(members)
+    weights = tables.CHOICES["stack"](members)
     np.testing.assert_allclose(weights, COMBINATIONS["stack"](cohort, 0), atol=1e-4)
     whole = np.tensordot(weights, np.stack([member.of_whole for member in there]), axes=1)
     expected = -10 * np.log10(np.square(whole - case.truth).mean())

@@ -24,6 +24,7 @@ from experiments.decisions.curves import EVERY, PARTS, Part, Unit, pose, splits_
 from isnas_jax import study
 from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
+from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, classical
 from isnas_jax.registry import Registry
 from isnas_jax.searching import Cohort, Fold
@@ -83,12 +84,13 @@ def rows_of(
     part: str, case: study.Case, seed: int, unit: Unit, fits: dict[str, Recorded]
 ) -> list[dict[str, Any]]:
     """A row a fit."""
-    rows, truth = [], np.asarray(case.truth)
+    rows = []
     for name, (fit, means, errors) in fits.items():
         row: dict[str, Any] = {"part": part, **unit._asdict()}
         row |= {"seed": seed, "fitted": name}
         row |= {"loss": thinned(fit.loss), "psnr_mean": thinned(fit.psnr_mean)}
-        row["psnr_debiased"] = np.array([round(_psnr(image, truth), 3) for image in means])
+        reached = [float(quality.psnr(image, case.truth)) for image in means]
+        row["psnr_debiased"] = np.array(reached).round(3)
         if name == "whole":
             # The variances take turns: a window's at even iterations, ES-EMV's at odd ones.
             row |= {
@@ -113,10 +115,6 @@ def debiased(fit: Fit, decay: float = 0.99) -> dict[int, np.ndarray]:
         at: (mean - decay ** (at + 1) * first) / (1 - decay ** (at + 1))
         for at, mean in fit.snapshots.items()
     }
-
-
-def _psnr(image: np.ndarray, truth: np.ndarray) -> float:
-    return float(-10 * np.log10(np.square(image - truth).mean()))
 
 
 def stop(errors: np.ndarray) -> int:

@@ -5,16 +5,18 @@ r"""Judge stopping rules, choices and combinations by what `gather` wrote, in se
 A rule is a function of what was recorded of an architecture on an image, by
 split, to the position it stops at, whose mean it restores with, and which: the
 exponential mean at every 5th iteration or the debiased one at every 20th. Add
-one to `RULES`. A choice takes a cohort's row to weights; add
-one to `CHOICES`. Intervals are 95 % bootstrap over images, whose architectures
+one to `RULES`. A choice is a selection and a combination as of a search; add one
+to `CHOICES`. Intervals are 95 % bootstrap over images, whose architectures
 and methods stay together.
 """
 
+import dataclasses
+import functools
 import itertools
 import pathlib
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, cast
 
 import numpy as np
 import pandas as pd
@@ -28,8 +30,9 @@ from isnas_jax import study
 from isnas_jax.io import records
 from isnas_jax.problems import CLASSICAL
 from isnas_jax.report import tables
-from isnas_jax.searching.combination import stacked
-from isnas_jax.searching.selection import metric_weights
+from isnas_jax.searching import Cohort
+from isnas_jax.searching.combination import Combination, Stack, equal_mean, selected_alone
+from isnas_jax.searching.selection import best_rank, closest_to_mean, least_validation
 from isnas_jax.study.intervals import over_images
 
 FLAGS = flags.FLAGS
@@ -206,24 +209,44 @@ def score_table(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("restoration")
 
 
-class Members(NamedTuple):
-    """A cohort, from a row of `members`: M of its members."""
+@dataclasses.dataclass(frozen=True)
+class RecordedCohort(Cohort):
+    """A cohort of M members by the products of what they made, for the library's own choices.
 
-    scores: np.ndarray  # (M,)
-    validation: np.ndarray  # (M, M) products of residuals
-    of_part: np.ndarray  # (M, M) products of errors by the truth, of the fits to a part
+    Residuals and errors have the recorded products, in M numbers each instead of
+    one for each measurement or pixel. Choices that look at sums of squares see
+    no difference.
+    """
+
+    validation: np.ndarray  # (M, M) of residuals
+    of_part: np.ndarray  # (M, M) of errors by the truth, of the fits to a part
     of_whole: np.ndarray  # (M, M) the same of the fits to everything
 
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return rows_with(self.of_part)[:, None, :, None]
 
-def members_of(row: Mapping[str, Any], names: Sequence[str]) -> Members:
+    @functools.cached_property
+    def residuals(self) -> np.ndarray:
+        return rows_with(self.validation)
+
+
+def rows_with(products: np.ndarray) -> np.ndarray:
+    """Rows (M, M) that have these products with each other."""
+    values, vectors = np.linalg.eigh(products)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def members_of(row: Mapping[str, Any], names: Sequence[str]) -> RecordedCohort:
     """Some of a row's members."""
     at = [list(row["names"]).index(name) for name in names]
     number = len(row["names"])
-    square = [
-        row[name].reshape(number, number)[np.ix_(at, at)]
+    square = {
+        name: row[name].reshape(number, number)[np.ix_(at, at)]
         for name in ("validation", "of_part", "of_whole")
-    ]
-    return Members(row["scores"][at], *square)
+    }
+    scores, nothing = row["scores"][at], cast(Any, None)  # choices do not look at the problem
+    return RecordedCohort(names, scores, problem=nothing, folds=(), **square)
 
 
 def of_origin(row: Mapping[str, Any], **numbers: int) -> list[str]:
@@ -244,41 +267,26 @@ def psnr(weights: np.ndarray, products: np.ndarray) -> float:
     return float(-10 * np.log10(weights @ products @ weights))
 
 
-def stack(members: Members, ridge: float = 0.01) -> np.ndarray:
-    """Weights as of `combination.Stack`, from the products of the residuals."""
-    values, vectors = np.linalg.eigh(members.validation)
-    return stacked(vectors * np.sqrt(np.maximum(values, 0)), ridge)
+class Choice(NamedTuple):
+    """Whom to select, and what to return."""
+
+    select: Callable[[RecordedCohort], int]
+    combine: Combination = selected_alone
+
+    def __call__(self, cohort: RecordedCohort) -> np.ndarray:
+        return self.combine(cohort, self.select(cohort))
 
 
-def closest(members: Members) -> np.ndarray:
-    """The member closest to the mean by score, by the images of the fits to a part."""
-    mean = metric_weights(members.scores)
-    products = members.of_part
-    distance = np.diag(products) - 2 * products @ mean + mean @ products @ mean
-    return np.eye(len(mean))[distance.argmin()]
-
-
-def one(values: np.ndarray) -> np.ndarray:
-    """All weight on the least."""
-    return np.eye(len(values))[values.argmin()]
-
-
-def by_ranks(members: Members) -> np.ndarray:
-    """The least sum of ranks by score and by validation error."""
-    errors = pd.Series(np.diag(members.validation))
-    ranks = errors.rank() + pd.Series(members.scores).rank()
-    return one(ranks.to_numpy() + 1e-6 * errors.rank().to_numpy())
-
-
-CHOICES: dict[str, Callable[[Members], np.ndarray]] = {
-    "stack": stack,
-    "stack, no ridge": lambda members: stack(members, 0.0),
-    "mean": lambda members: np.full(len(members.scores), 1 / len(members.scores)),
-    "least validation error": lambda members: one(np.diag(members.validation)),
-    "ranks of validation error and score": by_ranks,
-    "closest to the mean by score": closest,
-    "best score": lambda members: one(members.scores),
-    "oracle's choice": lambda members: one(np.diag(members.of_whole)),
+CHOICES: dict[str, Choice] = {
+    "stack": Choice(least_validation, Stack()),
+    "stack, ridge 0.002": Choice(least_validation, Stack(0.002)),
+    "stack, no ridge": Choice(least_validation, Stack(0.0)),
+    "mean": Choice(least_validation, equal_mean),
+    "least validation error": Choice(least_validation),
+    "ranks of validation error and score": Choice(best_rank),
+    "closest to the mean by score": Choice(closest_to_mean),
+    "best score": Choice(lambda cohort: int(cohort.scores.argmin())),
+    "oracle's choice": Choice(lambda cohort: int(np.diag(cohort.of_whole).argmin())),
 }
 
 BY_SCORE = {"ranks of validation error and score", "closest to the mean by score", "best score"}
@@ -317,13 +325,13 @@ def choices(members: pd.DataFrame) -> pd.DataFrame:
             if "folds" in row["split"] and numbers.keys() & {"best", "drawn"}:
                 continue
             found = members_of(row, names)
-            for choice, weigh in CHOICES.items():
+            for choice, weights_of in CHOICES.items():
                 if choice in BY_SCORE and not np.isfinite(found.scores).all():
                     continue
                 rows.append(
                     {name: row[name] for name in (*CASE, "split")}
                     | {"cohort": cohort, "choice": choice}
-                    | {"psnr": psnr(weigh(found), found.of_whole)}
+                    | {"psnr": psnr(weights_of(found), found.of_whole)}
                 )
         for position, name in enumerate(row["names"]):
             if row["origins"][position] in ("baseline", "classical"):
@@ -397,7 +405,7 @@ def economy_table(curves: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
             found = {}
             for pick, choose in PICKS.items():
                 cohorts = [members_of(row, names + named) for names in choose(pool)]
-                reached = [psnr(stack(one), one.of_whole) for one in cohorts]
+                reached = [psnr(CHOICES["stack"](one), one.of_whole) for one in cohorts]
                 found[pick] = sum(reached) / len(reached) if reached else np.nan
             more = {pick: value - found["two"] for pick, value in found.items()}
             rows.append({"image": row["image"], **more})

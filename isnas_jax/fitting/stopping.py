@@ -7,7 +7,7 @@ A rule is a hashable object with
 
 both traceable; the state is a pytree of numeric arrays. A rule with the attribute
 `needs_validation` is used with a validation problem only; while its error is nan,
-for a problem without measurements, it keeps every iteration and does not stop.
+for a problem without measurements, it does not stop.
 The fit keeps the exponential mean of the last iteration that the rule said to
 keep, and ends once it says to stop. `STOPPING` makes rules from a run's largest number of
 iterations; add your own.
@@ -66,9 +66,9 @@ class StoppingRule(Protocol):
     def update(self, state: Any, step: Step) -> tuple[Any, Decision]: ...
 
 
-def needs_validation(rule: StoppingRule) -> bool:
-    """Whether a rule decides by a validation problem."""
-    return getattr(rule, "needs_validation", False)
+def needs_validation(decide: Any) -> bool:
+    """Whether a rule, or another decision, looks at the errors on a validation problem."""
+    return getattr(decide, "needs_validation", False)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ first. `COHORTS` holds ours; add your own.
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 import jax
 import numpy as np
@@ -16,6 +16,8 @@ from isnas_jax.fitting import Fit
 from isnas_jax.problems import Problem
 from isnas_jax.registry import Registry
 from isnas_jax.searching.strategies import Candidates
+
+Decide = TypeVar("Decide", bound=Any)
 
 CohortChoice: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
@@ -84,6 +86,15 @@ class Cohort:
     def errors(self) -> np.ndarray:
         """(M,) validation errors; ValueError if there is no split."""
         return np.square(self.residuals).sum(axis=1)
+
+
+def by_validation(decide: Decide) -> Decide:
+    """Marks a selection or a combination that looks at validation errors, which need a split.
+
+    So a search without one is refused before anything is computed.
+    """
+    decide.needs_validation = True
+    return decide
 
 
 def check_size(size: int, candidates: int) -> None:

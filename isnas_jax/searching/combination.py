@@ -8,7 +8,7 @@ chose. Members with a weight above 0 are fitted to the whole problem.
 
 import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import ClassVar, TypeAlias
 
 import numpy as np
 import scipy.optimize
@@ -77,6 +77,7 @@ class Stack:
     """
 
     ridge: float = 0.01
+    needs_validation: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if not self.ridge >= 0:

@@ -229,6 +229,10 @@ def search(
     others = [_network(run, name) for name in settings.members]
     proxy = settings.proxy(problem)
     folds = _folds(run, settings.fit, proxy)
+    for decide in (settings.selection, settings.combination):
+        if needs_validation(decide) and not settings.fit.split:
+            name = getattr(decide, "__name__", type(decide).__name__)
+            raise ValueError(f"{name} needs a split to validate with")
     clock, seconds = [time.perf_counter()], {}
 
     def lap(stage):

@@ -1,7 +1,8 @@
 """Choosing one of a cohort, without the clean image.
 
-A selection is a function, (cohort) -> position of the chosen one. `SELECTIONS`
-holds ours; add your own. Images are float32 (H, W, C) in [0, 1].
+A selection is a function, (cohort) -> position of the chosen one; `by_validation`
+marks those that need validation errors. `SELECTIONS` holds ours; add your own.
+Images are float32 (H, W, C) in [0, 1].
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import numpy as np
 import scipy.stats
 
 from isnas_jax.registry import Registry
-from isnas_jax.searching.cohort import Cohort
+from isnas_jax.searching.cohort import Cohort, by_validation
 
 Selection: TypeAlias = Callable[[Cohort], int]
 
@@ -52,11 +53,13 @@ def closest_to_mean(cohort: Cohort) -> int:
     )
 
 
+@by_validation
 def least_validation(cohort: Cohort) -> int:
     """The member whose restoration has the least validation error."""
     return int(cohort.errors.argmin())
 
 
+@by_validation
 def best_rank(cohort: Cohort) -> int:
     """The scored member whose ranks by validation error and by score have the least mean.
 
