@@ -17,6 +17,7 @@ from absl import app, flags, logging
 from tqdm import tqdm
 
 import isnas_jax as isnas
+from isnas_jax import running
 from isnas_jax.fitting import Progress
 from isnas_jax.io import images, records
 from isnas_jax.problems.problem import check_factor
@@ -28,7 +29,7 @@ FLAGS = flags.FLAGS
 SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
 # Flags that change no number.
-_APART = ("output_dir", "compilation_cache", "preset")
+_APART = ("output_dir", "compilation_cache", "preset", "runner", "workers")
 
 flags.DEFINE_string(
     "compilation_cache",
@@ -119,6 +120,21 @@ def define_search_flags() -> None:
     flags.DEFINE_list(
         "members", None, "In the cohort besides: dip, nas-dip, classical restorations by name."
     )
+
+
+def define_runner_flags() -> None:
+    """Defines the flags of who does the work."""
+    flags.DEFINE_string("runner", "here", "Who does the work: here, or processes of their own.")
+    flags.DEFINE_integer("workers", None, "Jobs at a time: 2 here, or a process a core.")
+
+
+def runner() -> running.Runner:
+    """The runner of the flags, its processes knowing the extensions too."""
+    found = isnas.RUNNERS.find(FLAGS.runner)
+    number = {"number": FLAGS.workers} if FLAGS.workers is not None else {}
+    if found is isnas.Processes:
+        return functools.partial(isnas.Processes, modules=FLAGS.extensions, **number)
+    return functools.partial(found, **number)
 
 
 def given(*names: str) -> dict[str, Any]:
@@ -322,29 +338,30 @@ def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
 
 
 class Bars:
-    """Progress bars, one a stage."""
+    """Progress bars, one a stage; several may be on their way at once."""
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._stage = ""
+        self._bars: dict[str, tqdm] = {}
 
     def __call__(self, stage: str, news: Any) -> None:
         """Shows where a stage is: a `Progress`, or the pair done and total."""
         done, total = (news.iteration, news.iterations) if isinstance(news, Progress) else news
-        if stage != self._stage or self._bar is None:
-            self.close()
+        if stage not in self._bars:
             # What was done when a stage is first heard of took no time that is known.
-            self._bar = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
-            self._stage = stage
-        self._bar.update(done - self._bar.n)
+            self._bars[stage] = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
+        bar = self._bars[stage]
+        bar.total = total
+        bar.update(done - bar.n)
         if isinstance(news, Progress):
-            self._bar.set_postfix_str(f"loss {news.loss:.5f}")
+            bar.set_postfix_str(f"loss {news.loss:.5f}")
+        if done >= total:
+            self._bars.pop(stage).close()
 
     def close(self) -> None:
-        """Ends the present bar."""
-        if self._bar is not None:
-            self._bar.close()
-            self._bar = None
+        """Ends all bars."""
+        for bar in self._bars.values():
+            bar.close()
+        self._bars.clear()
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -31,6 +31,7 @@ cli.define_run_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
+cli.define_runner_flags()
 flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
 flags.DEFINE_string("task", "denoising", "denoising, inpainting or super_resolution.")
 flags.DEFINE_integer("num_seeds", 3, "Repetitions, from --seed on.")
@@ -62,7 +63,9 @@ def main(_: Sequence[str]) -> None:
 
     bars = cli.Bars()
     seeded = [(seed, case) for (_, seed), case in cases.items()]
-    runs, restored = study.compare(compared, seeded, recipe, folder=folder / "work", progress=bars)
+    runs, restored = study.compare(
+        compared, seeded, recipe, folder=folder / "work", progress=bars, runner=cli.runner()
+    )
     bars.close()
 
     for (name, image, seed), picture in restored.items():

@@ -28,6 +28,7 @@ FLAGS = flags.FLAGS
 cli.define_run_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
+cli.define_runner_flags()
 flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
 flags.DEFINE_list(
     "tasks",
@@ -38,7 +39,6 @@ flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the g
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
-flags.DEFINE_string("runner", "local", "Who does the work: local.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
@@ -108,8 +108,7 @@ def main(_: Sequence[str]) -> None:
     if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
-    runner = study.RUNNERS.find(FLAGS.runner)
-    folder = cli.open_folder(besides=("shard", "runner", "images"), candidates=whole.genotypes)
+    folder = cli.open_folder(besides=("shard", "images"), candidates=whole.genotypes)
 
     with tqdm(total=len(todo)) as bar:
 
@@ -119,7 +118,7 @@ def main(_: Sequence[str]) -> None:
             else:
                 bar.set_postfix_str(f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}")
 
-        study.run(whole, folder, todo, runner=runner, report=report)
+        study.run(whole, folder, todo, runner=cli.runner(), report=report)
 
 
 if __name__ == "__main__":

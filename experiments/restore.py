@@ -18,6 +18,7 @@ FLAGS = flags.FLAGS
 
 cli.define_image_flags()
 cli.define_fit_flags()
+cli.define_runner_flags()
 flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BITS.")
 
 
@@ -38,6 +39,7 @@ def main(_: Sequence[str]) -> None:
         truth=truth,
         folder=folder / "work",
         progress=bars,
+        runner=cli.runner(),
     )
     bars.close()
 

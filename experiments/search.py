@@ -23,6 +23,7 @@ cli.define_image_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
+cli.define_runner_flags()
 flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or random for control.")
 
 
@@ -34,7 +35,15 @@ def main(_: Sequence[str]) -> None:
     folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
     bars = cli.Bars()
-    found = isnas.search(key, problem, recipe, truth=truth, folder=folder / "work", progress=bars)
+    found = isnas.search(
+        key,
+        problem,
+        recipe,
+        truth=truth,
+        folder=folder / "work",
+        progress=bars,
+        runner=cli.runner(),
+    )
     bars.close()
 
     record = report.write_search(folder, found, problem, recipe.search.proxy, FLAGS.metric, truth)

@@ -36,6 +36,7 @@ from isnas_jax.problems import (
     inpainting,
     super_resolution,
 )
+from isnas_jax.running import RUNNERS, Processes
 from isnas_jax.searching import (
     COHORTS,
     COMBINATIONS,
@@ -71,6 +72,7 @@ __all__ = [
     "PRESETS",
     "PROXIES",
     "PUBLISHED_METRICS",
+    "RUNNERS",
     "SELECTIONS",
     "SPACES",
     "SPLITS",
@@ -84,6 +86,7 @@ __all__ = [
     "Listed",
     "NetworkSettings",
     "Problem",
+    "Processes",
     "RandomSearch",
     "Recipe",
     "Search",

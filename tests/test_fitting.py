@@ -10,7 +10,6 @@ import pytest
 
 import isnas_jax as isnas
 from isnas_jax.fitting import (
-    compile_ahead,
     exponential_mean,
     fit_many,
     lower_steps,
@@ -300,20 +299,6 @@ def test_steps_hold_no_convolution_of_xla_and_with_remat_fewer_maps():
     assert remat.cost_analysis()["flops"] > 1.1 * kept.cost_analysis()["flops"]
     temporary = [steps.memory_analysis().temp_size_in_bytes for steps in plans]
     assert temporary[1] < 0.8 * temporary[0]
-
-
-def test_compiling_ahead_leaves_a_fit_nothing_to_compile(small_network, problem):
-    heard = []
-    event = "/jax/core/compile/backend_compile_duration"
-    jax.monitoring.register_event_duration_secs_listener(
-        lambda name, _, **__: heard.append(name) if name == event else None
-    )
-    settings = isnas.FitSettings(33, chunk=11)
-    compile_ahead(small_network(), problem, settings)
-    assert heard
-    before = len(heard)
-    isnas.fit(jax.random.key(0), small_network(), problem, settings)
-    assert len(heard) == before
 
 
 def test_many_fits_one_by_one_are_single_fits(small_network, problem):

@@ -249,6 +249,6 @@ def test_published_numbers_are_part_of_the_package():
 def test_a_bar_that_resumes_counts_from_where_it_was():
     bars = cli.Bars()
     bars("restore", Progress(500, 600, 0.1, 20.0))
-    assert bars._bar.format_dict["initial"] == 500
-    assert not bars._bar.format_dict["rate"]
+    assert bars._bars["restore"].format_dict["initial"] == 500
+    assert not bars._bars["restore"].format_dict["rate"]
     bars.close()

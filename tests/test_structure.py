@@ -13,7 +13,17 @@ import isnas_jax
 ROOT = pathlib.Path(isnas_jax.__file__).parent
 
 # Each may import from those before it.
-ORDER = ["registry", "_keys", "_programs", "io", "ops", "figures", "problems", "networks"]
+ORDER = [
+    "registry",
+    "_keys",
+    "_programs",
+    "running",
+    "io",
+    "ops",
+    "figures",
+    "problems",
+    "networks",
+]
 ORDER += ["fitting", "searching", "study", "report"]
 
 

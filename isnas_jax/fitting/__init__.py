@@ -2,7 +2,6 @@
 
 from isnas_jax.fitting.loop import (
     Progress,
-    compile_ahead,
     draw_noise_map,
     exponential_mean,
     fit,
@@ -20,7 +19,7 @@ from isnas_jax.fitting.stopping import (
     Step,
     needs_validation,
 )
-from isnas_jax.fitting.stored import fit_once, is_kept, refit, unsplit, validates
+from isnas_jax.fitting.stored import fit_once, refit, unsplit, validates
 from isnas_jax.fitting.terms import LOSS_TERMS
 
 __all__ = [
@@ -34,13 +33,11 @@ __all__ = [
     "Progress",
     "RunToEnd",
     "Step",
-    "compile_ahead",
     "draw_noise_map",
     "exponential_mean",
     "fit",
     "fit_many",
     "fit_once",
-    "is_kept",
     "lower_steps",
     "needs_validation",
     "planned_memory",

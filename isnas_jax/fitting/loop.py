@@ -65,7 +65,7 @@ class Progress(NamedTuple):
 
     Attributes:
       iteration: Iterations done.
-      iterations: The most there will be.
+      iterations: The most there will be; those done once the fit has stopped.
       loss: Of the latest iteration.
       psnr_mean: dB of the exponential mean; nan without a truth.
     """
@@ -358,7 +358,8 @@ def fit(
             curves = Curves(*map(np.append, curves, latest))
             if progress:
                 last = (float(latest.loss[-1]), float(latest.psnr_mean[-1]))
-                progress(Progress(before + done, settings.iterations, *last))
+                most = before + done if bool(state.stopped) else settings.iterations
+                progress(Progress(before + done, most, *last))
             if checkpoint:
                 checkpoint.save((state, curves))
     return finished(settings, given, state, curves)
@@ -394,21 +395,6 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
         },
         variables=state.variables,
     )
-
-
-def compile_ahead(
-    net: Any,
-    problem: Problem,
-    settings: FitSettings,
-    validation: Problem | None = None,
-    truth: Any = None,
-) -> None:
-    """Compiles what `fit` with these arguments runs, without an iteration: for another thread."""
-    structure, state, given = start(
-        jax.random.key(0), net, problem, settings, validation=validation, truth=truth
-    )
-    advance = chunk_program(structure, settings.chunk, state, given)
-    advance(state._replace(stopped=jnp.array(True)), given)
 
 
 def lower_steps(

@@ -44,35 +44,13 @@ def fit_once(
     )
     if folder is None:
         return fitted()
-    of = _of(key, net, problem, settings, validation, truth)
+    of = {"key": key, "network": net, "problem": problem, "settings": settings}
+    of |= {"validation": validation, "truth": truth}
     file = records.place(folder, "fit", of)
     checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
     arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
     checkpoint.path.unlink(missing_ok=True)
     return Fit.of_arrays(arrays)
-
-
-def _of(
-    key: jax.Array, net: Any, problem: Problem, settings: FitSettings, validation: Any, truth: Any
-) -> dict[str, Any]:
-    """What a fit depends on."""
-    of = {"key": key, "network": net, "problem": problem, "settings": settings}
-    return of | {"validation": validation, "truth": truth}
-
-
-def is_kept(
-    key: jax.Array,
-    net: Any,
-    problem: Problem,
-    settings: FitSettings,
-    *,
-    validation: Problem | None = None,
-    truth: Any = None,
-    folder: str | os.PathLike[str] | None = None,
-) -> bool:
-    """Whether `fit_once` with these arguments finds a finished fit in the folder."""
-    of = _of(key, net, problem, settings, validation, truth)
-    return folder is not None and records.place(folder, "fit", of).exists()
 
 
 def validates(settings: FitSettings) -> bool:

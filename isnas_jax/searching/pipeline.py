@@ -11,8 +11,8 @@ by the same ones, classical restorations were not. Images are float32 (H, W, C) 
 import functools
 import os
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import Any, NamedTuple
 
 import jax
@@ -22,10 +22,7 @@ from isnas_jax import _keys
 from isnas_jax.fitting import (
     Fit,
     FitSettings,
-    Progress,
-    compile_ahead,
     fit_once,
-    is_kept,
     needs_validation,
     refit,
     unsplit,
@@ -34,6 +31,7 @@ from isnas_jax.fitting import (
 from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, classical, denoising
+from isnas_jax.running import Here, Pool, Runner, Told, unheard
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.presets import quick
@@ -55,7 +53,6 @@ class _Run(NamedTuple):
     fit_key: jax.Array  # of all networks, each by its name
     truth: Any
     folder: str | os.PathLike[str] | None
-    progress: Callable[[str, Any], None]
 
 
 def _begun(
@@ -64,7 +61,6 @@ def _begun(
     recipe: Recipe | None,
     truth: Any,
     folder: str | os.PathLike[str] | None,
-    progress: Callable[[str, Any], None] | None,
 ) -> _Run:
     """A run, if what it is given is what it should be."""
     if not isinstance(problem, Problem):
@@ -87,7 +83,6 @@ def _begun(
         fit_key,
         truth,
         folder,
-        progress or (lambda *_: None),
     )
 
 
@@ -112,7 +107,8 @@ def restore(
     *,
     truth: Any = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, Progress], None] | None = None,
+    progress: Told | None = None,
+    runner: Runner = Here,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
 
@@ -128,15 +124,19 @@ def restore(
       truth: The clean image (H, W, C), for the PSNR curves only.
       folder: Where to keep and to find fits, finished or begun; others may be
         there too.
-      progress: Called now and then with the stage ("validate", "restore") and a `Progress`.
+      progress: Called now and then with the stage ("validate", "restore") and a
+        `Progress`, perhaps in other threads.
+      runner: Who fits to the folds' parts: see `RUNNERS`.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    run = _begun(key, problem, recipe, truth, folder, progress)
+    run, told = _begun(key, problem, recipe, truth, folder), progress or unheard
     net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
-    return _restored(run, architecture, net)
+    with runner(told) as pool:
+        parts = [ticket.result() for ticket in _parts(run, pool, architecture, net)]
+    return _restored(told, run, architecture, net, parts)
 
 
 def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
@@ -160,37 +160,43 @@ def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str,
 
 
 def _fit_folds(
-    run: _Run, key: jax.Array, net: Any, folds: list[dict[str, Any]], stage: str
-) -> list[Fit]:
-    """A network's fits to what the folds leave."""
-    fits = []
+    run: _Run, pool: Pool, member: Any, net: Any, folds: list[dict[str, Any]], stage: str
+) -> list[Future]:
+    """A network's fits to what the folds leave, as jobs."""
+    key, tickets = _keys.named(run.fit_key, member), []
     for number, fold in enumerate(folds, start=1):
         of_all = f", fold {number}/{len(folds)}" if len(folds) > 1 else ""
-        told = functools.partial(run.progress, stage + of_all)
-        fits.append(fit_once(key, net, **fold, folder=run.folder, progress=told))
-    return fits
+        tickets.append(pool.submit(_fit_fold, run.folder, key, net, fold, stage + of_all))
+    return tickets
 
 
-def _restored(run: _Run, member: Any, net: Any, parts: Sequence[Fit] = (), of_all: str = "") -> Fit:
+def _fit_fold(
+    told: Told, folder: Any, key: jax.Array, net: Any, fold: dict[str, Any], stage: str
+) -> Fit:
+    """A network's fit to what a fold leaves."""
+    return fit_once(key, net, **fold, folder=folder, progress=functools.partial(told, stage))
+
+
+def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> list[Future]:
+    """A member's fits to the split's parts of the whole, as jobs; none without a validation."""
+    settings = run.recipe.fit
+    if not validates(settings):
+        return []
+    folds = _folds(run, settings, run.problem)
+    return _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
+
+
+def _restored(
+    told: Told, run: _Run, member: Any, net: Any, parts: Sequence[Fit], of_all: str = ""
+) -> Fit:
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
-    key, settings = _keys.named(run.fit_key, member), run.recipe.fit
+    key, settings, stage = _keys.named(run.fit_key, member), run.recipe.fit, f"restore{of_all}"
     if not validates(settings):
         (fold,) = _folds(run, unsplit(settings), run.problem)
-        (fit,) = _fit_folds(run, key, net, [fold], f"restore{of_all}")
-        return fit
-    if not parts:
-        folds = _folds(run, settings, run.problem)
-        parts = _fit_folds(run, key, net, folds, f"validate{of_all}")
-    return refit(
-        key,
-        net,
-        run.problem,
-        settings,
-        parts,
-        truth=run.truth,
-        folder=run.folder,
-        progress=functools.partial(run.progress, f"restore{of_all}"),
-    )
+        return _fit_fold(told, run.folder, key, net, fold, stage)
+    heard = functools.partial(told, stage)
+    options = {"truth": run.truth, "folder": run.folder, "progress": heard}
+    return refit(key, net, run.problem, settings, parts, **options)
 
 
 def search(
@@ -200,7 +206,8 @@ def search(
     *,
     truth: Any = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, Any], None] | None = None,
+    progress: Told | None = None,
+    runner: Runner = Here,
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
 
@@ -215,13 +222,15 @@ def search(
       folder: Where to keep and to find scores and fits, finished or begun;
         several searches may share it, and what they have in common.
       progress: Called with the stage's name and ("score") a pair done and
-        total, or ("cohort 1/15", "restore 1/3") a `Progress`.
+        total, or ("cohort 1/15", "restore 1/3") a `Progress`; perhaps in other threads.
+      runner: Who fits the networks: see `RUNNERS`. Processes with other numbers of
+        cores than this one add up floating-point numbers in other orders.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    run = _begun(key, problem, recipe, truth, folder, progress)
+    run, told = _begun(key, problem, recipe, truth, folder), progress or unheard
     settings = run.recipe.search
     # What is wrong with the recipe is found before anything is computed.
     if settings.cohort or not settings.members:
@@ -239,14 +248,19 @@ def search(
         clock.append(time.perf_counter())
         seconds[stage] = clock[-1] - clock[-2]
 
-    with ThreadPoolExecutor(1) as compiler:
+    with runner(told) as pool:
+        begun: dict[str, list[Future]] = {}
+        number = settings.cohort + sum(net is not None for net in others)
 
-        def prepare(member, net):
-            compiler.submit(_compile, run, folds, member, net)
+        def begin(members, nets):
+            for member, net in reversed([*zip(members, nets, strict=True)]):
+                if net is not None:
+                    stage = f"cohort {len(begun) + 1}/{number}"
+                    begun[str(member)] = _fit_folds(run, pool, member, net, folds, stage)
 
-        if others:  # the first to be fitted, known already: compiled while scores are computed
-            prepare(settings.members[-1], others[-1])
-        candidates = _score(run)
+        # Who is known already begins while the others are scored.
+        begin(settings.members, others)
+        candidates = _score(told, run)
         lap("score")
         chosen = _chosen(run, candidates)
         genotypes = [candidates.genotypes[index] for index in chosen]
@@ -254,19 +268,20 @@ def search(
         if len(set(map(str, members))) < len(members):
             names = ", ".join(map(str, members))
             raise ValueError(f"the cohort is {names}, where different members are needed")
-        nets = [*(_network(run, genotype) for genotype in genotypes), *others]
+        nets = [_network(run, genotype) for genotype in genotypes]
+        begin(genotypes, nets)
+        nets += others
         scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
-        found = _fit_cohort(run, members, nets, folds, prepare)
-    cohort = Cohort(members, scores, proxy, found)
-    lap("cohort")
-    selected, weights = _choose(settings, cohort)
-    fits, images = _restore_with(run, cohort, weights, nets)
+        cohort = Cohort(members, scores, proxy, _made(members, folds, begun))
+        lap("cohort")
+        selected, weights = _choose(settings, cohort)
+        fits, images = _restore_with(run, pool, cohort, weights, nets)
     mean = weighted_mean(np.stack(list(images.values())), weights[list(images)])
     lap("restore")
     return Search(candidates, cohort, selected, weights, images, fits, mean, seconds)
 
 
-def _score(run: _Run) -> Candidates:
+def _score(told: Told, run: _Run) -> Candidates:
     """The strategy's candidates; none where nobody wants them."""
     settings = run.recipe.search
     if not settings.cohort:
@@ -280,7 +295,7 @@ def _score(run: _Run) -> Candidates:
             {"score": settings.metric},
             settings.draws,
             folder=run.folder,
-            progress=lambda *news: run.progress("score", news),
+            progress=lambda *news: told("score", news),
         )["score"]
 
     scope = Scope(run.problem, settings.space, run.recipe.network.channels, score)
@@ -298,48 +313,26 @@ def _chosen(run: _Run, candidates: Candidates) -> list[int]:
     return chosen
 
 
-def _compile(run: _Run, folds: list[dict[str, Any]], member: Any, net: Any) -> None:
-    """Compiles a network's fits unless they are there; what goes wrong does so again in them."""
-    kept = functools.partial(is_kept, _keys.named(run.fit_key, member), net, folder=run.folder)
-    if net and not all(kept(**fold) for fold in folds):
-        compile_ahead(net, **folds[0])
-
-
-def _fit_cohort(
-    run: _Run,
-    members: list[Any],
-    nets: list[Any],
-    folds: list[dict[str, Any]],
-    prepare: Callable[[Any, Any], Any],
+def _made(
+    members: Sequence[Any], folds: list[dict[str, Any]], begun: dict[str, list[Future]]
 ) -> list[Fold]:
-    """What the members make of the proxy, or of each fold's part of it.
-
-    Fits run one after the other, from the last member on, and while one does the
-    next network is compiled.
-    """
-    # These first: what is wrong with them takes no time to find out.
-    made: dict[int, list[np.ndarray]] = {
-        rank: [classical.restore(member, fold["problem"]) for fold in folds]
-        for rank, member in enumerate(members)
-        if nets[rank] is None
+    """What the members make of the proxy, or of each fold's part of it."""
+    # Those without a network first: what is wrong with them takes no time to find out.
+    classics = {
+        str(member): [classical.restore(member, fold["problem"]) for fold in folds]
+        for member in members
+        if str(member) not in begun
     }
-    fits: dict[int, list[Fit]] = {}
-    fitted = [rank for rank in reversed(range(len(members))) if nets[rank]]
-    for number, rank in enumerate(fitted, start=1):
-        for following in fitted[number : number + 1]:
-            prepare(members[following], nets[following])
-        key, stage = _keys.named(run.fit_key, members[rank]), f"cohort {number}/{len(fitted)}"
-        fits[rank] = _fit_folds(run, key, nets[rank], folds, stage)
-        made[rank] = [fit.restored for fit in fits[rank]]
-    return [
-        Fold(
-            fold["problem"],
-            fold["validation"],
-            np.stack([made[rank][number] for rank in range(len(members))]),
-            [fits[rank][number] if rank in fits else None for rank in range(len(members))],
-        )
-        for number, fold in enumerate(folds)
-    ]
+    fits = {name: [ticket.result() for ticket in tickets] for name, tickets in begun.items()}
+    found = []
+    for number, fold in enumerate(folds):
+        of_fold = {name: of[number] for name, of in fits.items()}
+        images = {name: fit.restored for name, fit in of_fold.items()}
+        images |= {name: of[number] for name, of in classics.items()}
+        names = [str(member) for member in members]
+        made, by = np.stack([images[name] for name in names]), [*map(of_fold.get, names)]
+        found.append(Fold(fold["problem"], fold["validation"], made, by))
+    return found
 
 
 def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
@@ -358,23 +351,38 @@ def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
 
 
 def _restore_with(
-    run: _Run, cohort: Cohort, weights: np.ndarray, nets: list[Any]
+    run: _Run, pool: Pool, cohort: Cohort, weights: np.ndarray, nets: list[Any]
 ) -> tuple[dict[int, Fit | None], dict[int, np.ndarray]]:
     """Fits and images of the members with a weight, of the whole problem."""
     recipe = run.recipe
     # A cohort fitted so to the whole problem has done the work, to a part of it the first half.
     alike = recipe.search.proxy(run.problem) is run.problem and recipe.search.fit == recipe.fit
-    fits: dict[int, Fit | None] = {}
+    done = alike and recipe.fit.split is None
     ranks = np.flatnonzero(weights > 0).tolist()
-    for number, rank in enumerate(ranks, start=1):
+    of_all = {
+        rank: f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
+        for number, rank in enumerate(ranks, start=1)
+    }
+    fitted = {
+        rank: (cohort.members[rank], nets[rank])
+        for rank in ranks
+        if nets[rank] is not None and not done
+    }
+    if alike:
+        parts = {rank: cohort.fits(rank) for rank in fitted}
+    else:
+        begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
+        parts = {rank: [ticket.result() for ticket in of] for rank, of in begun.items()}
+    tickets = {
+        rank: pool.submit(_restored, run, *of, parts[rank], of_all[rank])
+        for rank, of in fitted.items()
+    }
+    fits: dict[int, Fit | None] = {}
+    for rank in ranks:
         if nets[rank] is None:
             fits[rank] = None
-        elif alike and recipe.fit.split is None:
-            (fits[rank],) = cohort.fits(rank)
         else:
-            parts = cohort.fits(rank) if alike else []
-            of_all = f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
-            fits[rank] = _restored(run, cohort.members[rank], nets[rank], parts, of_all)
+            fits[rank] = tickets[rank].result() if rank in tickets else cohort.fits(rank)[0]
     images = {
         rank: fit.restored if fit else classical.restore(cohort.members[rank], run.problem)
         for rank, fit in fits.items()

@@ -4,11 +4,10 @@ Needs pandas and pyarrow, which are extras.
 """
 
 from isnas_jax.study.comparison import compare, differences, methods, summary
-from isnas_jax.study.runners import RUNNERS, compute, run
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of, pose, share, units
+from isnas_jax.study.work import compute, run
 
 __all__ = [
-    "RUNNERS",
     "Case",
     "FitUnit",
     "ScoreUnit",

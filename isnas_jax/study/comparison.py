@@ -19,6 +19,7 @@ from isnas_jax.io import records
 from isnas_jax.networks import BASELINES
 from isnas_jax.ops import quality
 from isnas_jax.problems import CLASSICAL, Problem, classical
+from isnas_jax.running import Here, Runner, Told, unheard
 from isnas_jax.searching import (
     COHORTS,
     COMBINATIONS,
@@ -42,8 +43,16 @@ class Method(Protocol):
         recipe: Recipe,
         *,
         folder: str | os.PathLike[str] | None,
-        progress: Callable[[str, Any], None] | None,
+        progress: Told | None,
     ) -> np.ndarray: ...
+
+
+# Methods are jobs themselves, so that theirs need not be at work beside each other.
+_one_by_one = functools.partial(Here, number=1)
+
+
+def _unchanged(recipe: Recipe) -> Recipe:
+    return recipe
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +66,8 @@ class ByNetwork:
     name: str
 
     def __call__(self, key, problem, recipe, *, folder, progress):
-        return restore(key, problem, self.name, recipe, folder=folder, progress=progress).restored
+        options = {"folder": folder, "progress": progress, "runner": _one_by_one}
+        return restore(key, problem, self.name, recipe, **options).restored
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,11 +78,11 @@ class BySearch:
       change: From the recipe to the method's own.
     """
 
-    change: Callable[[Recipe], Recipe] = lambda recipe: recipe
+    change: Callable[[Recipe], Recipe] = _unchanged
 
     def __call__(self, key, problem, recipe, *, folder, progress):
-        recipe = self.change(recipe)
-        return search(key, problem, recipe, folder=folder, progress=progress).restored
+        options = {"folder": folder, "progress": progress, "runner": _one_by_one}
+        return search(key, problem, self.change(recipe), **options).restored
 
 
 def with_search(recipe: Recipe, **changes: Any) -> Recipe:
@@ -151,7 +161,7 @@ def measure(
     recipe: Recipe | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, Any], None] | None = None,
+    progress: Told | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """What a method makes of a case, and its PSNR in dB and SSIM.
 
@@ -188,7 +198,8 @@ def compare(
     recipe: Recipe | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[str, Any], None] | None = None,
+    progress: Told | None = None,
+    runner: Runner = Here,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, int], np.ndarray]]:
     """Every method on every case.
 
@@ -197,25 +208,43 @@ def compare(
       cases: Seeds with cases.
       recipe: For the networks and the search; `presets.quick` by default.
       folder: Where to keep and find what is finished or begun.
-      progress: Called with method and stage, and where that is.
+      progress: Called with case, method and stage, and where that is; perhaps in other threads.
+      runner: Who does the work: see `RUNNERS`.
 
     Returns:
       A row a method, image and seed with psnr (dB), psnr_y and ssim; and the
       restored images (H, W, C) by these three.
     """
-    rows, restored = [], {}
-    cases = list(cases)
-    for name, method in compared.items():
-        for seed, case in cases:
-
-            def told(stage: str, news: Any, name: str = name) -> None:
-                if progress:
-                    progress(f"{name} {stage}", news)
-
-            image, values = measure(method, case, seed, recipe, folder=folder, progress=told)
-            restored[name, case.image, seed] = image
-            rows.append({"image": case.image, "seed": seed, "method": name, **values})
+    rows, restored, cases = [], {}, list(cases)
+    with runner(progress or unheard) as pool:
+        tickets = {
+            (name, seed, case.image): pool.submit(
+                _measure, name, method, seed, case, recipe, folder
+            )
+            for name, method in compared.items()
+            for seed, case in cases
+        }
+        for (name, seed, image), ticket in tickets.items():
+            restored[name, image, seed], values = ticket.result()
+            rows.append({"image": image, "seed": seed, "method": name, **values})
     return pd.DataFrame(rows), restored
+
+
+def _measure(
+    told: Told,
+    name: str,
+    method: Method,
+    seed: int,
+    case: Case,
+    recipe: Recipe | None,
+    folder: str | os.PathLike[str] | None,
+) -> tuple[np.ndarray, dict[str, float]]:
+    """`measure` as a job."""
+
+    def heard(stage: str, news: Any) -> None:
+        told(f"{case.image} {seed}, {name}: {stage}", news)
+
+    return measure(method, case, seed, recipe, folder=folder, progress=heard)
 
 
 def summary(runs: pd.DataFrame, measured: str, digits: int) -> pd.DataFrame:

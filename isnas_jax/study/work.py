@@ -1,9 +1,4 @@
-"""Working off a study's units.
-
-A runner is a function, (work, todo) -> None, that calls `work.do(unit)` for every
-unit, wherever and in whatever order it likes; results are files, so nothing
-comes back. `RUNNERS` holds ours; add your own.
-"""
+"""Working off a study's units, each a job for a runner; results are files, so little comes back."""
 
 import dataclasses
 import functools
@@ -22,10 +17,10 @@ from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
-from isnas_jax.registry import Registry
+from isnas_jax.running import Here, Runner, Told, unheard
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of, units
 
 
 def compute(
@@ -130,7 +125,7 @@ def _image(case: Case) -> pa.Table:
     return store.table([row], store.IMAGES)
 
 
-# Called with a unit and where its fit is, None once it is done.
+# Called with a unit and where its fit is, None once it is done; perhaps in other threads.
 Report: TypeAlias = Callable[[Unit, Progress | None], None]
 
 
@@ -141,17 +136,20 @@ class Work:
     Attributes:
       study: The study.
       folder: Where the dataset is.
-      report: See `Report`.
     """
 
     study: Study
     folder: pathlib.Path
-    report: Report | None = None
 
     @functools.cached_property
     def digest(self) -> str:
         """Of the study, as its files carry it."""
         return identity.digest(identity.of({"study": self.study}))
+
+    @functools.cached_property
+    def units(self) -> dict[tuple[str, ...], Unit]:
+        """The study's units by their names."""
+        return {unit.name: unit for unit in units(self.study)}
 
     def open(self) -> None:
         """Makes the folder the study's, or ValueError that names what differs; keeps the images."""
@@ -161,11 +159,12 @@ class Work:
             if not store.holds(path, self.digest):
                 store.write(path, _image(case), self.digest)
 
-    def do(self, unit: Unit, *, wait: bool = True) -> bool:
+    def do(self, unit: Unit, *, told: Told = unheard, wait: bool = True) -> bool:
         """Computes a unit unless it is there; what is begun goes on at its last checkpoint.
 
         Args:
           unit: The unit.
+          told: Takes its name and where its fit is.
           wait: For another process that is computing it.
 
         Returns:
@@ -179,14 +178,18 @@ class Work:
                 if not held:
                     return False
                 if not store.holds(path, self.digest):
-                    self._compute(unit, name, Checkpoint(work))
-        if self.report:
-            self.report(unit, None)
+                    progress = functools.partial(told, "+".join(unit.name))
+                    self._compute(unit, name, Checkpoint(work), progress)
         return True
 
-    def _compute(self, unit: Unit, name: pathlib.PurePosixPath, checkpoint: Checkpoint) -> None:
+    def _compute(
+        self,
+        unit: Unit,
+        name: pathlib.PurePosixPath,
+        checkpoint: Checkpoint,
+        progress: Callable[[Progress], None],
+    ) -> None:
         start = time.perf_counter()
-        progress = self.report and functools.partial(self.report, unit)
         rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
         seconds = time.perf_counter() - start
         timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
@@ -195,17 +198,9 @@ class Work:
         checkpoint.path.unlink(missing_ok=True)
 
 
-Runner: TypeAlias = Callable[[Work, Sequence[Unit]], None]
-
-
-def local(work: Work, todo: Sequence[Unit]) -> None:
-    """One unit after the other in this process, leaving those at the end that another is at."""
-    left = [unit for unit in todo if not work.do(unit, wait=False)]
-    for unit in left:
-        work.do(unit)
-
-
-RUNNERS: Registry[Runner] = Registry("runner", {"local": local})
+def _do(told: Told, work: Work, name: tuple[str, ...], wait: bool) -> bool:
+    """A unit as a job: called by its name, for all its data are the study's."""
+    return work.do(work.units[name], told=told, wait=wait)
 
 
 def run(
@@ -213,7 +208,7 @@ def run(
     folder: str | os.PathLike[str],
     todo: Iterable[Unit],
     *,
-    runner: Runner = local,
+    runner: Runner = Here,
     report: Report | None = None,
 ) -> None:
     """Computes units that the folder does not hold yet.
@@ -225,12 +220,25 @@ def run(
       study: The study.
       folder: Where the dataset is.
       todo: Some of its `units`.
-      runner: Who does them.
+      runner: Who does them: see `RUNNERS`.
       report: See `Report`.
 
     Raises:
       ValueError: If the folder is of another study, naming the difference.
     """
-    work = Work(study, pathlib.Path(folder), report)
+    work = Work(study, pathlib.Path(folder))
     work.open()
-    runner(work, list(todo))
+    heard: Report = report or (lambda *_: None)
+    left = [unit.name for unit in todo]
+    stages = {"+".join(name): work.units[name] for name in left}
+    with runner(lambda stage, news: heard(stages[stage], news)) as pool:
+        shared = pool.share(work)
+        # Those that another process is at are left until the end.
+        for wait in (False, True):
+            tickets = {name: pool.submit(_do, shared, name, wait) for name in left}
+            left = []
+            for name, ticket in tickets.items():
+                if ticket.result():
+                    heard(work.units[name], None)
+                else:
+                    left.append(name)

@@ -1,0 +1,21 @@
+"""Who does the work: this process, others on this machine, or whoever is added."""
+
+from isnas_jax.registry import Registry
+from isnas_jax.running.here import Here
+from isnas_jax.running.pool import Pool, Runner, Told, unheard
+from isnas_jax.running.processes import Processes, WorkerDiedError, cores
+
+RUNNERS: Registry[Runner] = Registry("runner", {"here": Here, "processes": Processes})
+
+
+__all__ = [
+    "RUNNERS",
+    "Here",
+    "Pool",
+    "Processes",
+    "Runner",
+    "Told",
+    "WorkerDiedError",
+    "cores",
+    "unheard",
+]
