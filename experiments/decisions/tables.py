@@ -6,8 +6,9 @@ A rule is a function of what was recorded of an architecture on an image, by
 split, to the position it stops at, whose mean it restores with, and which: the
 exponential mean at every 5th iteration or the debiased one at every 20th. Add
 one to `RULES`. A choice is a selection and a combination as of a search; add one
-to `CHOICES`. Intervals are 95 % bootstrap over images, whose architectures
-and methods stay together.
+to `CHOICES`. `runs.csv`, where it is there, holds what `experiments.compare`
+wrote. Intervals are 95 % bootstrap over images, whose architectures and methods
+stay together.
 """
 
 import dataclasses
@@ -480,14 +481,33 @@ def comparison_table(found: pd.DataFrame, part: str, split: str, default: str) -
     here = here[here["choice"].isin(("alone", "stack"))]
     stacks = here["choice"] == "stack"
     here = here.assign(method=here["cohort"].where(~stacks, here["cohort"] + ": stack"))
-    classical = here[here["cohort"].isin(CLASSICAL)]
+    return study.differences(with_best_classical(here, "cohort"), "psnr", default)
+
+
+def with_best_classical(found: pd.DataFrame, name: str) -> pd.DataFrame:
+    """Results and, as one more method, the best classical restoration of each image and seed."""
+    classical = found[found[name].isin(CLASSICAL)]
     best = classical.groupby(["image", "seed"], as_index=False)["psnr"].max()
-    best = best.assign(method="the best classical")
-    return study.differences(pd.concat([here, best]), "psnr", default)
+    return pd.concat([found, best.assign(method="the best classical")])
 
 
-def all_tables(curves: pd.DataFrame, members: pd.DataFrame) -> Iterator[tuple[str, pd.DataFrame]]:
+def methods_table(runs: pd.DataFrame) -> pd.DataFrame:
+    """A row a method of `experiments.compare`, and how much more the searches have, paired."""
+    both = with_best_classical(runs, "method")
+    table = study.differences(both, "psnr", "ISNAS-DIP")
+    with_classical = study.differences(both, "psnr", "ISNAS-DIP+")
+    ssim = runs.groupby("method")["ssim"].mean()
+    table.insert(1, "ssim", [f"{ssim[name]:.3f}" if name in ssim else "" for name in table.index])
+    return table.join(with_classical.drop(columns="psnr"))
+
+
+def all_tables(
+    curves: pd.DataFrame, members: pd.DataFrame, runs: pd.DataFrame | None = None
+) -> Iterator[tuple[str, pd.DataFrame]]:
     """Every table with its name."""
+    if runs is not None:
+        for task, group in runs.groupby("task", sort=False):
+            yield f"methods {task}", methods_table(group)
     yield "stopping", stopping_table(gaps(curves))
     yield "score", score_table(curves)
     yield "economy", economy_table(curves, members)
@@ -510,12 +530,13 @@ def main(_: Sequence[str]) -> None:
     source = pathlib.Path(FLAGS.input_dir)
     curves = pd.read_parquet(source / "curves.parquet")
     members = pd.read_parquet(source / "members.parquet")
+    runs = pd.read_csv(source / "runs.csv") if (source / "runs.csv").exists() else None
     if FLAGS.tuning:
         curves, members = (t[t["image"].isin(TUNED_ON)] for t in (curves, members))
     else:
         curves, members = (t[~t["image"].isin(TUNED_ON)] for t in (curves, members))
     page = pathlib.Path(FLAGS.page).read_text(encoding="utf-8") if FLAGS.page else ""
-    for name, table in all_tables(curves, members):
+    for name, table in all_tables(curves, members, runs):
         place = pathlib.Path(FLAGS.output_dir, re.sub(r"\W+", "_", name))
         print(f"\n{name}\n\n{tables.write(place, table)}")
         page = filled(page, name, place.with_suffix(".md").read_text(encoding="utf-8"))

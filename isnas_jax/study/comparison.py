@@ -212,21 +212,20 @@ def compare(
       runner: Who does the work: see `RUNNERS`.
 
     Returns:
-      A row a method, image and seed with psnr (dB), psnr_y and ssim; and the
+      A row a method, image and seed with task, psnr (dB), psnr_y and ssim; and the
       restored images (H, W, C) by these three.
     """
     rows, restored, cases = [], {}, list(cases)
     with runner(progress or unheard) as pool:
-        tickets = {
-            (name, seed, case.image): pool.submit(
-                _measure, name, method, seed, case, recipe, folder
-            )
+        begun = [
+            (name, seed, case, pool.submit(_measure, name, method, seed, case, recipe, folder))
             for name, method in compared.items()
             for seed, case in cases
-        }
-        for (name, seed, image), ticket in tickets.items():
-            restored[name, image, seed], values = ticket.result()
-            rows.append({"image": image, "seed": seed, "method": name, **values})
+        ]
+        for name, seed, case, ticket in begun:
+            restored[name, case.image, seed], values = ticket.result()
+            row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
+            rows.append(row | values)
     return pd.DataFrame(rows), restored
 
 
