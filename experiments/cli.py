@@ -28,8 +28,8 @@ FLAGS = flags.FLAGS
 # The side to which a preset reduces a clean image's shorter side first; others leave it.
 SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
-# Flags that change no number.
-_APART = ("output_dir", "compilation_cache", "preset", "runner", "workers")
+# Flags that change no number; a runner whose processes have other cores sums in another order.
+_APART = ("output_dir", "compilation_cache", "preset", "workers")
 
 flags.DEFINE_string(
     "compilation_cache",
@@ -37,6 +37,10 @@ flags.DEFINE_string(
     "Folder that keeps compiled programs from run to run, 1 GiB at most; empty for none.",
 )
 flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, tasks and the like.")
+
+
+# Errors in what the user gave, and what a machine may lack.
+_GIVEN = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, running.WorkerDiedError)
 
 
 def define_image_flags() -> None:
@@ -74,6 +78,11 @@ def define_run_flags() -> None:
         "size", None, "Reduce the clean image to this shorter side first, 0 not; quick: to 96."
     )
     flags.DEFINE_integer("channels", None, "Width of the networks.")
+    flags.DEFINE_string(
+        "implementation", None, "products or convolutions; by default what suits the device."
+    )
+    flags.DEFINE_string("precision", None, "Of convolutions: highest (default), high, default.")
+    flags.DEFINE_string("dtype", None, "Of feature maps: float32 (default), bfloat16.")
     flags.DEFINE_string("space", "free", "Whose genotypes: free, toeplitz or an extension's.")
 
 
@@ -131,10 +140,10 @@ def define_runner_flags() -> None:
 def runner() -> running.Runner:
     """The runner of the flags, its processes knowing the extensions too."""
     found = isnas.RUNNERS.find(FLAGS.runner)
-    number = {"number": FLAGS.workers} if FLAGS.workers is not None else {}
-    if found is isnas.Processes:
-        return functools.partial(isnas.Processes, modules=FLAGS.extensions, **number)
-    return functools.partial(found, **number)
+    options = given("workers") | ({"modules": FLAGS.extensions} if found is isnas.Processes else {})
+    if unknown := options.keys() - inspect.signature(found).parameters:
+        raise ValueError(f"runner {FLAGS.runner!r} has no {', '.join(unknown)}")
+    return functools.partial(found, **options)
 
 
 def given(*names: str) -> dict[str, Any]:
@@ -156,7 +165,10 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
     for rule in given("stopping").values():
         changes["stopping"] = isnas.STOPPING.find(rule)
     found = isnas.PRESETS.find(FLAGS.preset)(problem, **changes)
-    network = dataclasses.replace(found.network, **given("channels", "remat"))
+    how = given("implementation", "precision", "dtype")
+    network = dataclasses.replace(
+        found.network, arithmetic=isnas.Arithmetic(**how), **given("channels", "remat")
+    )
     fit = _fit_changes()
     search = dataclasses.replace(
         found.search,
@@ -379,7 +391,7 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             if len(argv) > 1:
                 raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")
             main(argv)
-        except (ValueError, FloatingPointError, OSError, ModuleNotFoundError) as error:
+        except _GIVEN as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
 

@@ -23,6 +23,7 @@ from isnas_jax.networks import (
     interop,
     read_genotypes,
 )
+from isnas_jax.ops import Arithmetic
 from isnas_jax.problems import (
     CLASSICAL,
     PROXIES,
@@ -79,6 +80,7 @@ __all__ = [
     "STOPPING",
     "STRATEGIES",
     "TASKS",
+    "Arithmetic",
     "Draws",
     "Fit",
     "FitSettings",

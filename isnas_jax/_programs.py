@@ -6,13 +6,14 @@ people loop over thousands of networks.
 """
 
 import collections
+import contextlib
 import ctypes
 import functools
 import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
 from typing import Any, TypeVar
 
 import jax
@@ -70,11 +71,24 @@ class Programs:
     def __init__(self, most: int) -> None:
         self.most = most
         self._dropped = 0
+        self._used: collections.Counter[Hashable] = collections.Counter()
         self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._kept)
+
+    @contextlib.contextmanager
+    def use(self, key: Hashable, make: Callable[[], Any]) -> Iterator[Any]:
+        """As `get`, for as long as others may ask for theirs meanwhile: it is not dropped."""
+        with self._lock:
+            self._used[key] += 1
+        try:
+            yield self.get(key, make)
+        finally:
+            with self._lock:
+                self._used[key] -= 1
+                self._used += collections.Counter()  # forgets what is at 0
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """The function of this key, made by `make` unless it is there.
@@ -87,10 +101,11 @@ class Programs:
             if key not in self._kept:
                 self._kept[key] = make()
             self._kept.move_to_end(key)
-            dropped = [
-                self._kept.popitem(last=False)[1] for _ in range(len(self._kept) - self.most)
-            ]
             found = self._kept[key]
+            idle = [other for other in self._kept if not self._used[other] and other != key]
+            dropped = [
+                self._kept.pop(other) for other in idle[: max(0, len(self._kept) - self.most)]
+            ]
         self._dropped += len(dropped)
         while dropped:
             dropped.pop().clear_cache()

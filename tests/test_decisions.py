@@ -85,7 +85,8 @@ def test_both_are_fitted_by_one_program(noisy, small_network):
         structure, state, given = loop.start(
             KEY, small_network(), problem, settings, validation=other
         )
-        programs.append(loop.chunk_program(structure, settings.chunk, state, given))
+        with loop.chunk_program(structure, settings.chunk, state, given) as program:
+            programs.append(program)
     assert programs[0] is programs[1]
 
 
@@ -152,7 +153,7 @@ class Plain:
     def sample(self, key, num, channels):
         return list(range(num))
 
-    def build(self, genotype, *, out_channels, channels, in_channels=None, remat=False):
+    def build(self, genotype, *, out_channels, channels, in_channels=None):
         return self.small_network(in_channels=2 + genotype)
 
 

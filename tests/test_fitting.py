@@ -27,13 +27,17 @@ def trajectory_problem(arrays, name):
     return isnas.denoising(observed)
 
 
-@pytest.mark.parametrize("name", ["inpainting", "sr"])
-def test_follows_the_published_trajectory(reference, name):
+@pytest.mark.parametrize(
+    ("name", "implementation"),
+    [("inpainting", "products"), ("sr", "products"), ("sr", "convolutions")],
+)
+def test_follows_the_published_trajectory(reference, name, implementation):
     arrays = reference(f"trajectory_{name}")
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     width = state["enc1.op.0.1.weight"].shape[0]
     genotype = isnas.Genotype(int(arrays["cell"]), str(arrays["skips"]))
-    net = isnas.build_network(genotype, out_channels=3, channels=width)
+    arithmetic = isnas.Arithmetic(implementation)
+    net = isnas.build_network(genotype, out_channels=3, channels=width, arithmetic=arithmetic)
     fit = isnas.fit(
         jax.random.key(0),
         net,
@@ -299,6 +303,28 @@ def test_steps_hold_no_convolution_of_xla_and_with_remat_fewer_maps():
     assert remat.cost_analysis()["flops"] > 1.1 * kept.cost_analysis()["flops"]
     temporary = [steps.memory_analysis().temp_size_in_bytes for steps in plans]
     assert temporary[1] < 0.8 * temporary[0]
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
+    for genotype in (GENOTYPE, isnas.Genotype(172, "1" * 25), "dip"):
+        net = isnas.build_network(
+            genotype,
+            out_channels=3,
+            channels=32,
+            arithmetic=isnas.Arithmetic("convolutions"),
+        )
+        problem = isnas.super_resolution(jnp.zeros((32, 32, 3)), 2)
+        text = lower_steps(net, problem, platform=platform).as_text()
+        convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
+        products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
+        assert len(convolutions) > 60
+        # Those of the operator and its gradient; Winograd's would be several a convolution.
+        assert len(products) <= 8
+        for line in convolutions + products:
+            assert line.count("HIGHEST") == 2, line
+        assert "lapack" not in text
+        assert "custom_call" not in text.replace("@Sharding", "")
 
 
 def test_many_fits_one_by_one_are_single_fits(small_network, problem):

@@ -8,6 +8,7 @@ import pytest
 import isnas_jax as isnas
 from isnas_jax.networks import cells
 from isnas_jax.networks.genotypes import NAS_DIP, decode_cell, valid_cells
+from isnas_jax.ops.arithmetic import IMPLEMENTATIONS
 
 INPUT = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 TASK_OF = {"sr": "super_resolution"}
@@ -22,13 +23,15 @@ def build(meta):
     return isnas.build_network(name, task=TASK_OF.get(task, task), **options)
 
 
+@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
 @pytest.mark.parametrize(
     "name",
     ["cell016", "cell044", "cell080", "cell283", "dip_inpainting", "nasdip_sr", "skips_none"],
 )
-def test_matches_the_published_network(reference, name):
+def test_matches_the_published_network(reference, name, implementation):
     arrays = reference(f"network_{name}")
     net = build(json.loads(str(arrays["meta"])))
+    net = net.clone(arithmetic=isnas.Arithmetic(implementation))
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     variables = isnas.interop.from_torch_state_dict(net, state)
     y = net.apply(variables, arrays["x"].transpose(0, 2, 3, 1))
@@ -120,7 +123,26 @@ def test_baselines():
     assert (found.genotype, found.in_channels) == (NAS_DIP["super_resolution"], 32)
 
 
+@pytest.mark.parametrize("name", ["cell080", "dip_inpainting"])
+def test_bfloat16_maps_make_float32_images_near_the_published(reference, name):
+    arrays = reference(f"network_{name}")
+    net = build(json.loads(str(arrays["meta"])))
+    state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
+    variables = isnas.interop.from_torch_state_dict(net, state)
+    net = net.clone(arithmetic=isnas.Arithmetic(dtype="bfloat16"))
+    y, pull = jax.vjp(net.apply, variables, arrays["x"].transpose(0, 2, 3, 1))
+    assert y.dtype == jnp.float32
+    off = np.moveaxis(y, -1, 1) - arrays["y"]
+    assert 1e-4 < np.sqrt(np.mean(off**2)) < 0.1 * arrays["y"].std()
+    for leaf in jax.tree.leaves(pull(y)[0]):
+        assert leaf.dtype == jnp.float32
+
+
 def test_errors_name_the_choices():
+    with pytest.raises(ValueError, match="'lax' does not exist; choose from products, conv"):
+        isnas.Arithmetic("lax")
+    with pytest.raises(ValueError, match="float32, bfloat16"):
+        isnas.Arithmetic(dtype="float16")
     with pytest.raises(ValueError, match="dip, nas-dip"):
         isnas.build_network("unet", out_channels=3)
     with pytest.raises(ValueError, match="impossible at 128 channels"):

@@ -71,11 +71,16 @@ def test_large_convolutions_take_the_tiled_form():
     assert "36" not in direct
 
 
+IMPLEMENTATIONS = [ops.Arithmetic("products"), ops.Arithmetic("convolutions")]
+
+
+@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
 @pytest.mark.parametrize("channels", [3, 12])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_reflected_convolution(stride, channels):
+def test_reflected_convolution(stride, channels, arithmetic):
     def ours(x, kernel):
-        return ops.convolution(x, kernel, stride=stride, padding="reflect")
+        options = {"stride": stride, "padding": "reflect", "arithmetic": arithmetic}
+        return ops.convolution(x, kernel, **options)
 
     def plain(x, kernel):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
@@ -85,8 +90,12 @@ def test_reflected_convolution(stride, channels):
         assert_same_with_gradients(ours, plain, normal(*shape), normal(3, 3, channels, 5, seed=1))
 
 
+@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_transposed_convolution(size):
+def test_transposed_convolution(size, arithmetic):
+    def ours(x, kernel):
+        return ops.transposed_convolution(x, kernel, arithmetic=arithmetic)
+
     def plain(x, kernel):
         low = size - 1 - size // 2
         return lax.conv_general_dilated(
@@ -94,11 +103,15 @@ def test_transposed_convolution(size):
         )
 
     arguments = normal(2, 6, 4, 3), normal(size, size, 3, 5, seed=1)
-    assert_same_with_gradients(ops.transposed_convolution, plain, *arguments)
+    assert_same_with_gradients(ours, plain, *arguments)
 
 
+@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_depthwise_convolution(size):
+def test_depthwise_convolution(size, arithmetic):
+    def ours(x, kernel):
+        return ops.depthwise_convolution(x, kernel, arithmetic=arithmetic)
+
     def plain(x, kernel):
         half = (size // 2,) * 2
         return lax.conv_general_dilated(
@@ -106,7 +119,7 @@ def test_depthwise_convolution(size):
         )
 
     arguments = normal(2, 6, 8, 4), normal(size, size, 1, 4, seed=1)
-    assert_same_with_gradients(ops.depthwise_convolution, plain, *arguments)
+    assert_same_with_gradients(ours, plain, *arguments)
 
 
 def test_batch_norm():
@@ -116,6 +129,23 @@ def test_batch_norm():
 
     arguments = 0.1 * normal(2, 6, 8, 4) + 5, normal(4, seed=1), normal(4, seed=2)
     assert_same_with_gradients(ops.batch_norm, plain, *arguments)
+
+
+def test_bfloat16_maps_have_statistics_in_float32():
+    x = 0.1 * normal(1, 32, 32, 2) + 3
+    single = x.astype(jnp.bfloat16)
+    scale, bias = normal(2, seed=1).astype("float32"), normal(2, seed=2).astype("float32")
+    found, pull = jax.vjp(ops.batch_norm, single, scale, bias)
+    assert found.dtype == jnp.bfloat16
+    exact, exact_pull = jax.vjp(ops.batch_norm, single.astype(float), scale, bias)
+    # But for the rounding of what comes out: no sum over a map was rounded to 8 bits.
+    np.testing.assert_allclose(found.astype(float), exact, atol=2**-8 * float(abs(exact).max()))
+    cotangent = normal(*found.shape, seed=9).astype(jnp.bfloat16)
+    for ours, wanted in zip(
+        pull(cotangent)[1:], exact_pull(cotangent.astype(float))[1:], strict=True
+    ):
+        assert ours.dtype == jnp.float32
+        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-3)
 
 
 def test_batch_norm_keeps_its_digits_far_from_zero():

@@ -54,6 +54,23 @@ def test_only_the_latest_programs_are_kept():
     assert len(programs) == 2
 
 
+def test_a_program_in_use_is_kept_whatever_others_ask_for():
+    programs, made = _programs.Programs(1), []
+
+    def make():
+        made.append(jax.jit(lambda x: x + 1))
+        return made[-1]
+
+    with programs.use("mine", make) as mine:
+        for other in range(3):
+            programs.get(other, lambda: jax.jit(lambda x: x))
+        assert programs.get("mine", make) is mine
+    programs.get("another", lambda: jax.jit(lambda x: x))
+    assert len(programs) == 1
+    programs.get("mine", make)
+    assert len(made) == 2
+
+
 def test_shapes_tell_structure_and_types_apart():
     one, two = jnp.zeros(3), jnp.zeros(3, jnp.int32)
     assert _programs.shapes(one) == _programs.shapes(jnp.ones(3))

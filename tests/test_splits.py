@@ -134,7 +134,7 @@ def test_a_cohort_shares_its_split(truth, small_network):
         def sample(self, key, num, channels):
             return list(range(num))
 
-        def build(self, genotype, *, out_channels, channels, in_channels=None, remat=False):
+        def build(self, genotype, *, out_channels, channels, in_channels=None):
             return small_network(in_channels=2 + genotype)
 
     settings = isnas.FitSettings(5, isnas.STOPPING["validation"](5), split=HoldOut(0.2))

@@ -533,6 +533,7 @@ def main(_: Sequence[str]) -> None:
     runs = pd.read_csv(source / "runs.csv") if (source / "runs.csv").exists() else None
     if FLAGS.tuning:
         curves, members = (t[t["image"].isin(TUNED_ON)] for t in (curves, members))
+        runs = None  # none were compared
     else:
         curves, members = (t[~t["image"].isin(TUNED_ON)] for t in (curves, members))
     page = pathlib.Path(FLAGS.page).read_text(encoding="utf-8") if FLAGS.page else ""

@@ -29,7 +29,7 @@ from isnas_jax.problems import Problem
 
 Z_SCALE = 0.1
 
-# Two a network: one fits, the next may be compiling, each perhaps for several kinds of problems.
+# Two a network, each perhaps for several kinds of problems; besides those in use.
 _PROGRAMS = _programs.Programs(8)
 
 
@@ -207,8 +207,8 @@ def _advance(
 
 def chunk_program(
     structure: _Structure, chunk: int, state: FitState, given: Given, mesh: Mesh | None = None
-) -> Any:
-    """The program that advances a fit; with a mesh, fits stacked along a first axis."""
+) -> contextlib.AbstractContextManager[Any]:
+    """Opens the program that advances a fit; with a mesh, fits stacked along a first axis."""
 
     def make():
         advance = functools.partial(_advance, structure, chunk)
@@ -220,7 +220,7 @@ def chunk_program(
         return jax.jit(advance, donate_argnums=0, compiler_options=_programs.compiler_options())
 
     key = (structure, chunk, mesh, _programs.shapes(state, given))
-    return _PROGRAMS.get(key, make)
+    return _PROGRAMS.use(key, make)
 
 
 def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Numbers) -> FitState:
@@ -348,7 +348,7 @@ def fit(
             of |= given._asdict() | {"variables": state.variables}
             stack.enter_context(checkpoint.opened(of))
             state, curves = checkpoint.restore((state, curves))
-        advance = chunk_program(structure, settings.chunk, state, given)
+        advance = stack.enter_context(chunk_program(structure, settings.chunk, state, given))
         while int(state.iteration) < settings.iterations and not bool(state.stopped):
             before = int(state.iteration)
             state, latest = advance(state, given)
@@ -398,16 +398,30 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
 
 
 def lower_steps(
-    net: Any, problem: Problem, settings: FitSettings = FitSettings(1)
+    net: Any,
+    problem: Problem,
+    settings: FitSettings = FitSettings(1),
+    *,
+    platform: str | None = None,
 ) -> jax.stages.Lowered:
-    """The program of a fit's steps for this backend, to be compiled and looked at."""
+    """The program of a fit's steps, to be compiled and looked at.
+
+    Args:
+      net: As for `fit`.
+      problem: As for `fit`.
+      settings: As for `fit`.
+      platform: "cpu", "cuda" or "tpu"; this backend by default. For another one
+        the network has to say by its arithmetic what suits it.
+    """
 
     def arguments():
         return start(jax.random.key(0), net, problem, settings)[1:]
 
     state, given = jax.eval_shape(arguments)
     structure = _structure(net, settings)
-    return chunk_program(structure, settings.chunk, state, given).lower(state, given)
+    with chunk_program(structure, settings.chunk, state, given) as advance:
+        traced = advance.trace(state, given)
+    return traced.lower(lowering_platforms=(platform,) if platform else None)
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

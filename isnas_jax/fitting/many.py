@@ -72,15 +72,16 @@ def fit_many(
         shapes = ", ".join(sorted({str(problem.observed.shape) for problem in problems}))
         raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
     mesh = Mesh(np.array(jax.devices()), ("fits",))
-    advance = chunk_program(structure, settings.chunk, state, given, mesh)
     latest: list[Curves] = []
     ended = False
-    while not ended:
-        state, curves = advance(state, given)
-        # Fetched shard by shard: another program over all devices may wait for this one for ever.
-        curves, iteration, stopped = jax.device_get((curves, state.iteration, state.stopped))
-        latest.append(curves)
-        ended = bool(((iteration >= settings.iterations) | stopped).all())
+    with chunk_program(structure, settings.chunk, state, given, mesh) as advance:
+        while not ended:
+            state, curves = advance(state, given)
+            # Fetched shard by shard: another program over all devices may wait for this one
+            # for ever.
+            curves, iteration, stopped = jax.device_get((curves, state.iteration, state.stopped))
+            latest.append(curves)
+            ended = bool(((iteration >= settings.iterations) | stopped).all())
     state = jax.device_get(state)
     fits = []
     for index in range(len(problems)):

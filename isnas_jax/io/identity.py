@@ -124,7 +124,9 @@ def _content(value: Any, within: Callable[[Any], Any]) -> Any:
 
 def _named(thing: Any, within: Callable[[Any], Any]) -> Any:
     """A function or class by its name, what it carries and, if an extension's, its source."""
-    name = f"{thing.__module__}.{thing.__qualname__}"
+    # In a process that another started, the script's module has another name.
+    module = "__main__" if thing.__module__ == "__mp_main__" else thing.__module__
+    name = f"{module}.{thing.__qualname__}"
     ours = (thing.__module__ or "builtins").split(".")[0] in (*VERSIONED, "builtins")
     if not ours:
         name += f" {digest(_source(thing).encode())}"
@@ -157,7 +159,8 @@ def _is_users(thing: Any) -> bool:
 def _source(thing: Any) -> str:
     """The text of the module something is defined in; of itself alone in a notebook."""
     module = sys.modules.get(thing.__module__)
-    for place in (module if thing.__module__ != "__main__" else None, thing):
+    scripts = ("__main__", "__mp_main__")
+    for place in (module if thing.__module__ not in scripts else None, thing):
         try:
             return inspect.getsource(place)  # type: ignore[arg-type]
         except (OSError, TypeError):

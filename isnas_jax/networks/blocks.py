@@ -1,6 +1,7 @@
 """The blocks that all networks are made of, and the sizes that they take.
 
-Feature maps are float32, (N, H, W, C). Normalisation always uses the statistics
+Feature maps are (N, H, W, C), float32 unless the arithmetic of a module says
+otherwise; parameters are float32. Normalisation always uses the statistics
 of its own input, so there is no training mode and no state besides the parameters.
 """
 
@@ -9,9 +10,11 @@ from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
+import jax.numpy as jnp
 
 from isnas_jax import ops
 from isnas_jax.networks.genotypes import LEVELS
+from isnas_jax.ops import Arithmetic
 
 Array: TypeAlias = jax.Array
 
@@ -37,13 +40,18 @@ class Conv(nn.Module):
     stride: int = 1
     padding: str = "reflect"
     use_bias: bool = True
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = _torch_uniform(x.shape[-1] * self.kernel**2)
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
-        x = ops.convolution(x, kernel, stride=self.stride, padding=self.padding)
-        return x + self.param("bias", init, (self.features,)) if self.use_bias else x
+        x = ops.convolution(
+            x, kernel, stride=self.stride, padding=self.padding, arithmetic=self.arithmetic
+        )
+        if not self.use_bias:
+            return x
+        return x + self.param("bias", init, (self.features,)).astype(x.dtype)
 
 
 class TransposedConv(nn.Module):
@@ -52,30 +60,28 @@ class TransposedConv(nn.Module):
     features: int
     kernel: int
     stride: int
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = _torch_uniform(self.features * self.kernel**2)
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
-        x = (
-            ops.convolution(x, kernel)
-            if self.stride == 1
-            else ops.transposed_convolution(x, kernel)
-        )
-        return x + self.param("bias", init, (self.features,))
+        convolve = ops.convolution if self.stride == 1 else ops.transposed_convolution
+        x = convolve(x, kernel, arithmetic=self.arithmetic)
+        return x + self.param("bias", init, (self.features,)).astype(x.dtype)
 
 
 class DepthwiseConv(nn.Module):
     """Zero-padded depthwise convolution without bias."""
 
     kernel: int
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel, self.kernel, 1, x.shape[-1])
-        return ops.depthwise_convolution(
-            x, self.param("kernel", _torch_uniform(self.kernel**2), shape)
-        )
+        kernel = self.param("kernel", _torch_uniform(self.kernel**2), shape)
+        return ops.depthwise_convolution(x, kernel, arithmetic=self.arithmetic)
 
 
 class BatchNorm(nn.Module):
@@ -94,10 +100,13 @@ class ConvBlock(nn.Module):
     features: int
     kernel: int = 1
     stride: int = 1
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv(self.features, self.kernel, self.stride, name="conv")(x)
+        x = Conv(self.features, self.kernel, self.stride, arithmetic=self.arithmetic, name="conv")(
+            x
+        )
         return ops.leaky_relu(BatchNorm(name="norm")(x))
 
 
@@ -105,11 +114,12 @@ class Encoder(nn.Module):
     """One level down: halves the sides."""
 
     features: int
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = ConvBlock(self.features, 3, stride=2, name="down")(x)
-        return ConvBlock(self.features, 3, name="block")(x)
+        x = ConvBlock(self.features, 3, 2, self.arithmetic, name="down")(x)
+        return ConvBlock(self.features, 3, 1, self.arithmetic, name="block")(x)
 
 
 class Decoder(nn.Module):
@@ -117,26 +127,33 @@ class Decoder(nn.Module):
 
     features: int
     kernels: tuple[int, ...]
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = BatchNorm(name="norm")(x)
         for number, kernel in enumerate(self.kernels, start=1):
-            x = ConvBlock(self.features, kernel, name=f"block{number}")(x)
+            x = ConvBlock(self.features, kernel, 1, self.arithmetic, name=f"block{number}")(x)
         return x
+
+
+def image_of(x: Array, out_channels: int, module: "Modules") -> Array:
+    """The last step of every network: float32 (N, H, W, O) in (0, 1)."""
+    return nn.sigmoid(module("output", Conv, out_channels)(x).astype(jnp.float32))
 
 
 # Gives the module of a name, made of a kind and its fields where there is none yet.
 Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
 
 
-def submodules(remat: bool = False) -> Modules:
+def submodules(arithmetic: Arithmetic, remat: bool = False) -> Modules:
     """The modules of the one that is being called; with `remat` gradients keep inputs only."""
     made: dict[str, nn.Module] = {}
 
     def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
         if name not in made:
-            made[name] = (nn.remat(kind) if remat else kind)(*fields, name=name)
+            make = nn.remat(kind) if remat else kind
+            made[name] = make(*fields, name=name, arithmetic=arithmetic)
         return made[name]
 
     return module

@@ -13,6 +13,7 @@ from isnas_jax.networks.genotypes import NAS_DIP
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.networks.spaces import SPACES, Space
+from isnas_jax.ops import Arithmetic
 from isnas_jax.registry import Registry
 
 
@@ -26,6 +27,7 @@ class NetworkSettings:
         of the image for a genotype and 32 for a baseline.
       remat: Trade time for memory: compute each block's feature maps anew for
         the gradients instead of keeping them.
+      arithmetic: How feature maps are computed.
 
     Raises:
       ValueError: For a number below 1.
@@ -34,6 +36,7 @@ class NetworkSettings:
     channels: int = 128
     in_channels: int | None = None
     remat: bool = False
+    arithmetic: Arithmetic = Arithmetic()
 
     def __post_init__(self) -> None:
         if self.channels < 1 or (self.in_channels is not None and self.in_channels < 1):
@@ -93,7 +96,7 @@ def build_network(
       out_channels: Channels of the image, 1 or 3.
       task: What a baseline is meant for; a genotype serves every task.
       space: Whose genotype it is.
-      **settings: Fields of `NetworkSettings`: `channels`, `in_channels`, `remat`.
+      **settings: Fields of `NetworkSettings`: `channels`, `in_channels`, ...
 
     Returns:
       A hashable Flax module with an `in_channels` attribute.
@@ -105,15 +108,18 @@ def build_network(
     given = NetworkSettings(**settings)
     if out_channels < 1:
         raise ValueError(f"out_channels {out_channels} must be at least 1")
-    if not isinstance(architecture, str):
-        return space.build(architecture, out_channels=out_channels, **dataclasses.asdict(given))
-    baseline = BASELINES.find(architecture)(
-        task,
-        out_channels=out_channels,
-        channels=given.channels,
-        in_channels=given.in_channels or BASELINE_IN_CHANNELS,
-    )
-    return baseline.clone(remat=True) if given.remat else baseline
+    sizes = {"out_channels": out_channels, "channels": given.channels}
+    if isinstance(architecture, str):
+        entering = given.in_channels or BASELINE_IN_CHANNELS
+        net = BASELINES.find(architecture)(task, in_channels=entering, **sizes)
+    else:
+        net = space.build(architecture, in_channels=given.in_channels, **sizes)
+    # Networks of others need not know how else they could be computed.
+    how = {"remat": given.remat, "arithmetic": given.arithmetic}
+    changes: dict[str, Any] = {
+        name: way for name, way in how.items() if way != getattr(NetworkSettings, name)
+    }
+    return net.clone(**changes) if changes else net
 
 
 def network_for(
@@ -125,7 +131,7 @@ def network_for(
         out_channels=problem.shape[2],
         task=problem.task,
         space=space,
-        **dataclasses.asdict(settings),
+        **vars(settings),
     )
 
 

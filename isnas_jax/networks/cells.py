@@ -1,6 +1,6 @@
 """The searched upsampling cells; what a cell's index means is in `genotypes`.
 
-Feature maps are float32, (N, H, W, C); a cell doubles H and W.
+Feature maps are (N, H, W, C); a cell doubles H and W.
 """
 
 import flax.linen as nn
@@ -15,6 +15,7 @@ from isnas_jax.networks.blocks import (
     submodules,
 )
 from isnas_jax.networks.genotypes import decode_cell
+from isnas_jax.ops import Arithmetic
 
 
 def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
@@ -60,7 +61,8 @@ class UpsamplingCell(nn.Module):
 
     cell: int
     features: int
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_cell(self.cell, self.features, x, submodules())
+        return run_cell(self.cell, self.features, x, submodules(self.arithmetic))

@@ -9,14 +9,15 @@ import jax.numpy as jnp
 from isnas_jax import ops
 from isnas_jax.networks.blocks import (
     Array,
-    Conv,
     ConvBlock,
     Decoder,
     Encoder,
     check_input,
+    image_of,
     submodules,
 )
 from isnas_jax.networks.genotypes import LEVELS
+from isnas_jax.ops import Arithmetic
 
 
 class Hourglass(nn.Module):
@@ -29,6 +30,7 @@ class Hourglass(nn.Module):
       upsampling: "bilinear" or "nearest".
       in_channels: Channels of the noise map to draw for it.
       remat: Compute feature maps anew for the gradients instead of keeping them.
+      arithmetic: How feature maps are computed.
     """
 
     out_channels: int
@@ -37,11 +39,12 @@ class Hourglass(nn.Module):
     upsampling: str = "bilinear"
     in_channels: int = 32
     remat: bool = False
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         check_input(x)
-        module, skips = submodules(self.remat), []
+        module, skips = submodules(self.arithmetic, self.remat), []
         for level in range(1, LEVELS + 1):
             skips.append(module(f"skip{level}", ConvBlock, self.skip_channels)(x))
             x = module(f"enc{level}", Encoder, self.channels)(x)
@@ -49,4 +52,4 @@ class Hourglass(nn.Module):
             x = ops.upsample(x, method=self.upsampling)
             x = jnp.concatenate([skips[level - 1], x], axis=-1)
             x = module(f"dec{level}", Decoder, self.channels, (3, 1))(x)
-        return nn.sigmoid(module("output", Conv, self.out_channels)(x))
+        return image_of(x, self.out_channels, module)

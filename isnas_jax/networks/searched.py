@@ -8,16 +8,17 @@ import flax.linen as nn
 
 from isnas_jax.networks.blocks import (
     Array,
-    Conv,
     ConvBlock,
     Decoder,
     Encoder,
     Modules,
     check_input,
+    image_of,
     submodules,
 )
 from isnas_jax.networks.cells import UpsamplingCell
 from isnas_jax.networks.genotypes import LEVELS, Genotype
+from isnas_jax.ops import Arithmetic
 
 
 class SearchedNetwork(nn.Module):
@@ -33,6 +34,7 @@ class SearchedNetwork(nn.Module):
       channels: Width of every feature map.
       in_channels: Channels of the noise map to draw for it.
       remat: Compute feature maps anew for the gradients instead of keeping them.
+      arithmetic: How feature maps are computed.
     """
 
     genotype: Genotype
@@ -40,10 +42,11 @@ class SearchedNetwork(nn.Module):
     channels: int = 128
     in_channels: int = 3
     remat: bool = False
+    arithmetic: Arithmetic = Arithmetic()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_searched(self, x, submodules(self.remat))
+        return run_searched(self, x, submodules(self.arithmetic, self.remat))
 
 
 def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
@@ -59,7 +62,7 @@ def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
         for skip in skips[level]:
             x = x + skip
         x = module(f"dec{level}", Decoder, net.channels, (3, 3, 1))(x)
-    return nn.sigmoid(module("output", Conv, net.out_channels)(x))
+    return image_of(x, net.out_channels, module)
 
 
 def _skips(net: SearchedNetwork, sources: list[Array], module: Modules) -> dict[int, list[Array]]:

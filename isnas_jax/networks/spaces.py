@@ -4,7 +4,7 @@ A space is a hashable object with
 
     sample(key, num, channels) -> genotypes that can be built at this width
     parse(text) -> genotype
-    build(genotype, *, out_channels, channels, in_channels, remat) -> network
+    build(genotype, *, out_channels, channels, in_channels) -> network
 
 where str(genotype) is what `parse` reads, and a network is what
 `build.build_network` returns. `SPACES` holds ours; add your own.
@@ -39,7 +39,6 @@ class Space(Protocol):
         out_channels: int,
         channels: int,
         in_channels: int | None = None,
-        remat: bool = False,
     ) -> Any: ...
 
 
@@ -87,11 +86,10 @@ class CellsAndSkips:
         out_channels: int,
         channels: int = 128,
         in_channels: int | None = None,
-        remat: bool = False,
     ) -> SearchedNetwork:
         """The network of a genotype, its noise map with the image's channels by default."""
         genotype.check(channels)
-        return SearchedNetwork(genotype, out_channels, channels, in_channels or out_channels, remat)
+        return SearchedNetwork(genotype, out_channels, channels, in_channels or out_channels)
 
 
 SPACES: Registry[Space] = Registry(

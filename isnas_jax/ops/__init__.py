@@ -1,5 +1,6 @@
 """Functions of arrays: what networks are made of, spectra, and measures of quality."""
 
+from isnas_jax.ops.arithmetic import Arithmetic
 from isnas_jax.ops.convolution import (
     convolution,
     correlate,
@@ -13,6 +14,7 @@ from isnas_jax.ops.resampling import pixel_shuffle, split_stack_sum, upsample
 
 __all__ = [
     "ACTIVATION_SLOPES",
+    "Arithmetic",
     "batch_norm",
     "convolution",
     "correlate",

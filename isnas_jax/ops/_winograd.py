@@ -13,8 +13,12 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 
 TILE = 4
+
+# The transforms magnify what fewer bits would lose.
+_FULL = lax.Precision.HIGHEST
 
 # Besides 0 and infinity, in pairs +-p: chosen for the smallest rounding error,
 # by a random search over the norms of the transforms. Relative to the output's
@@ -45,7 +49,7 @@ def _transforms(size: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _apply(matrix: np.ndarray, values: jax.Array) -> jax.Array:
     """The matrix times the first axis of the values."""
-    product = jnp.matmul(matrix, values.reshape(len(values), -1))
+    product = jnp.matmul(matrix, values.reshape(len(values), -1), precision=_FULL)
     return product.reshape(len(matrix), *values.shape[1:])
 
 
@@ -90,7 +94,7 @@ def _forward(x, kernel):
     height, width = (side - size + 1 for side in x.shape[1:3])
     down, across = _tile_count(height), _tile_count(width)
     pixels, taps = _pixel_values(x, size), _kernel_values(kernel)
-    products = jnp.einsum("kti,kio->kto", pixels, taps)
+    products = jnp.einsum("kti,kio->kto", pixels, taps, precision=_FULL)
     outputs = _apply(_transforms(size)[2], products)
     y = _join(outputs.reshape(TILE, TILE, x.shape[0], down, across, -1))
     return y[:, :height, :width], (pixels, taps)
@@ -107,8 +111,8 @@ def _backward(residuals, cotangent):
     tiles = jnp.pad(cotangent, missing).reshape(batch, down, TILE, across, TILE, channels)
     tiles = tiles.transpose(2, 4, 0, 1, 3, 5).reshape(TILE**2, -1, channels)
     products = _apply(to_outputs.T, tiles)
-    kernel = _apply(to_taps.T, jnp.einsum("kti,kto->kio", pixels, products))
-    values = _apply(to_pixels.T, jnp.einsum("kto,kio->kti", products, taps))
+    kernel = _apply(to_taps.T, jnp.einsum("kti,kto->kio", pixels, products, precision=_FULL))
+    values = _apply(to_pixels.T, jnp.einsum("kto,kio->kti", products, taps, precision=_FULL))
     x = _overlap_add(values.reshape(n, n, batch, down, across, -1))
     return x[:, : height + size - 1, : width + size - 1], kernel.reshape(
         size, size, *kernel.shape[1:]

@@ -1,11 +1,12 @@
 """Convolutions, as functions of arrays.
 
-Feature maps are float32, NHWC; kernels are HWIO, a depthwise kernel (k, k, 1,
-C). On CPUs, XLA's convolutions run far below the rate of its matrix products,
-and dilated ones, grouped ones and the automatic gradients of any inside a scan
-fall to a naive loop. Everything is therefore written in terms of matrix
-products and shifted sums, gradients included, and in few separate steps, since
-their number is what compilation time follows.
+Feature maps are float32 or as the arithmetic says, NHWC; kernels are HWIO, a
+depthwise kernel (k, k, 1, C). On CPUs, XLA's convolutions run far below the rate
+of its matrix products, and dilated ones, grouped ones and the automatic gradients
+of any inside a scan fall to a naive loop. There everything is therefore written in
+terms of matrix products and shifted sums, gradients included, and in few separate
+steps, since their number is what compilation time follows. Elsewhere XLA's
+convolutions serve, with its gradients.
 """
 
 import functools
@@ -16,8 +17,10 @@ from jax import lax
 
 from isnas_jax import _programs
 from isnas_jax.ops import _winograd
+from isnas_jax.ops.arithmetic import Arithmetic
 
 _FEW_CHANNELS = 8
+_LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
 def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
@@ -42,11 +45,15 @@ def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     if inputs < _FEW_CHANNELS:
         taps = jnp.stack(rows, axis=-2).reshape(*rows[0].shape[:3], size, size, inputs)
         columns = jnp.moveaxis(taps, -1, -3).reshape(*rows[0].shape[:3], -1)
-        return columns @ kernel.transpose(2, 0, 1, 3).reshape(-1, outputs)
+        return _product(columns, kernel.transpose(2, 0, 1, 3).reshape(-1, outputs))
     products = [
-        patches @ row.reshape(-1, outputs) for patches, row in zip(rows, kernel, strict=True)
+        _product(patches, row.reshape(-1, outputs))
+        for patches, row in zip(rows, kernel, strict=True)
     ]
     return functools.reduce(jnp.add, products)
+
+
+_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def _correlate_forward(x, kernel, stride):
@@ -57,7 +64,7 @@ def _kernel_cotangent(rows, cotangent):
     """Of the kernel that takes row patches to maps with this cotangent: (k, k, I, O)."""
     outputs = cotangent.shape[-1]
     flat = cotangent.reshape(-1, outputs)
-    products = [patches.reshape(len(flat), -1).T @ flat for patches in rows]
+    products = [_product(patches.reshape(len(flat), -1).T, flat) for patches in rows]
     return jnp.stack(products).reshape(len(rows), len(rows), -1, outputs)
 
 
@@ -99,7 +106,7 @@ def scatter(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     H' = stride H + k - 1. One matrix product gives the contribution of each
     tap; no zeros are inserted.
     """
-    taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel)
+    taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel, precision=lax.Precision.HIGHEST)
     size = range(kernel.shape[0])
     rows = [_lay([taps[:, :, :, i, j] for j in size], 2, stride) for i in size]
     return _lay(rows, 1, stride)
@@ -157,37 +164,85 @@ def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
 
 
 @_programs.shared
-@functools.partial(jax.jit, static_argnames=("stride", "padding"))
+@functools.partial(jax.jit, static_argnames=("stride", "padding", "arithmetic"))
 def convolution(
-    x: jax.Array, kernel: jax.Array, *, stride: int = 1, padding: str = "zeros"
+    x: jax.Array,
+    kernel: jax.Array,
+    *,
+    stride: int = 1,
+    padding: str = "zeros",
+    arithmetic: Arithmetic = Arithmetic(),
 ) -> jax.Array:
     """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
+    x, kernel = arithmetic.cast(x, kernel)
     size, _, inputs, outputs = kernel.shape
     padded = pad(x, size // 2, padding)
-    tiled = stride == 1 and size in _winograd.SIZES
+    if not arithmetic.by_products:
+        return lax.conv_general_dilated(
+            padded,
+            kernel,
+            (stride, stride),
+            "VALID",
+            dimension_numbers=_LAYOUT,
+            precision=arithmetic.lax_precision,
+        )
+    tiled = stride == 1 and size in _winograd.SIZES and x.dtype != jnp.bfloat16
     if tiled and min(x.shape[1:3]) >= 16 and min(inputs, outputs) >= 32:
         return _winograd.correlate(padded, kernel)
     return correlate(padded, kernel, stride)
 
 
 @_programs.shared
-@jax.jit
-def transposed_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="arithmetic")
+def transposed_convolution(
+    x: jax.Array, kernel: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+) -> jax.Array:
     """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
 
     The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
     mirrored) of the input with a zero put after every pixel.
     """
+    x, kernel = arithmetic.cast(x, kernel)
     low = kernel.shape[0] // 2
+    if not arithmetic.by_products:
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (1, 1),
+            ((low, low + 1), (low, low + 1)),
+            lhs_dilation=(2, 2),
+            dimension_numbers=_LAYOUT,
+            precision=arithmetic.lax_precision,
+        )
     full = scatter(x, kernel[::-1, ::-1], 2)
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
 
-@jax.custom_vjp
 @_programs.shared
-@jax.jit
-def depthwise_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="arithmetic")
+def depthwise_convolution(
+    x: jax.Array, kernel: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+) -> jax.Array:
     """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""
+    x, kernel = arithmetic.cast(x, kernel)
+    return _depthwise(x, kernel) if arithmetic.by_products else _shifted_sum(x, kernel)
+
+
+def _shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """What an accelerator's compiler makes one pass of."""
+    size = kernel.shape[0]
+    height, width = x.shape[1:3]
+    x = pad(x, size // 2, "zeros")
+    taps = [
+        x[:, i : i + height, j : j + width] * kernel[i, j, 0]
+        for i in range(size)
+        for j in range(size)
+    ]
+    return functools.reduce(jnp.add, taps)
+
+
+@jax.custom_vjp
+def _depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
     size = kernel.shape[0]
     height, width = x.shape[1:3]
     x = pad(x, size // 2, "zeros")
@@ -216,9 +271,7 @@ def _depthwise_backward(residuals, cotangent):
         return jnp.stack(sums).sum(axis=1)
 
     kernel_cotangent = lax.map(row, jnp.arange(size)).reshape(size, size, 1, channels)
-    return depthwise_convolution(cotangent, kernel[::-1, ::-1]), kernel_cotangent
+    return _depthwise(cotangent, kernel[::-1, ::-1]), kernel_cotangent
 
 
-depthwise_convolution.defvjp(
-    lambda x, kernel: (depthwise_convolution(x, kernel), (x, kernel)), _depthwise_backward
-)
+_depthwise.defvjp(lambda x, kernel: (_depthwise(x, kernel), (x, kernel)), _depthwise_backward)

@@ -1,4 +1,4 @@
-"""Normalisation and activation of feature maps: float32, NHWC."""
+"""Normalisation and activation of feature maps: NHWC, statistics in float32 at least."""
 
 import jax
 import jax.numpy as jnp
@@ -19,24 +19,28 @@ def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
 
 def _batch_norm_forward(x, scale, bias):
     # Channels whose mean is far above their spread lose digits unless shifted first.
-    shift = x[0, 0, 0]
-    shifted = x - shift
+    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    shift = wide[0, 0, 0]
+    shifted = wide - shift
     shifted_mean = shifted.mean(axis=(0, 1, 2))
     variance = jnp.square(shifted - shifted_mean).mean(axis=(0, 1, 2))
     mean = shift + shifted_mean
     inverse = lax.rsqrt(variance + 1e-5)
     gain = scale * inverse
-    return x * gain + (bias - mean * gain), (x, mean, inverse, gain)
+    y = wide * gain + (bias - mean * gain)
+    return y.astype(x.dtype), (x, mean, inverse, gain)
 
 
 def _batch_norm_backward(residuals, cotangent):
     x, mean, inverse, gain = residuals
+    dtype, wide = x.dtype, mean.dtype
+    x, cotangent = x.astype(wide), cotangent.astype(wide)
     normalised = (x - mean) * inverse
     bias_cotangent = cotangent.sum(axis=(0, 1, 2))
     scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
     count = x.size // x.shape[-1]
     centred = cotangent - (bias_cotangent + normalised * scale_cotangent) / count
-    return centred * gain, scale_cotangent, bias_cotangent
+    return (centred * gain).astype(dtype), scale_cotangent, bias_cotangent
 
 
 batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)

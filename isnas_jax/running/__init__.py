@@ -2,7 +2,7 @@
 
 from isnas_jax.registry import Registry
 from isnas_jax.running.here import Here
-from isnas_jax.running.pool import Pool, Runner, Told, unheard
+from isnas_jax.running.pool import Pool, ProgressCallback, Runner, silent
 from isnas_jax.running.processes import Processes, WorkerDiedError, cores
 
 RUNNERS: Registry[Runner] = Registry("runner", {"here": Here, "processes": Processes})
@@ -13,9 +13,9 @@ __all__ = [
     "Here",
     "Pool",
     "Processes",
+    "ProgressCallback",
     "Runner",
-    "Told",
     "WorkerDiedError",
     "cores",
-    "unheard",
+    "silent",
 ]

@@ -5,30 +5,37 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-from isnas_jax.running.pool import Told
+import jax
+
+from isnas_jax.running.pool import ProgressCallback, check_workers
 
 
 class Here:
     """Jobs in threads of this process, in the order they came.
 
     Two at a time: one compiles while the other is at work, and small networks
-    leave a CPU's cores idle now and then. At the pool's end, what is still at
-    work stops at its next news.
+    leave a CPU's cores idle now and then. They see what `jax.config.update`
+    set and the caller's `jax.default_device`, but no other setting of a `with`.
 
     Args:
-      told: Takes the jobs' news, in their threads.
-      number: How many jobs at a time; one takes the least memory.
+      progress: Takes the jobs' news, in their threads.
+      workers: How many jobs at a time; one takes the least memory.
     """
 
-    def __init__(self, told: Told, *, number: int = 2) -> None:
-        if number < 1:
-            raise ValueError(f"number {number} of jobs at a time must be at least 1")
-        self._told = told
-        self._threads = ThreadPoolExecutor(number)
+    def __init__(self, progress: ProgressCallback, *, workers: int = 2) -> None:
+        check_workers(workers)
+        self._progress = progress
+        self._threads = ThreadPoolExecutor(workers)
         self._ended = threading.Event()
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        return self._threads.submit(job, self._tell, *args)
+        device = jax.config.jax_default_device  # type: ignore[attr-defined]
+
+        def call():
+            with jax.default_device(device):
+                return job(self._tell, *args)
+
+        return self._threads.submit(call)
 
     def share(self, value: Any) -> Any:
         return value
@@ -36,7 +43,7 @@ class Here:
     def _tell(self, stage: str, news: Any) -> None:
         if self._ended.is_set():
             raise InterruptedError(f"{stage} was given up")
-        self._told(stage, news)
+        self._progress(stage, news)
 
     def __enter__(self) -> "Here":
         return self

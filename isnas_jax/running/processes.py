@@ -1,32 +1,33 @@
 """Jobs in processes of their own, each bound to a core of this machine.
 
-Networks of few channels do not fill a core's neighbours: two fits on a core
-each are done sooner than one after the other on both.
+Small networks do not fill several cores: two fits on a core each are done sooner
+than one after the other on both.
 """
 
-import collections
-import dataclasses
+import contextlib
 import importlib
 import multiprocessing
 import os
 import pickle
+import queue
 import signal
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
-from multiprocessing import connection
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import connection, resource_tracker
 from typing import Any, NamedTuple
 
 import jax
 
-from isnas_jax.running.pool import Told
+from isnas_jax.running.pool import ProgressCallback, check_workers
 
 # How often a job may take its process with it before it is given up.
 _TRIES = 3
+_CONTEXT = multiprocessing.get_context("spawn")  # threads do not survive a fork
 
 
 class WorkerDiedError(RuntimeError):
-    """The process of a job ended again and again: for want of memory, most likely."""
+    """The process of a job ended again and again: for want of memory, say, or at its start."""
 
 
 def cores() -> list[int]:
@@ -42,192 +43,195 @@ class _Shared(NamedTuple):
     number: int
 
 
-def _work(
-    pipe: connection.Connection, core: int, config: Mapping[str, Any], modules: Sequence[str]
-) -> None:
-    """A process: does jobs until nobody is left who asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the other end says when to stop
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {core})
+def _work(pipe: connection.Connection, config: Mapping[str, Any], modules: Sequence[str]) -> None:
+    """A process: does jobs until nobody is left who asks. To each there is one answer."""
     for name, value in config.items():
         if jax.config.values.get(name) != value:
             jax.config.update(name, value)
     for module in modules:
         importlib.import_module(module)
+    sending = threading.Lock()
+    shared: dict[int, Any] = {}  # pickled until it is needed
 
     def send(kind: str, value: Any) -> None:
         content = pickle.dumps((kind, value))
         try:
-            pipe.send_bytes(content)
-        except OSError:
+            with sending:
+                pipe.send_bytes(content)
+        except OSError:  # nobody is left
             os._exit(1)
 
-    shared: dict[int, Any] = {}
+    def given(value: Any) -> Any:
+        if isinstance(value, _Shared):
+            if isinstance(shared[value.number], bytes):
+                shared[value.number] = pickle.loads(shared[value.number])
+            return shared[value.number]
+        return value
+
     while True:
         try:
             asked = pipe.recv_bytes()
-        except EOFError:
+        except (EOFError, OSError):
             return
         try:
             job, args = pickle.loads(asked)
             if isinstance(job, _Shared):
                 shared[job.number] = args
                 continue
-            given = (shared[arg.number] if isinstance(arg, _Shared) else arg for arg in args)
-            send("done", job(lambda *news: send("news", news), *given))
+            send("done", job(lambda *news: send("news", news), *map(given, args)))
         except Exception as error:
             try:
-                send("failed", error)
+                pickle.loads(pickle.dumps(error))
             except Exception:
-                send("failed", RuntimeError(f"{type(error).__name__}: {error}"))
+                error = RuntimeError(f"{type(error).__name__}: {error}")
+            send("failed", error)
 
 
-@dataclasses.dataclass
-class _Job:
-    content: bytes  # pickled, with its arguments
-    needs: list[int]  # numbers of shared values
-    ticket: Future
-    tries: int = 0
+class _Process:
+    """A process, as the thread that waits for it sees it."""
 
+    def __init__(self, modules: Sequence[str]) -> None:
+        plain = (bool, int, float, str, type(None))
+        config = {n: value for n, value in jax.config.values.items() if isinstance(value, plain)}
+        self.knows: set[int] = set()  # numbers of shared values
+        self._pipe, theirs = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, config, modules), daemon=True)
+        self._process.start()
+        theirs.close()
 
-@dataclasses.dataclass
-class _Worker:
-    process: Any
-    pipe: connection.Connection
-    core: int
-    knows: set[int]  # numbers of shared values
-    job: _Job | None = None
+    def send(self, content: bytes) -> bool:
+        """Whether it could be sent."""
+        try:
+            self._pipe.send_bytes(content)
+        except OSError:
+            return False
+        return True
+
+    def receive(self) -> bytes | None:
+        """What comes next; None once the process has ended."""
+        try:
+            return self._pipe.recv_bytes()
+        except (EOFError, OSError):
+            return None
+
+    def end(self) -> int | None:
+        """Ends it, if it has not ended; its exit code."""
+        self._process.terminate()
+        self._process.join()
+        return self._process.exitcode
 
 
 class Processes:
     """Jobs in as many processes as there are cores, each bound to one.
 
     A process that dies is replaced and its job done again. Where this process
-    dies, they end at their next news.
+    dies, they end at their next news. A process begins by importing the
+    script that is run, which must therefore do nothing unless its `__name__` is
+    "__main__"; what a notebook or an interactive session defines cannot be sent.
 
     Args:
-      told: Takes the jobs' news, in a thread.
-      number: How many processes; one a core by default.
+      progress: Takes the jobs' news, in threads.
+      workers: How many processes; one a core by default.
       modules: What they import first: extensions that jobs call by name.
+
+    Raises:
+      ValueError: For fewer than one, or within such a process.
     """
 
     def __init__(
-        self, told: Told, *, number: int | None = None, modules: Sequence[str] = ()
+        self,
+        progress: ProgressCallback,
+        *,
+        workers: int | None = None,
+        modules: Sequence[str] = (),
     ) -> None:
-        if number is not None and number < 1:
-            raise ValueError(f"number {number} of processes must be at least 1")
+        if multiprocessing.parent_process() is not None:
+            raise ValueError(
+                "a process started by another cannot start more; guard scripts by if __name__ == "
+                '"__main__"'
+            )
         usable = cores()
-        self._told = told
+        workers = len(usable) if workers is None else workers
+        check_workers(workers)
+        self._progress = progress
         self._modules = tuple(modules)
-        self._cores = [usable[index % len(usable)] for index in range(number or len(usable))]
-        self._jobs: collections.deque[_Job] = collections.deque()
         self._values: list[bytes] = []  # shared ones, pickled
-        self._workers: list[_Worker] = []
-        self._context = multiprocessing.get_context("spawn")  # threads do not survive a fork
-        self._bell, self._ring = self._context.Pipe(duplex=False)
-        self._open = True
-        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._processes: list[_Process] = []
+        self._own = threading.local()  # a thread's process
+        self._ended = threading.Event()
+        self._cores: queue.SimpleQueue[int] = queue.SimpleQueue()
+        for worker in range(workers):
+            self._cores.put(usable[worker % len(usable)])
+        resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+        self._threads = ThreadPoolExecutor(workers, initializer=self._bind)
+
+    def _bind(self) -> None:
+        """What a thread hands on to the processes that it starts: a core, and no Ctrl-C."""
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(0, {self._cores.get()})
+        if hasattr(signal, "pthread_sigmask"):
+            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        ticket: Future = Future()
         needs = [arg.number for arg in args if isinstance(arg, _Shared)]
-        self._jobs.append(_Job(pickle.dumps((job, args)), needs, ticket))
-        self._ring.send_bytes(b"job")
-        return ticket
+        return self._threads.submit(self._do, _pickled((job, args)), needs)
 
     def share(self, value: Any) -> _Shared:
         found = _Shared(len(self._values))
-        self._values.append(pickle.dumps((found, value)))
+        self._values.append(_pickled((found, _pickled(value))))
         return found
 
-    def _serve(self) -> None:
-        """Hands out jobs and takes what comes back, until the pool is closed."""
-        try:
-            while self._open:
-                self._hand_out()
-                ready = connection.wait([self._bell, *(worker.pipe for worker in self._workers)])
-                if self._bell in ready:
-                    self._bell.recv_bytes()
-                for worker in [worker for worker in self._workers if worker.pipe in ready]:
-                    self._hear(worker)
-        except Exception as error:  # of whoever is told, say: nobody must wait for ever
-            for job in [*(worker.job for worker in self._workers), *self._jobs]:
-                if job:
-                    job.ticket.set_exception(error)
+    def _do(self, job: bytes, needs: Sequence[int]) -> Any:
+        """A job, in the thread of a process."""
+        code = None
+        for _ in range(_TRIES):
+            process = self._started()
+            missing = [self._values[number] for number in set(needs) - process.knows]
+            process.knows.update(needs)
+            alive = all(process.send(content) for content in [*missing, job])
+            while alive and (answer := process.receive()) is not None:
+                kind, value = pickle.loads(answer)
+                if kind == "done":
+                    return value
+                if kind == "failed":
+                    raise value
+                try:
+                    self._progress(*value)
+                except BaseException:  # nobody will hear the rest of this job
+                    self._drop(process)
+                    raise
+            code = self._drop(process)
+        raise WorkerDiedError(f"a job's process died {_TRIES} times, at last with exit code {code}")
 
-    def _hand_out(self) -> None:
-        while self._jobs:
-            worker = next((worker for worker in self._workers if worker.job is None), None)
-            if worker is None and len(self._workers) == len(self._cores):
-                return
-            worker = worker or self._start()
-            worker.job = self._jobs.popleft()
-            worker.job.tries += 1
-            try:
-                for number in set(worker.job.needs) - worker.knows:
-                    worker.pipe.send_bytes(self._values[number])
-                    worker.knows.add(number)
-                worker.pipe.send_bytes(worker.job.content)
-            except OSError:
-                self._lose(worker)
+    def _started(self) -> _Process:
+        """This thread's process."""
+        if getattr(self._own, "process", None) is None:
+            self._own.process = _Process(self._modules)
+            self._processes.append(self._own.process)
+        if self._ended.is_set():
+            self._drop(self._own.process)
+            raise InterruptedError("the pool has ended")
+        return self._own.process
 
-    def _start(self) -> _Worker:
-        core = next(iter(set(self._cores) - {worker.core for worker in self._workers}), None)
-        core = self._cores[len(self._workers)] if core is None else core
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(
-            target=_work, args=(theirs, core, dict(jax.config.values), self._modules), daemon=True
-        )
-        process.start()
-        theirs.close()
-        self._workers.append(_Worker(process, ours, core, set()))
-        return self._workers[-1]
-
-    def _hear(self, worker: _Worker) -> None:
-        try:
-            kind, value = pickle.loads(worker.pipe.recv_bytes())
-        except (EOFError, OSError):
-            self._lose(worker)
-            return
-        if kind == "news":
-            self._told(*value)
-            return
-        assert worker.job is not None
-        ticket, worker.job = worker.job.ticket, None
-        if kind == "done":
-            ticket.set_result(value)
-        else:
-            ticket.set_exception(value)
-
-    def _lose(self, worker: _Worker) -> None:
-        """Gives what a dead process had to another."""
-        self._workers.remove(worker)
-        worker.process.join()
-        job = worker.job
-        if job is None:
-            return
-        if job.tries < _TRIES:
-            self._jobs.appendleft(job)
-        else:
-            code = worker.process.exitcode
-            job.ticket.set_exception(
-                WorkerDiedError(
-                    f"a job's process died {_TRIES} times, at last with exit code {code}"
-                )
-            )
+    def _drop(self, process: _Process) -> int | None:
+        self._own.process = None
+        with contextlib.suppress(ValueError):
+            self._processes.remove(process)
+        return process.end()
 
     def __enter__(self) -> "Processes":
-        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._open = False
-        self._ring.send_bytes(b"end")
-        self._thread.join()
-        for worker in self._workers:
-            worker.process.terminate()
-        for worker in self._workers:
-            worker.process.join()
-            worker.pipe.close()
-        for job in self._jobs:
-            job.ticket.cancel()
+        self._ended.set()
+        for process in list(self._processes):
+            process.end()
+        self._threads.shutdown(cancel_futures=True)
+
+
+def _pickled(value: Any) -> bytes:
+    """ValueError for what cannot be sent."""
+    try:
+        return pickle.dumps(value)
+    except Exception as error:
+        raise ValueError(f"this cannot be sent to another process: {error}") from error

@@ -75,7 +75,7 @@ def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
 
     def run_block(memory, path, kind, fields, x):
         """Runs a module as one program that serves it wherever it is."""
-        block = kind(*fields, parent=None)
+        block = kind(*fields, parent=None, arithmetic=net.arithmetic)
         if path not in memory.weights:
             shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
             memory.weights[path] = block.lazy_init(LazyRng(shared.key, path), shape)

@@ -31,7 +31,7 @@ from isnas_jax.fitting import (
 from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, classical, denoising
-from isnas_jax.running import Here, Pool, Runner, Told, unheard
+from isnas_jax.running import Here, Pool, ProgressCallback, Runner, silent
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.presets import quick
@@ -107,7 +107,7 @@ def restore(
     *,
     truth: Any = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
     runner: Runner = Here,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
@@ -126,17 +126,17 @@ def restore(
         there too.
       progress: Called now and then with the stage ("validate", "restore") and a
         `Progress`, perhaps in other threads.
-      runner: Who fits to the folds' parts: see `RUNNERS`.
+      runner: Who fits: see `RUNNERS`.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    run, told = _begun(key, problem, recipe, truth, folder), progress or unheard
+    run = _begun(key, problem, recipe, truth, folder)
     net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
-    with runner(told) as pool:
-        parts = [ticket.result() for ticket in _parts(run, pool, architecture, net)]
-    return _restored(told, run, architecture, net, parts)
+    with runner(progress or silent) as pool:
+        parts = [future.result() for future in _parts(run, pool, architecture, net)]
+        return _whole(run, pool, architecture, net, parts).result()
 
 
 def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
@@ -163,18 +163,23 @@ def _fit_folds(
     run: _Run, pool: Pool, member: Any, net: Any, folds: list[dict[str, Any]], stage: str
 ) -> list[Future]:
     """A network's fits to what the folds leave, as jobs."""
-    key, tickets = _keys.named(run.fit_key, member), []
+    key, futures = _keys.named(run.fit_key, member), []
     for number, fold in enumerate(folds, start=1):
         of_all = f", fold {number}/{len(folds)}" if len(folds) > 1 else ""
-        tickets.append(pool.submit(_fit_fold, run.folder, key, net, fold, stage + of_all))
-    return tickets
+        futures.append(pool.submit(_fit_fold, run.folder, key, net, fold, stage + of_all))
+    return futures
 
 
 def _fit_fold(
-    told: Told, folder: Any, key: jax.Array, net: Any, fold: dict[str, Any], stage: str
+    progress: ProgressCallback,
+    folder: Any,
+    key: jax.Array,
+    net: Any,
+    fold: dict[str, Any],
+    stage: str,
 ) -> Fit:
     """A network's fit to what a fold leaves."""
-    return fit_once(key, net, **fold, folder=folder, progress=functools.partial(told, stage))
+    return fit_once(key, net, **fold, folder=folder, progress=functools.partial(progress, stage))
 
 
 def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> list[Future]:
@@ -186,17 +191,33 @@ def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> li
     return _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
 
 
-def _restored(
-    told: Told, run: _Run, member: Any, net: Any, parts: Sequence[Fit], of_all: str = ""
-) -> Fit:
+def _whole(
+    run: _Run, pool: Pool, member: Any, net: Any, parts: Sequence[Fit], of_all: str = ""
+) -> Future:
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
-    key, settings, stage = _keys.named(run.fit_key, member), run.recipe.fit, f"restore{of_all}"
-    if not validates(settings):
-        (fold,) = _folds(run, unsplit(settings), run.problem)
-        return _fit_fold(told, run.folder, key, net, fold, stage)
-    heard = functools.partial(told, stage)
-    options = {"truth": run.truth, "folder": run.folder, "progress": heard}
-    return refit(key, net, run.problem, settings, parts, **options)
+    settings, stage = run.recipe.fit, f"restore{of_all}"
+    if validates(settings):
+        key = _keys.named(run.fit_key, member)
+        whole = {"problem": run.problem, "settings": settings, "truth": run.truth}
+        return pool.submit(_refit, run.folder, key, net, whole, parts, stage)
+    (future,) = _fit_folds(
+        run, pool, member, net, _folds(run, unsplit(settings), run.problem), stage
+    )
+    return future
+
+
+def _refit(
+    progress: ProgressCallback,
+    folder: Any,
+    key: jax.Array,
+    net: Any,
+    whole: dict[str, Any],
+    parts: Sequence[Fit],
+    stage: str,
+) -> Fit:
+    """A network's fit to the whole by its fits to parts."""
+    heard = functools.partial(progress, stage)
+    return refit(key, net, **whole, parts=parts, folder=folder, progress=heard)
 
 
 def search(
@@ -206,7 +227,7 @@ def search(
     *,
     truth: Any = None,
     folder: str | os.PathLike[str] | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
     runner: Runner = Here,
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
@@ -230,7 +251,7 @@ def search(
       ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    run, told = _begun(key, problem, recipe, truth, folder), progress or unheard
+    run, progress = _begun(key, problem, recipe, truth, folder), progress or silent
     settings = run.recipe.search
     # What is wrong with the recipe is found before anything is computed.
     if settings.cohort or not settings.members:
@@ -248,7 +269,7 @@ def search(
         clock.append(time.perf_counter())
         seconds[stage] = clock[-1] - clock[-2]
 
-    with runner(told) as pool:
+    with runner(progress) as pool:
         begun: dict[str, list[Future]] = {}
         number = settings.cohort + sum(net is not None for net in others)
 
@@ -260,7 +281,7 @@ def search(
 
         # Who is known already begins while the others are scored.
         begin(settings.members, others)
-        candidates = _score(told, run)
+        candidates = _score(progress, run)
         lap("score")
         chosen = _chosen(run, candidates)
         genotypes = [candidates.genotypes[index] for index in chosen]
@@ -281,7 +302,7 @@ def search(
     return Search(candidates, cohort, selected, weights, images, fits, mean, seconds)
 
 
-def _score(told: Told, run: _Run) -> Candidates:
+def _score(progress: ProgressCallback, run: _Run) -> Candidates:
     """The strategy's candidates; none where nobody wants them."""
     settings = run.recipe.search
     if not settings.cohort:
@@ -295,7 +316,7 @@ def _score(told: Told, run: _Run) -> Candidates:
             {"score": settings.metric},
             settings.draws,
             folder=run.folder,
-            progress=lambda *news: told("score", news),
+            progress=lambda *news: progress("score", news),
         )["score"]
 
     scope = Scope(run.problem, settings.space, run.recipe.network.channels, score)
@@ -323,7 +344,7 @@ def _made(
         for member in members
         if str(member) not in begun
     }
-    fits = {name: [ticket.result() for ticket in tickets] for name, tickets in begun.items()}
+    fits = {name: [future.result() for future in futures] for name, futures in begun.items()}
     found = []
     for number, fold in enumerate(folds):
         of_fold = {name: of[number] for name, of in fits.items()}
@@ -372,17 +393,16 @@ def _restore_with(
         parts = {rank: cohort.fits(rank) for rank in fitted}
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
-        parts = {rank: [ticket.result() for ticket in of] for rank, of in begun.items()}
-    tickets = {
-        rank: pool.submit(_restored, run, *of, parts[rank], of_all[rank])
-        for rank, of in fitted.items()
+        parts = {rank: [future.result() for future in of] for rank, of in begun.items()}
+    futures = {
+        rank: _whole(run, pool, *of, parts[rank], of_all[rank]) for rank, of in fitted.items()
     }
     fits: dict[int, Fit | None] = {}
     for rank in ranks:
         if nets[rank] is None:
             fits[rank] = None
         else:
-            fits[rank] = tickets[rank].result() if rank in tickets else cohort.fits(rank)[0]
+            fits[rank] = futures[rank].result() if rank in futures else cohort.fits(rank)[0]
     images = {
         rank: fit.restored if fit else classical.restore(cohort.members[rank], run.problem)
         for rank, fit in fits.items()

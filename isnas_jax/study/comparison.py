@@ -19,7 +19,7 @@ from isnas_jax.io import records
 from isnas_jax.networks import BASELINES
 from isnas_jax.ops import quality
 from isnas_jax.problems import CLASSICAL, Problem, classical
-from isnas_jax.running import Here, Runner, Told, unheard
+from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.searching import (
     COHORTS,
     COMBINATIONS,
@@ -43,12 +43,12 @@ class Method(Protocol):
         recipe: Recipe,
         *,
         folder: str | os.PathLike[str] | None,
-        progress: Told | None,
+        progress: ProgressCallback | None,
     ) -> np.ndarray: ...
 
 
 # Methods are jobs themselves, so that theirs need not be at work beside each other.
-_one_by_one = functools.partial(Here, number=1)
+_one_by_one = functools.partial(Here, workers=1)
 
 
 def _unchanged(recipe: Recipe) -> Recipe:
@@ -161,7 +161,7 @@ def measure(
     recipe: Recipe | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
 ) -> tuple[np.ndarray, dict[str, float]]:
     """What a method makes of a case, and its PSNR in dB and SSIM.
 
@@ -198,7 +198,7 @@ def compare(
     recipe: Recipe | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: Told | None = None,
+    progress: ProgressCallback | None = None,
     runner: Runner = Here,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, int], np.ndarray]]:
     """Every method on every case.
@@ -216,32 +216,34 @@ def compare(
       restored images (H, W, C) by these three.
     """
     rows, restored, cases = [], {}, list(cases)
-    with runner(progress or unheard) as pool:
+    with runner(progress or silent) as pool:
+        shared = [(seed, case, pool.share(case)) for seed, case in cases]
+        common = pool.share((recipe, folder))
         begun = [
-            (name, seed, case, pool.submit(_measure, name, method, seed, case, recipe, folder))
+            (name, seed, case, pool.submit(_measure, name, method, seed, sent, common))
             for name, method in compared.items()
-            for seed, case in cases
+            for seed, case, sent in shared
         ]
-        for name, seed, case, ticket in begun:
-            restored[name, case.image, seed], values = ticket.result()
+        for name, seed, case, future in begun:
+            restored[name, case.image, seed], values = future.result()
             row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
             rows.append(row | values)
     return pd.DataFrame(rows), restored
 
 
 def _measure(
-    told: Told,
+    progress: ProgressCallback,
     name: str,
     method: Method,
     seed: int,
     case: Case,
-    recipe: Recipe | None,
-    folder: str | os.PathLike[str] | None,
+    common: tuple[Recipe | None, str | os.PathLike[str] | None],
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """`measure` as a job."""
+    """`measure` as a job, with a recipe and a folder."""
+    recipe, folder = common
 
     def heard(stage: str, news: Any) -> None:
-        told(f"{case.image} {seed}, {name}: {stage}", news)
+        progress(f"{case.image} {seed}, {name}: {stage}", news)
 
     return measure(method, case, seed, recipe, folder=folder, progress=heard)
 

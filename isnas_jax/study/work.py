@@ -6,6 +6,7 @@ import os
 import pathlib
 import time
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import as_completed
 from typing import Any, TypeAlias
 
 import jax
@@ -17,7 +18,7 @@ from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
-from isnas_jax.running import Here, Runner, Told, unheard
+from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of, units
@@ -159,12 +160,12 @@ class Work:
             if not store.holds(path, self.digest):
                 store.write(path, _image(case), self.digest)
 
-    def do(self, unit: Unit, *, told: Told = unheard, wait: bool = True) -> bool:
+    def do(self, unit: Unit, *, progress: ProgressCallback = silent, wait: bool = True) -> bool:
         """Computes a unit unless it is there; what is begun goes on at its last checkpoint.
 
         Args:
           unit: The unit.
-          told: Takes its name and where its fit is.
+          progress: Takes its name and where its fit is.
           wait: For another process that is computing it.
 
         Returns:
@@ -178,7 +179,7 @@ class Work:
                 if not held:
                     return False
                 if not store.holds(path, self.digest):
-                    progress = functools.partial(told, "+".join(unit.name))
+                    progress = functools.partial(progress, "+".join(unit.name))
                     self._compute(unit, name, Checkpoint(work), progress)
         return True
 
@@ -198,9 +199,9 @@ class Work:
         checkpoint.path.unlink(missing_ok=True)
 
 
-def _do(told: Told, work: Work, name: tuple[str, ...], wait: bool) -> bool:
+def _do(progress: ProgressCallback, work: Work, name: tuple[str, ...], wait: bool) -> bool:
     """A unit as a job: called by its name, for all its data are the study's."""
-    return work.do(work.units[name], told=told, wait=wait)
+    return work.do(work.units[name], progress=progress, wait=wait)
 
 
 def run(
@@ -235,10 +236,10 @@ def run(
         shared = pool.share(work)
         # Those that another process is at are left until the end.
         for wait in (False, True):
-            tickets = {name: pool.submit(_do, shared, name, wait) for name in left}
+            futures = {pool.submit(_do, shared, name, wait): name for name in left}
             left = []
-            for name, ticket in tickets.items():
-                if ticket.result():
-                    heard(work.units[name], None)
+            for future in as_completed(futures):
+                if future.result():
+                    heard(work.units[futures[future]], None)
                 else:
-                    left.append(name)
+                    left.append(futures[future])
