@@ -1,24 +1,49 @@
 """Run by test_fitting in a process of its own, since the devices are counted at the start."""
 
+import dataclasses
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 import isnas_jax as isnas
-from isnas_jax.fitting import fit_many
+from isnas_jax.fitting import Decision, fit_many
 
 assert jax.device_count() == 8
-net = isnas.build_network(isnas.Genotype(60, "0" * 25), out_channels=1, channels=4)
-truths = jax.random.uniform(jax.random.key(1), (3, 40, 64, 1))
-masks = jax.random.bernoulli(jax.random.key(2), 0.5, (3, 40, 64))
-problems = [isnas.inpainting(*pair) for pair in zip(truths, masks, strict=True)]
-keys = jax.random.split(jax.random.key(3), 3)
-options = {"iterations": 8, "chunk": 3}
 
-fits = fit_many(keys, net, problems, truths=list(truths), **options)
-for key, problem, truth, fit in zip(keys, problems, truths, fits, strict=True):
-    single = isnas.fit(key, net, problem, truth=truth, **options)
+
+@dataclasses.dataclass(frozen=True)
+class DarkFirst:
+    """Ends a dark image's fit after three iterations, so that half of the batch has ended."""
+
+    def init(self, problem):
+        return ()
+
+    def update(self, state, step):
+        stop = (step.iteration >= 2) & (step.problem.observed.mean() < 0.2)
+        return state, Decision(jnp.array(True), stop, jnp.array(jnp.nan))
+
+
+genotypes = [isnas.Genotype(60, bits) for bits in ("0" * 25, "1000001000101000001100001")]
+nets = [isnas.build_network(genotype, out_channels=1, channels=4) for genotype in genotypes]
+brightness = jnp.array([1.0, 0.2, 0.2, 1.0, 0.2]).reshape(5, 1, 1, 1)
+truths = brightness * jax.random.uniform(jax.random.key(1), (5, 40, 64, 1))
+masks = jax.random.bernoulli(jax.random.key(2), 0.5, (5, 40, 64))
+problems = [isnas.inpainting(*pair) for pair in zip(truths, masks, strict=True)]
+settings = isnas.FitSettings(8, DarkFirst(), chunk=3)
+
+# Two genotypes by five images: 10 fits in 16 places, after three iterations 4 in 8.
+all_nets = [net for net in nets for _ in problems]
+keys = jax.random.split(jax.random.key(3), 10)
+fits = fit_many(keys, all_nets, problems * 2, settings, truths=[*truths] * 2)
+for index, fit in enumerate(fits):
+    given = keys[index], all_nets[index], problems[index % 5]
+    single = isnas.fit(*given, settings, truth=truths[index % 5])
+    assert len(fit.loss) == len(single.loss) == (3 if index % 5 in (1, 2, 4) else 8)
     # Rounding grows fast at Adam's first steps.
-    tolerance = np.array([1e-6, 1e-5, 1e-4] + [3e-3] * 5)
+    tolerance = np.array([1e-6, 1e-5, 1e-4] + [3e-3] * 5)[: len(fit.loss)]
     assert np.all(np.abs(fit.loss - single.loss) <= tolerance), fit.loss - single.loss
     np.testing.assert_allclose(fit.psnr_mean[:3], single.psnr_mean[:3], atol=1e-2)
     np.testing.assert_allclose(fit.restored, single.restored, atol=5e-2)
+    shapes, expected = (jax.tree.map(jnp.shape, of.variables) for of in (fit, single))
+    assert shapes == expected

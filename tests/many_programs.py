@@ -26,7 +26,7 @@ class Small(nn.Module):
 
 problem = isnas.denoising(jax.random.uniform(jax.random.key(0), (64, 64, 1)))
 if sys.argv[1] == "fits":
-    for number in range(60):
+    for number in range(45):
         isnas.fit(jax.random.key(1), Small(number), problem, iterations=2)
         print(machine.mappings(), machine.resident_memory() // 2**20, flush=True)
 else:

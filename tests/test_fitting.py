@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import pathlib
 import subprocess
@@ -315,7 +316,7 @@ def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(plat
             arithmetic=isnas.Arithmetic("convolutions"),
         )
         problem = isnas.super_resolution(jnp.zeros((32, 32, 3)), 2)
-        text = lower_steps(net, problem, platform=platform).as_text()
+        text = lower_steps(net, problem, target=platform).as_text()
         convolutions = [line for line in text.splitlines() if "stablehlo.convolution" in line]
         products = [line for line in text.splitlines() if "stablehlo.dot_general" in line]
         assert len(convolutions) > 60
@@ -329,18 +330,43 @@ def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(plat
 
 def test_many_fits_one_by_one_are_single_fits(small_network, problem):
     keys = jax.random.split(jax.random.key(3), 2)
-    options = {"iterations": 20, "stopping": WindowedVariance(5, 10)}
-    for key, fit in zip(
-        keys, fit_many(keys, small_network(), [problem] * 2, together=False, **options), strict=True
-    ):
-        assert_same(fit, isnas.fit(key, small_network(), problem, **options))
+    settings = isnas.FitSettings(20, WindowedVariance(5, 10))
+    fits = fit_many(keys, small_network(), [problem] * 2, settings, together=False)
+    for key, fit in zip(keys, fits, strict=True):
+        assert_same(fit, isnas.fit(key, small_network(), problem, settings))
 
 
 def test_many_fits_need_one_size(small_network, problem):
     other = isnas.denoising(jnp.zeros((64, 64, 1)))
     keys = jax.random.split(jax.random.key(3), 2)
     with pytest.raises(ValueError, match=r"\(40, 72, 1\), \(64, 64, 1\)"):
-        fit_many(keys, small_network(), [problem, other], iterations=2, together=True)
+        fit_many(keys, small_network(), [problem, other], isnas.FitSettings(2), together=True)
+    nets = [isnas.build_network(isnas.Genotype(c, "0" * 25), out_channels=1) for c in (4, 60)]
+    with pytest.raises(ValueError, match=r"genotype 4:0+ and genotype 60:0+ differ in more than"):
+        fit_many(keys, nets, [problem] * 2, isnas.FitSettings(2), together=True)
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_of_many_fits_one_fails_alone(small_network, problem, together):
+    keys = jax.random.split(jax.random.key(3), 2)
+    bad = dataclasses.replace(problem, observed=problem.observed.at[0, 0].set(jnp.nan))
+    heard = []
+    good, failed = fit_many(
+        keys,
+        small_network(),
+        [problem, bad],
+        isnas.FitSettings(8, chunk=3),
+        together=together,
+        progress=lambda position, news: heard.append((position, news.iteration)),
+        return_exceptions=True,
+    )
+    alone = isnas.fit(keys[0], small_network(), problem, isnas.FitSettings(8, chunk=3))
+    np.testing.assert_allclose(good.loss, alone.loss, rtol=1e-5)
+    assert isinstance(failed, FloatingPointError)
+    assert "iteration 0" in str(failed)
+    assert [at for position, at in heard if position == 0] == [3, 6, 8]
+    with pytest.raises(FloatingPointError):
+        fit_many(keys, small_network(), [problem, bad], isnas.FitSettings(2), together=together)
 
 
 def test_many_fits_on_eight_devices_are_single_fits():

@@ -52,6 +52,30 @@ def test_more_initialisations_in_one_batch_score_the_same(problem):
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
 
 
+def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network):
+    draws = isnas.Draws(3, batch=2)
+    metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
+    genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
+    nets = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in genotypes]
+    nets.insert(2, small_network(in_channels=5))
+    heard = []
+    alone, together = (
+        isnas.score(
+            KEY,
+            nets,
+            problem,
+            metrics,
+            draws,
+            together=together,
+            progress=lambda done, _: heard.append(done),
+        )
+        for together in (False, True)
+    )
+    for name in metrics:
+        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3)
+    assert heard[-1] == 4 * draws.num
+
+
 def test_order_of_genotypes_does_not_matter(problem):
     metrics = {"m": isnas.METRICS["psd_99_bw"]}
     there, back = (isnas.score(KEY, nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1]))

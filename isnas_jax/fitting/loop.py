@@ -402,7 +402,7 @@ def lower_steps(
     problem: Problem,
     settings: FitSettings = FitSettings(1),
     *,
-    platform: str | None = None,
+    target: str | jax.Device | None = None,
 ) -> jax.stages.Lowered:
     """The program of a fit's steps, to be compiled and looked at.
 
@@ -410,8 +410,9 @@ def lower_steps(
       net: As for `fit`.
       problem: As for `fit`.
       settings: As for `fit`.
-      platform: "cpu", "cuda" or "tpu"; this backend by default. For another one
-        the network has to say by its arithmetic what suits it.
+      target: A platform ("cuda", "tpu"), or a device of a described topology, for
+        which it can be compiled without one; this backend by default. For
+        another one the network has to say by its arithmetic what suits it.
     """
 
     def arguments():
@@ -419,9 +420,18 @@ def lower_steps(
 
     state, given = jax.eval_shape(arguments)
     structure = _structure(net, settings)
-    with chunk_program(structure, settings.chunk, state, given) as advance:
-        traced = advance.trace(state, given)
-    return traced.lower(lowering_platforms=(platform,) if platform else None)
+    if target is None:
+        with chunk_program(structure, settings.chunk, state, given) as advance:
+            return advance.lower(state, given)
+    platform = target
+    if not isinstance(target, str):
+        platform, there = target.platform, jax.sharding.SingleDeviceSharding(target)
+        state, given = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there),
+            (state, given),
+        )
+    advance = jax.jit(functools.partial(_advance, structure, settings.chunk), donate_argnums=0)
+    return advance.trace(state, given).lower(lowering_platforms=(platform,))
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

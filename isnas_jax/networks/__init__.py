@@ -12,18 +12,20 @@ from isnas_jax.networks.build import (
 )
 from isnas_jax.networks.genotypes import Genotype
 from isnas_jax.networks.hourglass import Hourglass
-from isnas_jax.networks.searched import SearchedNetwork
+from isnas_jax.networks.searched import CellNetwork, SearchedNetwork, cell_network
 from isnas_jax.networks.spaces import SPACES, Space, read_genotypes
 
 __all__ = [
     "BASELINES",
     "SPACES",
+    "CellNetwork",
     "Genotype",
     "Hourglass",
     "NetworkSettings",
     "SearchedNetwork",
     "Space",
     "build_network",
+    "cell_network",
     "describe",
     "interop",
     "network_for",

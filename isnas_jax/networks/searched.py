@@ -5,6 +5,9 @@ outputs (N, H, W, O) in (0, 1).
 """
 
 import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
 
 from isnas_jax.networks.blocks import (
     Array,
@@ -49,13 +52,61 @@ class SearchedNetwork(nn.Module):
         return run_searched(self, x, submodules(self.arithmetic, self.remat))
 
 
-def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
-    """What a searched network does with its input, with the modules that `module` gives."""
+class CellNetwork(nn.Module):
+    """The networks of all genotypes of a cell as one: which skips they have is data.
+
+    The 25 bits of `Genotype.skips` are variables beside the parameters,
+    `skips/bits` (25,) float32, which gradients do not reach. A skip that is
+    not there is multiplied by zero, its gradient too. Parameters are those of
+    the network with all skips; a key draws the same for a module as in the
+    network of a genotype. Other attributes are as in `SearchedNetwork`.
+
+    Attributes:
+      cell: The upsampling cell.
+    """
+
+    cell: int
+    out_channels: int
+    channels: int = 128
+    in_channels: int = 3
+    remat: bool = False
+    arithmetic: Arithmetic = Arithmetic()
+
+    @property
+    def genotype(self) -> Genotype:
+        """The one with all skips."""
+        return Genotype(self.cell, "1" * LEVELS**2)
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        bits = self.variable("skips", "bits", jnp.ones, LEVELS**2).value
+        module = submodules(self.arithmetic, self.remat)
+        return run_searched(self, x, module, jax.lax.stop_gradient(bits))
+
+
+def cell_network(net: SearchedNetwork) -> tuple[CellNetwork, np.ndarray]:
+    """The network that serves all genotypes of a network's cell, and its own bits (25,)."""
+    same = ("out_channels", "channels", "in_channels", "remat", "arithmetic")
+    joint = CellNetwork(net.genotype.cell, **{name: getattr(net, name) for name in same})
+    return joint, np.array([bit == "1" for bit in net.genotype.skips], np.float32)
+
+
+def run_searched(
+    net: SearchedNetwork | CellNetwork, x: Array, module: Modules, bits: Array | None = None
+) -> Array:
+    """What a searched network does with its input, with the modules that `module` gives.
+
+    Args:
+      net: The network; its genotype says which skips there are.
+      x: The input.
+      module: Gives the modules.
+      bits: (25,) that the skips are multiplied by, or None.
+    """
     check_input(x)
     sources = [x]
     for level in range(1, LEVELS + 1):
         sources.append(module(f"enc{level}", Encoder, net.channels)(sources[-1]))
-    skips = _skips(net, sources, module)
+    skips = _skips(net, sources, module, bits)
     x = sources[-1]
     for level in range(LEVELS, 0, -1):
         x = module(f"up{level}", UpsamplingCell, net.genotype.cell, net.channels)(x)
@@ -65,7 +116,12 @@ def run_searched(net: SearchedNetwork, x: Array, module: Modules) -> Array:
     return image_of(x, net.out_channels, module)
 
 
-def _skips(net: SearchedNetwork, sources: list[Array], module: Modules) -> dict[int, list[Array]]:
+def _skips(
+    net: SearchedNetwork | CellNetwork,
+    sources: list[Array],
+    module: Modules,
+    bits: Array | None,
+) -> dict[int, list[Array]]:
     """The feature maps that arrive at each level, source 0 first.
 
     A source travels from level to level through modules that all sources
@@ -74,19 +130,25 @@ def _skips(net: SearchedNetwork, sources: list[Array], module: Modules) -> dict[
     cell, width = net.genotype.cell, net.channels
     levels = range(1, LEVELS + 1)
     arriving: dict[int, list[Array]] = {level: [] for level in levels}
+
+    def leave(x, level, source):
+        if bits is not None:
+            x = bits[(level - 1) * LEVELS + source].astype(x.dtype) * x
+        arriving[level].append(x)
+
     for source, x in enumerate(sources[:LEVELS]):
         own = source + 1  # the level of the source's scale
         targets = [level for level in levels if net.genotype.has_skip(level, source)]
         if own in targets:
-            arriving[own].append(module(f"skip{own}", ConvBlock, width)(x))
+            leave(module(f"skip{own}", ConvBlock, width)(x), own, source)
         carried = x
         for level in range(own + 1, max(targets, default=own) + 1):
             carried = module(f"skip_down_{level - 1}_{level}", ConvBlock, width, 3, 2)(carried)
             if level in targets:
-                arriving[level].append(carried)
+                leave(carried, level, source)
         carried = x
         for level in range(own - 1, min(targets, default=own) - 1, -1):
             carried = module(f"skip_up_{level + 1}_{level}", UpsamplingCell, cell, width)(carried)
             if level in targets:
-                arriving[level].append(carried)
+                leave(carried, level, source)
     return arriving

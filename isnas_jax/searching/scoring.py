@@ -1,12 +1,14 @@
 """Scores of untrained networks: how well their random outputs fit an observation.
 
 Networks share their random numbers: initialisation k draws the same weights
-for a module, and the same noise map, whichever network it is in. So what
-genotypes have in common is computed once; see `_sharing`. Images are float32
+for a module, and the same noise map, whichever network it is in. So on a CPU, what
+genotypes have in common is computed once (see `_sharing`), and an accelerator
+takes the genotypes of a cell in batches (see `_cellwise`). Images are float32
 (H, W, C) in [0, 1].
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -18,8 +20,9 @@ import numpy as np
 from isnas_jax import _programs
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import records
-from isnas_jax.networks import SearchedNetwork, describe
+from isnas_jax.networks import SearchedNetwork, cell_network, describe
 from isnas_jax.problems import Problem
+from isnas_jax.searching._cellwise import measure
 from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
 from isnas_jax.searching.metrics import Metric
 
@@ -152,6 +155,7 @@ def score(
     *,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
+    together: bool | None = None,
 ) -> dict[str, np.ndarray]:
     """Scores networks by comparing operator(random output) with the observation.
 
@@ -166,6 +170,8 @@ def score(
       draws: Which random outputs of each network, K of them.
       folder: Where to keep finished blocks, and to find them; others may be there too.
       progress: Called with the evaluations done and N K.
+      together: Compute genotypes of a cell in batches, by one program a cell;
+        by default where there is an accelerator.
 
     Returns:
       For each metric, (N, K) float32; lower is better. The mean over K is
@@ -173,6 +179,8 @@ def score(
     """
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
     total = len(nets) * draws.num
+    together = jax.default_backend() != "cpu" if together is None else together
+    score_block = _score_cells if together else _score_block
     blocks = []
     for first in range(0, len(order), BLOCK):
         block = [nets[index] for index in order[first : first + BLOCK]]
@@ -182,7 +190,7 @@ def score(
                 progress(before + done, total)
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
-            return _score_block(key, block, problem, metrics, draws, report)
+            return score_block(key, block, problem, metrics, draws, report)
 
         of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
         file = records.place(folder, "scores", of) if folder else None
@@ -224,3 +232,44 @@ def _score_block(
     for indices in draws.batches():
         scores.append(jax.device_get(_stacked(of_one_draw, indices)))
     return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}
+
+
+def _score_cells(
+    key: jax.Array,
+    nets: Sequence[Any],
+    problem: Problem,
+    metrics: Mapping[str, Metric],
+    draws: Draws,
+    report: Callable[[int], None],
+) -> dict[str, np.ndarray]:
+    """`_score_block` by one program a cell."""
+    scores = {name: np.zeros((len(nets), draws.num), np.float32) for name in metrics}
+    cells: dict[Any, list[tuple[int, np.ndarray]]] = {}
+    others = []
+    for position, net in enumerate(nets):
+        if isinstance(net, SearchedNetwork):
+            joint, bits = cell_network(net)
+            cells.setdefault(joint, []).append((position, bits))
+        else:
+            others.append(position)
+    done = 0
+    for joint, members in cells.items():
+        for indices in draws.batches():
+            drawn = jax.vmap(functools.partial(draws.keys, key))(indices)
+            at_once = min(len(members), max(1, BATCH // len(indices)))
+            for first in range(0, len(members), at_once):
+                batch = members[first : first + at_once]
+                # All batches of one size, for one program: the last genotype again.
+                filled = batch + batch[-1:] * (at_once - len(batch))
+                values = measure(joint, [bits for _, bits in filled], drawn, problem, metrics)
+                rows = np.array([position for position, _ in batch])
+                for name, found in jax.device_get(values).items():
+                    scores[name][np.ix_(rows, indices)] = found[: len(batch)]
+                done += len(batch) * len(indices)
+                report(done)
+    if others:
+        rest = [nets[position] for position in others]
+        found = _score_block(key, rest, problem, metrics, draws, lambda more: report(done + more))
+        for name in metrics:
+            scores[name][others] = found[name]
+    return scores
