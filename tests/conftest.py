@@ -4,6 +4,15 @@ import numpy as np
 import pytest
 from flax import linen as nn
 
+# Files that take longest, first, so that no worker waits for another at the end.
+LONGEST = ["test_programs", "test_readme", "test_fitting", "test_study", "test_search"]
+
+
+def pytest_collection_modifyitems(items):
+    names = [*LONGEST, *dict.fromkeys(item.path.stem for item in items)]
+    items.sort(key=lambda item: names.index(item.path.stem))
+
+
 DATA = pathlib.Path(__file__).parent / "data"
 
 
