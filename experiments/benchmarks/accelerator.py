@@ -28,7 +28,7 @@ from jax.experimental import topologies
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
-from isnas_jax.fitting import lower_steps
+from isnas_jax.fitting import lower_steps, planned_by
 from isnas_jax.io import records
 
 FLAGS = flags.FLAGS
@@ -58,9 +58,8 @@ def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, f
     seconds = time.perf_counter() - begun
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
-    kept = memory.argument_size_in_bytes + memory.output_size_in_bytes
     return {
-        "memory_gb": (kept - memory.alias_size_in_bytes + memory.temp_size_in_bytes) / 1e9,
+        "memory_gb": planned_by(compiled) / 1e9,
         "temporaries_gb": memory.temp_size_in_bytes / 1e9,
         "bytes_gb": costs["bytes accessed"] / 1e9,
         "operations_t": costs["flops"] / 1e12,

@@ -6,6 +6,7 @@ from isnas_jax.fitting.loop import (
     exponential_mean,
     fit,
     lower_steps,
+    planned_by,
     planned_memory,
 )
 from isnas_jax.fitting.many import fit_many
@@ -40,6 +41,7 @@ __all__ = [
     "fit_once",
     "lower_steps",
     "needs_validation",
+    "planned_by",
     "planned_memory",
     "refit",
     "unsplit",

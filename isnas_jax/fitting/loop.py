@@ -436,6 +436,11 @@ def lower_steps(
 
 def planned_memory(net: Any, problem: Problem) -> int:
     """Bytes that XLA plans for the steps of a fit on this backend: state, inputs, temporaries."""
-    plan: Any = lower_steps(net, problem).compile().memory_analysis()
+    return planned_by(lower_steps(net, problem).compile())
+
+
+def planned_by(compiled: jax.stages.Compiled) -> int:
+    """Bytes that a compiled program takes: arguments, results, temporaries."""
+    plan: Any = compiled.memory_analysis()
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
     return kept + plan.temp_size_in_bytes

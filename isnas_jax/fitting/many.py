@@ -1,5 +1,6 @@
 """Fitting many: one network to several observations, or genotypes of one cell, by one program."""
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -67,10 +68,7 @@ def fit_many(
         )
     if together is None:
         together = jax.default_backend() != "cpu" or jax.device_count() > 1
-    fits = [
-        _Fitting(index, *of)
-        for index, of in enumerate(zip(nets, keys, problems, truths, strict=True))
-    ]
+    fits = [_Fitting(*of) for of in zip(nets, keys, problems, truths, strict=True)]
     run = _run_together if together else _run_in_turn
     found = run(fits, settings, progress or (lambda *_: None))
     for result in found:
@@ -82,7 +80,6 @@ def fit_many(
 class _Fitting(NamedTuple):
     """What one fit is given."""
 
-    position: int
     net: Any
     key: jax.Array
     problem: Problem
@@ -93,15 +90,10 @@ def _run_in_turn(
     fits: Sequence[_Fitting], settings: FitSettings, progress: Callable[[int, Progress], None]
 ) -> list[Any]:
     found: list[Any] = []
-    for one in fits:
-
-        def report(news: Progress, position: int = one.position) -> None:
-            progress(position, news)
-
+    for index, one in enumerate(fits):
+        options = {"truth": one.truth, "progress": functools.partial(progress, index)}
         try:
-            found.append(
-                fit(one.key, one.net, one.problem, settings, truth=one.truth, progress=report)
-            )
+            found.append(fit(one.key, one.net, one.problem, settings, **options))
         except FloatingPointError as error:
             found.append(error)
     return found
@@ -113,7 +105,7 @@ def _run_together(
     structure, starts = _starts(fits, settings)
     devices = jax.devices()
     mesh = Mesh(np.array(devices), ("fits",))
-    slots, (state, given) = _stacked(starts, range(len(fits)), len(devices))
+    slots, (state, given) = _stacked(starts, len(devices))
     curves: list[list[Curves]] = [[] for _ in fits]
     before = np.zeros(len(slots), int)
     found: dict[int, Any] = {}
@@ -122,6 +114,7 @@ def _run_together(
             state, latest = advance(state, given)
         # Fetched shard by shard: another program over all devices may wait for this one for ever.
         latest, iteration, stopped = jax.device_get((latest, state.iteration, state.stopped))
+        ended: list[int] = []
         for slot, index in enumerate(slots):
             if index in found or index in slots[:slot]:
                 continue
@@ -136,17 +129,25 @@ def _run_together(
                 found[index] = error
                 continue
             if iteration[slot] >= most:
-                found[index] = _result(fits[index], settings, state, given, slot, curves[index])
+                ended.append(slot)
         before = iteration
-        alive = [slots.index(index) for index in dict.fromkeys(slots) if index not in found]
+        alive = [
+            slots.index(index)
+            for index in dict.fromkeys(slots)
+            if index not in found and slots.index(index) not in ended
+        ]
         # A fit that has ended costs as much as any other: half a batch of them is left behind.
-        if alive and _rounded_up(len(alive), len(devices)) <= len(slots) // 2:
+        compact = alive and _rounded_up(len(alive), len(devices)) <= len(slots) // 2
+        if ended or compact:
             parts = jax.device_get((state, given))
-            taken = [jax.tree.map(lambda leaf, slot=slot: leaf[slot], parts) for slot in alive]
-            still = [slots[slot] for slot in alive]
-            before = before[alive]
-            places, (state, given) = _stacked(taken, range(len(taken)), len(devices))
-            slots, before = [still[place] for place in places], before[places]
+        for slot in ended:
+            one = slots[slot]
+            its_state, its = _part(parts, slot)
+            found[one] = _result(fits[one], settings, its_state, its, curves[one])
+        if compact:
+            places, (state, given) = _stacked([_part(parts, slot) for slot in alive], len(devices))
+            taken = [alive[place] for place in places]
+            slots, before = [slots[slot] for slot in taken], before[taken]
     return [found[index] for index in range(len(fits))]
 
 
@@ -183,12 +184,18 @@ def _rounded_up(number: int, devices: int) -> int:
     return -(-number // devices) * devices
 
 
-def _stacked(
-    parts: Sequence[Any], indices: Sequence[int], devices: int
-) -> tuple[list[int], tuple[FitState, Given]]:
-    """Parts along a first axis, as many on each device: the last again where they do not divide."""
-    number = _rounded_up(len(indices), devices)
-    slots = [*indices, *[indices[-1]] * (number - len(indices))]
+def _part(stacked: Any, slot: int) -> Any:
+    """What `_stacked` put there."""
+    return jax.tree.map(lambda leaf: leaf[slot], stacked)
+
+
+def _stacked(parts: Sequence[Any], devices: int) -> tuple[list[int], tuple[FitState, Given]]:
+    """Parts along a first axis, as many on each device: the last again where they do not divide.
+
+    Also returns which part lies where.
+    """
+    last = len(parts) - 1
+    slots = [min(slot, last) for slot in range(_rounded_up(len(parts), devices))]
     try:
         return slots, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(parts[i] for i in slots))
     except ValueError:
@@ -201,13 +208,11 @@ def _result(
     settings: FitSettings,
     state: FitState,
     given: Given,
-    slot: int,
     curves: Sequence[Curves],
 ) -> Fit:
     """A fit that has ended, with the variables of its own network."""
-    own, its = jax.device_get(jax.tree.map(lambda leaf: leaf[slot], (state, given)))
-    if "skips" in own.variables:
-        wanted = jax.eval_shape(one.net.lazy_init, one.key, its.z)["params"]
-        params = {name: own.variables["params"][name] for name in wanted}
-        own = own._replace(variables={"params": params})
-    return finished(settings, its, own, Curves(*map(np.concatenate, zip(*curves, strict=True))))
+    if "skips" in state.variables:
+        wanted = jax.eval_shape(one.net.lazy_init, one.key, given.z)["params"]
+        params = {name: state.variables["params"][name] for name in wanted}
+        state = state._replace(variables={"params": params})
+    return finished(settings, given, state, Curves(*map(np.concatenate, zip(*curves, strict=True))))

@@ -52,30 +52,14 @@ class SearchedNetwork(nn.Module):
         return run_searched(self, x, submodules(self.arithmetic, self.remat))
 
 
-class CellNetwork(nn.Module):
+class CellNetwork(SearchedNetwork):
     """The networks of all genotypes of a cell as one: which skips they have is data.
 
-    The 25 bits of `Genotype.skips` are variables beside the parameters,
-    `skips/bits` (25,) float32, which gradients do not reach. A skip that is
-    not there is multiplied by zero, its gradient too. Parameters are those of
-    the network with all skips; a key draws the same for a module as in the
-    network of a genotype. Other attributes are as in `SearchedNetwork`.
-
-    Attributes:
-      cell: The upsampling cell.
+    Its own genotype is the one with all skips. The 25 bits of `Genotype.skips` are
+    variables beside the parameters, `skips/bits` (25,) float32, which gradients do
+    not reach. A skip that is not there is multiplied by zero, its gradient too. A
+    key draws the same for a module as in the network of any genotype.
     """
-
-    cell: int
-    out_channels: int
-    channels: int = 128
-    in_channels: int = 3
-    remat: bool = False
-    arithmetic: Arithmetic = Arithmetic()
-
-    @property
-    def genotype(self) -> Genotype:
-        """The one with all skips."""
-        return Genotype(self.cell, "1" * LEVELS**2)
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
@@ -87,12 +71,13 @@ class CellNetwork(nn.Module):
 def cell_network(net: SearchedNetwork) -> tuple[CellNetwork, np.ndarray]:
     """The network that serves all genotypes of a network's cell, and its own bits (25,)."""
     same = ("out_channels", "channels", "in_channels", "remat", "arithmetic")
-    joint = CellNetwork(net.genotype.cell, **{name: getattr(net, name) for name in same})
+    whole = Genotype(net.genotype.cell, "1" * LEVELS**2)
+    joint = CellNetwork(whole, **{name: getattr(net, name) for name in same})
     return joint, np.array([bit == "1" for bit in net.genotype.skips], np.float32)
 
 
 def run_searched(
-    net: SearchedNetwork | CellNetwork, x: Array, module: Modules, bits: Array | None = None
+    net: SearchedNetwork, x: Array, module: Modules, bits: Array | None = None
 ) -> Array:
     """What a searched network does with its input, with the modules that `module` gives.
 
@@ -117,7 +102,7 @@ def run_searched(
 
 
 def _skips(
-    net: SearchedNetwork | CellNetwork,
+    net: SearchedNetwork,
     sources: list[Array],
     module: Modules,
     bits: Array | None,

@@ -345,12 +345,11 @@ def _made(
         if str(member) not in begun
     }
     fits = {name: [future.result() for future in futures] for name, futures in begun.items()}
-    found = []
+    names, found = [str(member) for member in members], []
     for number, fold in enumerate(folds):
         of_fold = {name: of[number] for name, of in fits.items()}
         images = {name: fit.restored for name, fit in of_fold.items()}
         images |= {name: of[number] for name, of in classics.items()}
-        names = [str(member) for member in members]
         made, by = np.stack([images[name] for name in names]), [*map(of_fold.get, names)]
         found.append(Fold(fold["problem"], fold["validation"], made, by))
     return found
