@@ -26,12 +26,12 @@ class Small(nn.Module):
 
 problem = isnas.denoising(jax.random.uniform(jax.random.key(0), (64, 64, 1)))
 if sys.argv[1] == "fits":
-    for number in range(45):
+    for number in range(30):
         isnas.fit(jax.random.key(1), Small(number), problem, iterations=2)
         print(machine.mappings(), machine.resident_memory() // 2**20, flush=True)
 else:
-    genotypes = isnas.SPACES["free"].sample(jax.random.key(2), 300, 4)
-    assert len({genotype.cell for genotype in genotypes}) > 150
+    genotypes = isnas.SPACES["free"].sample(jax.random.key(2), 130, 4)
+    assert len({genotype.cell for genotype in genotypes}) > 90
     nets = [isnas.build_network(genotype, out_channels=1, channels=4) for genotype in genotypes]
     metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
     scoring.PROGRAMS.most = int(sys.argv[2])

@@ -65,7 +65,8 @@ def finished(truth, problem, tmp_path_factory):
 def test_search_never_sees_the_truth_and_resumes_to_the_same_result(truth, problem, finished):
     found, folder, stages = finished
     garbage = jax.random.normal(jax.random.key(3), truth.shape)
-    assert list(dict.fromkeys(stages)) == ["score", "cohort 1/2", "cohort 2/2", "restore"]
+    assert (stages[0], stages[-1]) == ("score", "restore")
+    assert set(stages) == {"score", "cohort 1/2", "cohort 2/2", "restore"}
     assert found.candidates.scores.shape == (2, 1)
     assert found.restored.shape == truth.shape
     np.testing.assert_array_equal(found.restored, found.fits[found.selected].restored)
@@ -136,7 +137,8 @@ def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
     recipe = changed(combination=isnas.COMBINATIONS["mean"])
     stages = []
     found = isnas.search(KEY, problem, recipe, progress=lambda stage, _: stages.append(stage))
-    assert list(dict.fromkeys(stages))[-2:] == ["restore 1/2", "restore 2/2"]
+    after = stages[1 + max(i for i, stage in enumerate(stages) if stage.startswith("cohort")) :]
+    assert set(after) == {"restore 1/2", "restore 2/2"}
     assert sorted(found.fits) == [0, 1]
     assert found.weights.sum() == pytest.approx(1)
     mean = sum(found.weights[rank] * fit.restored for rank, fit in found.fits.items())
