@@ -193,6 +193,9 @@ def test_presets_follow_the_problem(problem):
     enlarged = isnas.presets.published(isnas.super_resolution(problem.observed, 2))
     assert enlarged.fit.iterations == enlarged.search.fit.iterations == 4500
     assert enlarged.search.proxy == isnas.PROXIES["full"](64)
+    for sigma, most in ((50, 800), (25, 800), (15, 1333), (1, 2400), (None, 800)):
+        noisy = isnas.denoising(problem.observed, sigma)
+        assert isnas.presets.quick(noisy).fit.iterations == most
     quick = isnas.presets.quick(problem, iterations=1200)
     assert quick.fit.stopping == isnas.STOPPING["validation"](1200)
     assert quick.fit.split == isnas.SPLITS["bootstrap"](0.15)

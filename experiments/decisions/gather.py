@@ -28,6 +28,7 @@ from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, classical
 from isnas_jax.registry import Registry
 from isnas_jax.searching import Cohort, Fold
+from isnas_jax.searching.presets import quick
 from isnas_jax.study import store
 
 FLAGS = flags.FLAGS
@@ -117,11 +118,13 @@ def debiased(fit: Fit, decay: float = 0.99) -> dict[int, np.ndarray]:
     }
 
 
-def stop(errors: np.ndarray) -> int:
-    """Where the default rule stops among errors at every 20th iteration, of 800."""
-    recorded = pd.Series(errors[: 800 // EVERY])
+def stop(errors: np.ndarray, most: int) -> int:
+    """Where the default rule stops among errors at every 20th iteration, of most iterations."""
+    recorded = pd.Series(errors[: most // EVERY])
     smoothed, at = recorded.ewm(alpha=1 - 0.9**EVERY, adjust=False).mean().to_numpy(), 0
-    while (later := smoothed[at + 1 : at + 1 + 80 // EVERY]).size and later.min() < smoothed[at]:
+    while (
+        later := smoothed[at + 1 : at + 1 + most // 10 // EVERY]
+    ).size and later.min() < smoothed[at]:
         at += 1 + int(np.argmax(later < smoothed[at]))
     return at
 
@@ -140,7 +143,8 @@ def members_of(
     for unit, of in fits.items():
         if not splits.keys() <= of.keys():
             continue
-        stops = [stop(of[name].errors) for name in splits]
+        most = quick(case.problem).fit.iterations
+        stops = [stop(of[name].errors, most) for name in splits]
         whole = of["whole"].means
         later = min(round(part.refit_factor * float(np.mean(stops))), len(whole) - 1)
         parts = [of[name].means[at] for name, at in zip(splits, stops, strict=True)]

@@ -19,20 +19,23 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias, cast
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import scipy.stats
 from absl import flags
 
 from experiments import cli
-from experiments.decisions.curves import PARTS
+from experiments.decisions.curves import PARTS, Part
 from experiments.decisions.gather import STEP, stop
 from isnas_jax import study
 from isnas_jax.io import records
-from isnas_jax.problems import CLASSICAL
+from isnas_jax.problems import CLASSICAL, TASKS
 from isnas_jax.report import tables
 from isnas_jax.searching import Cohort
 from isnas_jax.searching.combination import Combination, Stack, equal_mean, selected_alone
+from isnas_jax.searching.presets import quick
 from isnas_jax.searching.selection import best_rank, closest_to_mean, least_validation
 from isnas_jax.study.intervals import over_images
 
@@ -80,11 +83,11 @@ def by_validation(
     return rule
 
 
-def by_debiased(*splits: str, longer: float = 1.0) -> Rule:
+def by_debiased(*splits: str, most: int, longer: float = 1.0) -> Rule:
     """As by default: the whole fit's debiased mean where the rule stops on average, or later."""
 
     def rule(recorded):
-        stops = [stop(recorded[split]["validation_debiased"]) for split in splits]
+        stops = [stop(recorded[split]["validation_debiased"], most) for split in splits]
         at = round(longer * float(np.mean(stops)))
         return min(at, len(recorded["whole"]["psnr_debiased"]) - 1), "whole", "psnr_debiased"
 
@@ -123,13 +126,22 @@ def at_iteration(iteration: int | None) -> Rule:
     return rule
 
 
+def rules_by_default(part: Part) -> dict[str, Rule]:
+    """Those of the default preset's kind, with as many iterations as it has for the part's task."""
+    corrupt = TASKS.find(part.task).corrupt
+    blank = corrupt(jax.random.key(0), jnp.zeros((64, 64, 1)), **part.options)
+    by = functools.partial(by_debiased, most=quick(blank).fit.iterations)
+    return {
+        "bootstrap, refitted, debiased": by("bootstrap"),
+        "held-out, refitted, debiased": by("held-out"),
+        "held-out, refitted 1.5 times as long, debiased": by("held-out", longer=1.5),
+        "3 folds, refitted 1.5 times as long, debiased": by(
+            "held-out", "held-out 2", "held-out 3", longer=1.5
+        ),
+    }
+
+
 RULES: dict[str, Rule] = {
-    "bootstrap, refitted, debiased": by_debiased("bootstrap"),
-    "held-out, refitted, debiased": by_debiased("held-out"),
-    "held-out, refitted 1.5 times as long, debiased": by_debiased("held-out", longer=1.5),
-    "3 folds, refitted 1.5 times as long, debiased": by_debiased(
-        "held-out", "held-out 2", "held-out 3", longer=1.5
-    ),
     "bootstrap, refitted": by_validation("bootstrap"),
     "bootstrap, refitted, unsmoothed": by_validation("bootstrap", 0.0),
     "bootstrap, not refitted": by_validation("bootstrap", own=True),
@@ -151,9 +163,10 @@ RULES: dict[str, Rule] = {
 def gaps(curves: pd.DataFrame) -> pd.DataFrame:
     """A row an architecture, case and rule: dB below the whole fit's best exponential mean."""
     rows = []
+    by_default = {name: rules_by_default(PARTS[name]) for name in curves["part"].unique()}
     for (part, image, seed, architecture), group in curves.groupby([*CASE, "architecture"]):
         recorded = {row["fitted"]: row for row in group.to_dict("records")}
-        rules = dict(RULES)
+        rules = by_default[str(part)] | RULES
         if (sigma := PARTS[str(part)].options.get("sigma")) is not None:
             rules["discrepancy"] = by_discrepancy((sigma / 255) ** 2)
         peak = recorded["whole"]["psnr_mean"].max()

@@ -59,6 +59,11 @@ def validating(problem: Problem) -> Split:
     return CoupledBootstrap() if problem.sigma else HoldOut()
 
 
+def _longest(problem: Problem) -> int:
+    """The most iterations that `quick` gives a fit (docs/decisions.md, "When to stop")."""
+    return min(2400, max(800, round(20000 / float(problem.sigma)))) if problem.sigma else 800
+
+
 def quick(
     problem: Problem,
     *,
@@ -72,10 +77,11 @@ def quick(
     error is least, then anew to everything, and the result is the mean whose
     validation error is least. In inpainting and super-resolution NAS-DIP is in
     the cohort too, three folds decide, and the whole is fitted 1.5 times as long
-    as the parts.
+    as the parts. Fits run 800 iterations at most; the less noise there is, the
+    longer, 20000 / sigma.
     """
     stopping = stopping or STOPPING["validation"]
-    whole = 800 if iterations is None else iterations
+    whole = _longest(problem) if iterations is None else iterations
     part = whole if cohort_iterations is None else cohort_iterations
     noisy = problem.task not in ("inpainting", "super_resolution")
     fit = FitSettings(
