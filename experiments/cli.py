@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
 # Flags that change no number; a runner whose processes have other cores sums in another order.
-_APART = ("output_dir", "compilation_cache", "preset", "workers")
+_APART = ("output_dir", "compilation_cache", "preset", "workers", "ray_address")
 
 flags.DEFINE_string(
     "compilation_cache",
@@ -133,16 +133,28 @@ def define_search_flags() -> None:
 
 def define_runner_flags() -> None:
     """Defines the flags of who does the work."""
-    flags.DEFINE_string("runner", "here", "Who does the work: here, or processes of their own.")
-    flags.DEFINE_integer("workers", None, "Jobs at a time: 2 here, or a process a core.")
+    flags.DEFINE_string("runner", "here", "Who does the work: here, processes, or ray.")
+    flags.DEFINE_integer(
+        "workers", None, "Jobs at a time: 2 here, a process a core, or what a cluster can do."
+    )
+    flags.DEFINE_string(
+        "ray_address", None, "Of a Ray cluster, auto for this machine's; a new one by default."
+    )
+    flags.DEFINE_integer("job_cpus", None, "Cores that a job asks of a Ray cluster; 1 by default.")
+    flags.DEFINE_float("job_gpus", None, "GPUs that a job asks of it, or a share of one.")
 
 
 def runner() -> running.Runner:
     """The runner of the flags, its processes knowing the extensions too."""
     found = isnas.RUNNERS.find(FLAGS.runner)
-    options = given("workers") | ({"modules": FLAGS.extensions} if found is isnas.Processes else {})
-    if unknown := options.keys() - inspect.signature(found).parameters:
-        raise ValueError(f"runner {FLAGS.runner!r} has no {', '.join(unknown)}")
+    takes, options = inspect.signature(found).parameters, {}
+    names = {"ray_address": "address", "job_cpus": "cpus", "job_gpus": "gpus"}
+    for flag, value in given("workers", *names).items():
+        if (name := names.get(flag, flag)) not in takes:
+            raise ValueError(f"runner {FLAGS.runner!r} has no {flag}")
+        options[name] = value
+    if "modules" in takes:
+        options["modules"] = FLAGS.extensions
     return functools.partial(found, **options)
 
 

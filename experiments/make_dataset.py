@@ -108,7 +108,9 @@ def main(_: Sequence[str]) -> None:
     if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
-    folder = cli.open_folder(besides=("shard", "runner", "images"), candidates=whole.genotypes)
+    folder = cli.open_folder(
+        besides=("shard", "runner", "job_cpus", "job_gpus", "images"), candidates=whole.genotypes
+    )
 
     with tqdm(total=len(todo)) as bar:
 

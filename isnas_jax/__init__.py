@@ -37,7 +37,7 @@ from isnas_jax.problems import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.running import RUNNERS, Processes
+from isnas_jax.running import RUNNERS, Processes, Ray
 from isnas_jax.searching import (
     COHORTS,
     COMBINATIONS,
@@ -90,6 +90,7 @@ __all__ = [
     "Problem",
     "Processes",
     "RandomSearch",
+    "Ray",
     "Recipe",
     "Search",
     "SearchSettings",

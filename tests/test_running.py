@@ -18,9 +18,8 @@ import isnas_jax as isnas
 from experiments.cli import Bars
 from isnas_jax import study
 from isnas_jax.fitting import Progress
-from isnas_jax.running import Here, Processes, WorkerDiedError, silent
+from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
 
-RUNNERS = (Here, Processes)
 SOON = 120  # seconds: who hangs fails
 
 
@@ -63,6 +62,22 @@ def first_of(progress, values, position):
     return values[position], os.getpid()
 
 
+@pytest.fixture(scope="module")
+def cluster():
+    """A Ray cluster that is there already."""
+    ray = pytest.importorskip("ray")
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+@pytest.fixture(params=[Here, Processes, Ray])
+def runner(request):
+    if request.param is Ray:
+        request.getfixturevalue("cluster")
+    return request.param
+
+
 @pytest.fixture
 def highest():
     """What a script may set before it starts processes."""
@@ -71,7 +86,6 @@ def highest():
     jax.config.update("jax_default_matmul_precision", None)
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
 def test_every_job_comes_back_with_its_news_and_its_error(runner):
     heard = []
     with runner(lambda *news: heard.append(news), workers=2) as pool:
@@ -91,19 +105,25 @@ def test_every_job_comes_back_with_its_news_and_its_error(runner):
     assert sorted(heard) == [("doubling", (number, 10)) for number in (-1, 1, 2, 3, 101)]
 
 
-def test_a_job_whose_process_dies_is_done_again_and_given_up_in_the_end(highest, tmp_path):
-    with Processes(silent, workers=1, modules=["colorsys"]) as pool:
+@pytest.mark.parametrize(("elsewhere", "reason"), [(Processes, "with exit code -9"), (Ray, "")])
+def test_a_job_whose_process_dies_is_done_again_and_given_up_in_the_end(
+    elsewhere, reason, highest, tmp_path, request
+):
+    if elsewhere is Ray:
+        request.getfixturevalue("cluster")
+    with elsewhere(silent, workers=1, modules=["colorsys"]) as pool:
         again = pool.submit(killed_once, str(tmp_path / "mark"))
         hopeless = pool.submit(dies)
         after = pool.submit(surroundings) if sys.platform == "linux" else None
         assert again.result(SOON) != os.getpid()
-        with pytest.raises(WorkerDiedError, match="died 3 times, at last with exit code -9"):
+        with pytest.raises(WorkerDiedError, match=f"died 3 times.*{reason}"):
             hopeless.result(SOON)
-        assert not after or after.result(SOON) == (1, "highest", True)
+        cores, *others = after.result(SOON) if after else (1, "highest", True)
+        assert others == ["highest", True]
+        assert cores == 1 or elsewhere is Ray
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
 def test_what_listeners_do_wrong_ends_their_job_alone(runner):
     def deaf(stage, news):
         if news[0] == 1:
@@ -121,7 +141,6 @@ def endless(progress):
         progress("waiting", None)
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
 def test_the_end_gives_up_what_is_at_work(runner):
     begun = threading.Event()
     with runner(lambda *_: begun.set(), workers=1) as pool:
@@ -133,16 +152,15 @@ def test_the_end_gives_up_what_is_at_work(runner):
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("runner", RUNNERS)
 def test_what_cannot_be_is_refused(runner):
     with pytest.raises(ValueError, match="workers 0 must be at least 1"):
         runner(silent, workers=0)
-    if runner is Processes:
+    if runner is not Here:
         with (
-            Processes(silent, workers=1) as pool,
-            pytest.raises(ValueError, match=r"cannot be sent to another process: .*lambda"),
+            runner(silent, workers=1) as pool,
+            pytest.raises(ValueError, match=r"cannot be sent to another process: .*lock"),
         ):
-            pool.submit(lambda progress: None)
+            pool.submit(double, threading.Lock())
 
 
 def test_jobs_here_run_on_the_callers_device():

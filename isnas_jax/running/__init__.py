@@ -1,11 +1,13 @@
 """Who does the work: this process, others on this machine, or whoever is added."""
 
 from isnas_jax.registry import Registry
+from isnas_jax.running._elsewhere import WorkerDiedError
 from isnas_jax.running.here import Here
 from isnas_jax.running.pool import Pool, ProgressCallback, Runner, silent
-from isnas_jax.running.processes import Processes, WorkerDiedError, cores
+from isnas_jax.running.processes import Processes, cores
+from isnas_jax.running.ray import Ray
 
-RUNNERS: Registry[Runner] = Registry("runner", {"here": Here, "processes": Processes})
+RUNNERS: Registry[Runner] = Registry("runner", {"here": Here, "processes": Processes, "ray": Ray})
 
 
 __all__ = [
@@ -14,6 +16,7 @@ __all__ = [
     "Pool",
     "Processes",
     "ProgressCallback",
+    "Ray",
     "Runner",
     "WorkerDiedError",
     "cores",

@@ -5,29 +5,28 @@ than one after the other on both.
 """
 
 import contextlib
-import importlib
 import multiprocessing
 import os
 import pickle
 import queue
 import signal
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
-from typing import Any, NamedTuple
+from typing import Any
 
-import jax
-
+from isnas_jax.running._elsewhere import (
+    TRIES,
+    Shared,
+    Surroundings,
+    WorkerDiedError,
+    sendable,
+    surroundings,
+)
 from isnas_jax.running.pool import ProgressCallback, check_workers
 
-# How often a job may take its process with it before it is given up.
-_TRIES = 3
 _CONTEXT = multiprocessing.get_context("spawn")  # threads do not survive a fork
-
-
-class WorkerDiedError(RuntimeError):
-    """The process of a job ended again and again: for want of memory, say, or at its start."""
 
 
 def cores() -> list[int]:
@@ -37,19 +36,9 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-class _Shared(NamedTuple):
-    """Stands for a value that is sent to a process once."""
-
-    number: int
-
-
-def _work(pipe: connection.Connection, config: Mapping[str, Any], modules: Sequence[str]) -> None:
+def _work(pipe: connection.Connection, like: Surroundings) -> None:
     """A process: does jobs until nobody is left who asks. To each there is one answer."""
-    for name, value in config.items():
-        if jax.config.values.get(name) != value:
-            jax.config.update(name, value)
-    for module in modules:
-        importlib.import_module(module)
+    like.settle()
     sending = threading.Lock()
     shared: dict[int, Any] = {}  # pickled until it is needed
 
@@ -62,7 +51,7 @@ def _work(pipe: connection.Connection, config: Mapping[str, Any], modules: Seque
             os._exit(1)
 
     def given(value: Any) -> Any:
-        if isinstance(value, _Shared):
+        if isinstance(value, Shared):
             if isinstance(shared[value.number], bytes):
                 shared[value.number] = pickle.loads(shared[value.number])
             return shared[value.number]
@@ -75,27 +64,21 @@ def _work(pipe: connection.Connection, config: Mapping[str, Any], modules: Seque
             return
         try:
             job, args = pickle.loads(asked)
-            if isinstance(job, _Shared):
+            if isinstance(job, Shared):
                 shared[job.number] = args
                 continue
             send("done", job(lambda *news: send("news", news), *map(given, args)))
         except Exception as error:
-            try:
-                pickle.loads(pickle.dumps(error))
-            except Exception:
-                error = RuntimeError(f"{type(error).__name__}: {error}")
-            send("failed", error)
+            send("failed", sendable(error))
 
 
 class _Process:
     """A process, as the thread that waits for it sees it."""
 
-    def __init__(self, modules: Sequence[str]) -> None:
-        plain = (bool, int, float, str, type(None))
-        config = {n: value for n, value in jax.config.values.items() if isinstance(value, plain)}
+    def __init__(self, like: Surroundings) -> None:
         self.knows: set[int] = set()  # numbers of shared values
         self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_work, args=(theirs, config, modules), daemon=True)
+        self._process = _CONTEXT.Process(target=_work, args=(theirs, like), daemon=True)
         self._process.start()
         theirs.close()
 
@@ -154,7 +137,7 @@ class Processes:
         workers = len(usable) if workers is None else workers
         check_workers(workers)
         self._progress = progress
-        self._modules = tuple(modules)
+        self._like = surroundings(modules)
         self._values: list[bytes] = []  # shared ones, pickled
         self._processes: list[_Process] = []
         self._own = threading.local()  # a thread's process
@@ -173,18 +156,18 @@ class Processes:
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        needs = [arg.number for arg in args if isinstance(arg, _Shared)]
+        needs = [arg.number for arg in args if isinstance(arg, Shared)]
         return self._threads.submit(self._do, _pickled((job, args)), needs)
 
-    def share(self, value: Any) -> _Shared:
-        found = _Shared(len(self._values))
+    def share(self, value: Any) -> Shared:
+        found = Shared(len(self._values))
         self._values.append(_pickled((found, _pickled(value))))
         return found
 
     def _do(self, job: bytes, needs: Sequence[int]) -> Any:
         """A job, in the thread of a process."""
         code = None
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             process = self._started()
             missing = [self._values[number] for number in set(needs) - process.knows]
             process.knows.update(needs)
@@ -201,12 +184,12 @@ class Processes:
                     self._drop(process)
                     raise
             code = self._drop(process)
-        raise WorkerDiedError(f"a job's process died {_TRIES} times, at last with exit code {code}")
+        raise WorkerDiedError(f"a job's process died {TRIES} times, at last with exit code {code}")
 
     def _started(self) -> _Process:
         """This thread's process."""
         if getattr(self._own, "process", None) is None:
-            self._own.process = _Process(self._modules)
+            self._own.process = _Process(self._like)
             self._processes.append(self._own.process)
         if self._ended.is_set():
             self._drop(self._own.process)
