@@ -7,11 +7,13 @@ r"""Make a dataset of fits and scores: genotypes x images x tasks x seeds.
 denoising:450:900 is what --stopping restores in 450 iterations, the fit being
 followed until 900. The folder holds Parquet files; see `isnas_jax.study`. A killed
 run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
-the work between two processes.
+the work between two processes. Units that failed are listed at the end, with exit
+code 3; --retry_failed tries them again.
 """
 
 import dataclasses
 import re
+import sys
 from collections.abc import Sequence
 from typing import Any
 
@@ -39,6 +41,7 @@ flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the g
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
+flags.DEFINE_boolean("retry_failed", False, "Try again what failed before.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
@@ -109,7 +112,8 @@ def main(_: Sequence[str]) -> None:
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
     folder = cli.open_folder(
-        besides=("shard", "runner", "job_cpus", "job_gpus", "images"), candidates=whole.genotypes
+        besides=("shard", "runner", "job_cpus", "job_gpus", "retry_failed", "images"),
+        candidates=whole.genotypes,
     )
 
     with tqdm(total=len(todo)) as bar:
@@ -120,7 +124,12 @@ def main(_: Sequence[str]) -> None:
             else:
                 bar.set_postfix_str(f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}")
 
-        study.run(whole, folder, todo, runner=cli.runner(), report=report)
+        options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed}
+        failed = study.run(whole, folder, todo, report=report, **options)
+    for name, reason in failed.items():
+        print(f"failed: {name}: {reason}", file=sys.stderr)
+    if failed:
+        sys.exit(3)
 
 
 if __name__ == "__main__":

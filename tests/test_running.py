@@ -197,22 +197,24 @@ def test_a_search_by_any_runner_is_the_same(small_network, monkeypatch):
 
 @dataclasses.dataclass(frozen=True)
 class OneNetwork:
-    """A space of one network that compiles soon."""
+    """A space of one network that compiles soon; 2 takes its process with it."""
 
     def parse(self, text):
         return int(text)
 
     def build(self, genotype, *, out_channels, channels, in_channels=None):
+        if genotype == 2:
+            os.kill(os.getpid(), signal.SIGKILL)
         return SmallNetwork(out_channels)
 
 
-def test_a_study_by_processes_is_that_of_one(tmp_path):
+def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     pytest.importorskip("pyarrow")
     truth = jnp.clip(jax.random.uniform(jax.random.key(1), (64, 64, 1)), 0, 1)
     whole = study.Study(
         seed=0,
         cases=[study.pose(0, "noise", truth, "denoising", sigma=25)],
-        genotypes=[1],
+        genotypes=[1, 2],
         baselines=[],
         seeds=1,
         network=isnas.NetworkSettings(4),
@@ -221,22 +223,26 @@ def test_a_study_by_processes_is_that_of_one(tmp_path):
         metrics={},
         space=OneNetwork(),
     )
-    done = {}
-    for name, runner in (
-        ("here", Here),
-        ("apart", lambda progress: Processes(progress, workers=1)),
-    ):
-        heard = done.setdefault(name, [])
-        study.run(
-            whole,
-            tmp_path / name,
-            study.units(whole),
-            runner=runner,
-            report=lambda unit, news, heard=heard: (
-                heard.append(type(unit).__name__) if not news else None
-            ),
-        )
-        assert sorted(map(str, heard)) == ["FitUnit", "ScoreUnit"]
+    *harmless, _, deadly = study.units(whole)
+
+    def done(name, todo, runner):
+        heard = []
+
+        def report(unit, news):
+            if news is None:
+                heard.append(unit.name)
+
+        failed = study.run(whole, tmp_path / name, todo, runner=runner, report=report)
+        assert sorted(heard) == sorted(unit.name for unit in todo)
+        return failed
+
+    def one_process(progress):
+        return Processes(progress, workers=1)
+
+    assert done("here", harmless, Here) == {}
+    (failed,) = done("apart", [deadly, *harmless], one_process).items()
+    assert failed[0] == "+".join(deadly.name)
+    assert "WorkerDiedError: a job's process died 3 times" in failed[1]
     for file in (tmp_path / "here" / "fits").glob("*.parquet"):
         other = tmp_path / "apart" / "fits" / file.name
         ours, theirs = (study.store.pq.read_table(path).to_pydict() for path in (file, other))

@@ -219,20 +219,26 @@ def small_study(**changes):
 
 
 def test_units_are_the_same_alone_as_in_company(place):
-    """One genotype, image and task instead of two each, and a user's metric beside the others."""
+    """One genotype, image and task; a metric of the user's and a network that fails besides."""
     (place / "one.txt").write_text(GENOTYPES[1])
-    metric = "isnas_jax.METRICS['brightness'] = lambda observed, output: output.mean()"
-    (place / "mine.py").write_text(f"import isnas_jax\n\n{metric}\n")
+    (place / "mine.py").write_text(
+        "import isnas_jax\n\n"
+        "isnas_jax.METRICS['brightness'] = lambda observed, output: output.mean()\n"
+        "isnas_jax.BASELINES['broken'] = lambda task, **_: 1 / 0\n"
+    )
     alone = (
         "--extensions=mine",
         f"--metrics={METRICS},brightness",
         "--genotypes=one.txt",
         "--images=sample:retina",
         "--tasks=inpainting:5",
+        "--baselines=broken",
         "--output_dir=alone",
     )
     code, errors = run("make_dataset", *FLAGS, *alone, cwd=place)
-    assert code == 0, errors
+    assert code == 3, errors
+    failed = "failed: fits+inpainting+retina+broken+0: ZeroDivisionError: division by zero"
+    assert errors.splitlines()[-1] == failed
     assert len(files(place / "alone")) == 3
     for name in files(place / "alone"):
         whole, found = (pd.read_parquet(place / folder / name) for folder in ("whole", "alone"))
@@ -282,17 +288,42 @@ def test_metrics_of_a_study_match_the_published_code(reference):
         np.testing.assert_allclose(values, arrays[key], 1e-3, err_msg=key)
 
 
-def test_a_fit_that_fails_is_a_row_that_says_so(monkeypatch, small_network):
+def test_what_fails_is_written_down_and_tried_again_when_asked(
+    monkeypatch, small_network, tmp_path
+):
+    broken, tried = [True], []
+
     class Broken(small_network):
         def __call__(self, x):
             return np.nan * super().__call__(x)
 
+    def fragile(task, **widths):
+        tried.append(task)
+        if broken:
+            raise MemoryError("too  large")
+        return small_network()
+
     monkeypatch.setitem(isnas.BASELINES, "broken", lambda task, **widths: Broken())
-    whole = small_study(genotypes=[], baselines=["broken"])
-    (row,) = study.compute(whole, *study.units(whole)).to_pylist()
-    assert row["architecture"] == "broken"
-    assert "not finite at iteration 0" in row["error"]
-    assert row["best_psnr"] is None
+    monkeypatch.setitem(isnas.BASELINES, "fragile", fragile)
+    monkeypatch.setitem(isnas.BASELINES, "sound", lambda task, **widths: small_network())
+    whole = small_study(genotypes=[], baselines=["broken", "fragile", "sound"])
+    todo = study.units(whole)
+    names = ["+".join(unit.name) for unit in todo]
+
+    failed = study.run(whole, tmp_path, todo)
+    assert list(failed) == names[:2]
+    assert "FloatingPointError: the loss of" in failed[names[0]]
+    assert "is not finite at iteration 0" in failed[names[0]]
+    assert failed[names[1]] == "MemoryError: too large"
+    assert study.run(whole, tmp_path, todo) == failed
+    assert len(tried) == 1
+    broken.clear()
+    again = study.run(whole, tmp_path, todo, retry_failed=True)
+    assert again == {names[0]: failed[names[0]]}
+    assert len(tried) == 2
+    fits = pd.read_parquet(tmp_path / "fits")
+    assert set(fits["architecture"]) == {"fragile", "sound"}
+    assert list(pd.read_parquet(tmp_path / "failures" / "fits")["reason"]) == [*again.values()]
 
 
 def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):

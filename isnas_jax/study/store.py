@@ -3,6 +3,7 @@
     fits/TASK+IMAGE+ARCHITECTURE+SEED.parquet     one row: `FITS`
     scores/ARCHITECTURE.parquet                   a row a case, reference and output: `score_schema`
     timings/....parquet                           one row a unit: `TIMINGS`
+    failures/....parquet                          one row a unit that failed: `FAILURES`
     images/IMAGE+TASK.parquet                     one row: `IMAGES`
 
 Names are spelled as in a URL, but @ for a colon, so that no two units have one
@@ -36,7 +37,6 @@ _STUDY = b"isnas_jax.study"
 FITS = pa.schema(
     [
         *_UNIT,
-        ("error", pa.string()),  # why the fit failed, all that follows being null; null if not
         ("parameters", pa.int64()),  # numbers that the fit adapts
         ("iterations", pa.int32()),  # T
         ("observed_psnr", pa.float32()),  # dB; null where the observation has another size
@@ -78,6 +78,14 @@ TIMINGS = pa.schema(
         ("unit", pa.string()),  # the unit's file
         ("seconds", pa.float64()),  # of its last uninterrupted stretch, compilation included
         ("device", pa.string()),
+    ]
+)
+
+
+FAILURES = pa.schema(
+    [
+        ("unit", pa.string()),  # the unit's file, which is not there
+        ("reason", pa.string()),
     ]
 )
 

@@ -18,7 +18,7 @@ from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
-from isnas_jax.running import Here, ProgressCallback, Runner, silent
+from isnas_jax.running import Here, ProgressCallback, Runner, WorkerDiedError, silent
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of, units
@@ -31,10 +31,7 @@ def compute(
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Checkpoint | None = None,
 ) -> pa.Table:
-    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint.
-
-    A fit whose loss stops being finite is a row that says so.
-    """
+    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint."""
     if isinstance(unit, ScoreUnit):
         return _scores(study, unit)
     return _fit(study, unit, progress=progress, checkpoint=checkpoint)
@@ -55,16 +52,11 @@ def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
     )
     name = (unit.architecture, case.image, case.task, unit.seed)
     key = key_of(study.seed, "fit", case.image, case.task, unit.seed)
-    try:
-        result = fit(key, net, case.problem, followed, truth=case.truth, **options)
-    except FloatingPointError as error:
-        nothing = (None,) * (len(store.FITS) - len(name) - 1)
-        return store.table([(*name, str(error), *nothing)], store.FITS)
+    result = fit(key, net, case.problem, followed, truth=case.truth, **options)
     psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
     same_size = case.problem.observed.shape == case.truth.shape
     row = (
         *name,
-        None,
         sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
         len(result.loss),
         quality.psnr(case.problem.observed, case.truth) if same_size else None,
@@ -160,8 +152,19 @@ class Work:
             if not store.holds(path, self.digest):
                 store.write(path, _image(case), self.digest)
 
+    def ended(self, unit: Unit) -> bool:
+        """Whether a unit is there, or has failed."""
+        return any(store.holds(path, self.digest) for path in self._places(unit))
+
+    def _places(self, unit: Unit) -> tuple[pathlib.Path, pathlib.Path]:
+        """A unit's file, and the one that is there instead if it failed."""
+        name = store.place(*unit.name)
+        return self.folder / name, self.folder / "failures" / name
+
     def do(self, unit: Unit, *, progress: ProgressCallback = silent, wait: bool = True) -> bool:
-        """Computes a unit unless it is there; what is begun goes on at its last checkpoint.
+        """Computes a unit unless it has ended; what is begun goes on at its last checkpoint.
+
+        What goes wrong with the unit is written down; what does with files is raised.
 
         Args:
           unit: The unit.
@@ -169,19 +172,38 @@ class Work:
           wait: For another process that is computing it.
 
         Returns:
-          Whether it is there now; without waiting it may not be.
+          Whether it has ended; without waiting it may not have.
         """
-        name = store.place(*unit.name)
-        path = self.folder / name
-        if not store.holds(path, self.digest):
+        if not self.ended(unit):
+            name = store.place(*unit.name)
             work = self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
             with records.alone(work.with_suffix(".unit"), wait=wait) as held:
                 if not held:
                     return False
-                if not store.holds(path, self.digest):
+                if not self.ended(unit):
                     progress = functools.partial(progress, "+".join(unit.name))
                     self._compute(unit, name, Checkpoint(work), progress)
         return True
+
+    def fail(self, unit: Unit, error: BaseException) -> None:
+        """Writes down why a unit is not there."""
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
+        row = store.table([(str(store.place(*unit.name)), reason)], store.FAILURES)
+        store.write(self._places(unit)[1], row, self.digest)
+
+    def failures(self, todo: Iterable[Unit]) -> dict[str, str]:
+        """Why some units failed, by their names."""
+        found = {}
+        for unit in todo:
+            there, failed = self._places(unit)
+            if failed.exists() and not there.exists():
+                found["+".join(unit.name)] = store.pq.read_table(failed)["reason"][0].as_py()
+        return found
+
+    def forgive(self, todo: Iterable[Unit]) -> None:
+        """Forgets that units have failed, so that they are tried again."""
+        for unit in todo:
+            self._places(unit)[1].unlink(missing_ok=True)
 
     def _compute(
         self,
@@ -191,7 +213,13 @@ class Work:
         progress: Callable[[Progress], None],
     ) -> None:
         start = time.perf_counter()
-        rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
+        try:
+            rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
+        except (OSError, ImportError):  # of no unit's making
+            raise
+        except Exception as error:
+            self.fail(unit, error)
+            return
         seconds = time.perf_counter() - start
         timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
         store.write(self.folder / "timings" / name, timing, self.digest)
@@ -211,11 +239,13 @@ def run(
     *,
     runner: Runner = Here,
     report: Report | None = None,
-) -> None:
+    retry_failed: bool = False,
+) -> dict[str, str]:
     """Computes units that the folder does not hold yet.
 
     Others may work on the same folder meanwhile. A killed run goes on where
-    it was, within a long fit at its last checkpoint.
+    it was, within a long fit at its last checkpoint. A unit that fails is written
+    down with its reason, and the others go on.
 
     Args:
       study: The study.
@@ -223,12 +253,20 @@ def run(
       todo: Some of its `units`.
       runner: Who does them: see `RUNNERS`.
       report: See `Report`.
+      retry_failed: Try again what failed before.
+
+    Returns:
+      Why units of these failed, by their names: because a loss stopped being finite,
+      memory did not suffice, an architecture could not be built, a worker died of it.
 
     Raises:
       ValueError: If the folder is of another study, naming the difference.
     """
+    todo = list(todo)
     work = Work(study, pathlib.Path(folder))
     work.open()
+    if retry_failed:
+        work.forgive(todo)
     heard: Report = report or (lambda *_: None)
     left = [unit.name for unit in todo]
     stages = {"+".join(name): work.units[name] for name in left}
@@ -239,7 +277,14 @@ def run(
             futures = {pool.submit(_do, shared, name, wait): name for name in left}
             left = []
             for future in as_completed(futures):
-                if future.result():
-                    heard(work.units[futures[future]], None)
+                unit = work.units[futures[future]]
+                try:
+                    ended = future.result()
+                except WorkerDiedError as error:
+                    work.fail(unit, error)
+                    ended = True
+                if ended:
+                    heard(unit, None)
                 else:
-                    left.append(futures[future])
+                    left.append(unit.name)
+    return work.failures(todo)
