@@ -8,7 +8,8 @@ denoising:450:900 is what --stopping restores in 450 iterations, the fit being
 followed until 900. The folder holds Parquet files; see `isnas_jax.study`. A killed
 run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
 the work between two processes. Units that failed are listed at the end, with exit
-code 3; --retry_failed tries them again.
+code 3; --retry_failed tries them again. --dry_run says what it would take, by trying
+out a few architectures for some steps.
 """
 
 import dataclasses
@@ -42,6 +43,7 @@ flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
 flags.DEFINE_boolean("retry_failed", False, "Try again what failed before.")
+flags.DEFINE_boolean("dry_run", False, "Say what it would take, and do nothing.")
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
@@ -70,6 +72,24 @@ def followed(settings: isnas.FitSettings) -> isnas.FitSettings:
     return dataclasses.replace(
         settings, **{name: value for name, value in changes.items() if FLAGS[name].value is None}
     )
+
+
+def show(plan: study.Plan) -> None:
+    """What units will take, in words."""
+    print(f"{plan.fits} fits of {plan.iterations:,} iterations together, {plan.scores} scores")
+    print(f"{plan.programs} programs to compile, {plan.workers} units at a time")
+    for name, unit, scale in (
+        ("operations", "G a step", 1e9),
+        ("traffic", "GB a step", 1e9),
+        ("memory", "GB a fit", 1e9),
+        ("compiling", "s a program", 1),
+        ("step", "s", 1),
+        ("scoring", "s an architecture", 1),
+    ):
+        values = [getattr(trial, name) / scale for trial in plan.trials]
+        if any(values):
+            print(f"{name:12} {min(values):.3g} to {max(values):.3g} {unit}")
+    print(f"about {plan.hours:.2g} hours, {plan.hours * plan.workers:.2g} of one worker")
 
 
 def main(_: Sequence[str]) -> None:
@@ -111,6 +131,10 @@ def main(_: Sequence[str]) -> None:
     if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
+    if FLAGS.dry_run:
+        left = study.unfinished(whole, FLAGS.output_dir, todo)
+        show(study.plan(whole, left, runner=cli.runner()))
+        return
     folder = cli.open_folder(
         besides=("shard", "runner", "job_cpus", "job_gpus", "retry_failed", "images"),
         candidates=whole.genotypes,

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ import scipy.stats
 import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.io import images, records
-from isnas_jax.study import store
+from isnas_jax.study import compaction, store
 
 FEW = pa.schema([])
 
@@ -83,7 +84,6 @@ def test_dataset_has_a_row_for_everything(place):
         name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
         for name in ("camera", "retina")
     }
-    assert fits["error"].isna().all()
     for row in fits.itertuples():
         length = {"denoising": 6, "inpainting": 5, "super_resolution": 4}[row.task]
         assert row.iterations == len(row.loss) == len(row.psnr) == length
@@ -216,6 +216,77 @@ def small_study(**changes):
         "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
     }
     return study.Study(**settings | changes)
+
+
+def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
+    monkeypatch, small_network, tmp_path
+):
+    for name in ("one", "two", "three"):
+        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
+    whole = small_study(genotypes=[], baselines=["one", "two", "three"], seeds=3)
+    todo = study.units(whole)
+    study.run(whole, tmp_path / "plain", todo)
+    computed = []
+
+    def shard(index):
+        def report(unit, news):
+            if news is None:
+                with lock:
+                    folded = compaction.compact(tmp_path / "folded", most=1)
+                    done.append((unit.name, folded))
+            elif news.iteration == news.iterations:
+                computed.append(unit.name)
+
+        ours = study.share(todo, index, 2)
+        return study.run(whole, tmp_path / "folded", ours, report=report)
+
+    done, lock = [], threading.Lock()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        assert [*pool.map(shard, range(2))] == [{}, {}]
+    assert sorted(name for name, _ in done) == sorted(unit.name for unit in todo)
+    assert sum(number for _, number in done) == len(todo)
+    assert not list((tmp_path / "folded" / "fits").glob("*.parquet"))
+    plain, folded = (
+        {
+            part: pd.read_parquet(tmp_path / name / part).sort_values(key).reset_index(drop=True)
+            for part, key in (("fits", ["architecture", "seed"]), ("timings", ["unit"]))
+        }
+        for name in ("plain", "folded")
+    )
+    pd.testing.assert_frame_equal(folded["fits"], plain["fits"], check_exact=True)
+    assert list(folded["timings"]["unit"]) == list(plain["timings"]["unit"])
+    # Nothing is computed again, also after a kill between writing and removing.
+    (tmp_path / "folded" / "fits" / "one.parquet").write_bytes(
+        next((tmp_path / "folded" / "fits" / "folded").glob("*.parquet")).read_bytes()
+    )
+    computed.clear()
+    assert study.run(whole, tmp_path / "folded", todo) == {}
+    assert not computed
+    with pytest.raises(ValueError, match="holds no study"):
+        compaction.compact(tmp_path)
+
+
+def test_a_plan_counts_what_there_is_to_do_and_tries_some_of_it(
+    monkeypatch, small_network, tmp_path
+):
+    for name in ("one", "two"):
+        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
+    whole = small_study(genotypes=[], baselines=["one", "two"], seeds=3)
+    todo = study.units(whole)
+    plan = study.plan(whole, todo)
+    assert (plan.fits, plan.scores, plan.iterations, plan.programs) == (6, 0, 30, 2)
+    assert len(plan.trials) == plan.workers == 2
+    # The dense layers alone: 2 x (2 x 8 + 8 x 1) operations a pixel, and twice that backwards.
+    assert all(trial.operations > 3 * 48 * 64**2 for trial in plan.trials)
+    assert all(trial.memory > 4 * 8 * 64**2 for trial in plan.trials)
+    compiling, step = (
+        np.mean([getattr(trial, name) for trial in plan.trials]) for name in ("compiling", "step")
+    )
+    assert plan.hours == pytest.approx((2 * compiling + 30 * step) / 2 / 3600)
+    assert study.unfinished(whole, tmp_path, todo) == todo
+    study.run(whole, tmp_path, todo[:4])
+    assert study.unfinished(whole, tmp_path, todo) == todo[4:]
+    assert study.plan(whole, []).fits == 0
 
 
 def test_units_are_the_same_alone_as_in_company(place):

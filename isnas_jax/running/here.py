@@ -24,6 +24,7 @@ class Here:
 
     def __init__(self, progress: ProgressCallback, *, workers: int = 2) -> None:
         check_workers(workers)
+        self.workers = workers
         self._progress = progress
         self._threads = ThreadPoolExecutor(workers)
         self._ended = threading.Event()

@@ -22,6 +22,10 @@ def silent(stage: str, news: Any) -> None:
 class Pool(Protocol):
     """See the module's docstring."""
 
+    @property
+    def workers(self) -> int:
+        """How many jobs are done at a time."""
+
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
         """Takes a job, to be called with these arguments after `progress`."""
 

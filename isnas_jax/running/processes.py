@@ -136,6 +136,7 @@ class Processes:
         usable = cores()
         workers = len(usable) if workers is None else workers
         check_workers(workers)
+        self.workers = workers
         self._progress = progress
         self._like = surroundings(modules)
         self._values: list[bytes] = []  # shared ones, pickled

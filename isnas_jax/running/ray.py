@@ -156,7 +156,7 @@ class Ray:
             except OSError as error:
                 raise ValueError(f"no Ray cluster at {address or 'RAY_ADDRESS'}") from error
         self._progress = progress
-        self._workers, self._cpus = workers, cpus
+        self._workers, self._cpus, self._gpus = workers, cpus, gpus
         # XLA takes as many threads as it is said to have cores: the same sums everywhere.
         self._task = ray.remote(_do).options(
             num_cpus=cpus,
@@ -164,12 +164,17 @@ class Ray:
             max_retries=TRIES - 1,
             runtime_env={"env_vars": {"NPROC": str(cpus)}},
         )
-        self._board: Any = ray.remote(_Board).options(num_cpus=0).remote()
+        # Beside the driver, for it must not go with another node.
+        node = ray.get_runtime_context().get_node_id()
+        beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        board: Any = ray.remote(_Board)
+        self._board = board.options(num_cpus=0, scheduling_strategy=beside).remote()
         self._like = ray.put(surroundings(modules))
         self._values: list[Any] = []  # references to shared ones
         self._waiting: collections.deque[_Job] = collections.deque()
         self._jobs = 0
         self._change, self._ended = threading.Condition(), False
+        self._lost: ConnectionError | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
         self._thread.start()
 
@@ -182,6 +187,8 @@ class Ray:
         references = {number: self._values[number] for number in numbers}
         future: Future = Future()
         with self._change:
+            if self._lost:
+                raise self._lost
             self._jobs += 1
             self._waiting.append(_Job(self._jobs, future, references, content))
             self._change.notify()
@@ -192,8 +199,23 @@ class Ray:
         return Shared(len(self._values) - 1)
 
     def _run(self) -> None:
-        """The thread between jobs and cluster."""
+        """The thread between jobs and cluster: nobody waits for ever, whatever happens to it."""
         at_work: dict[Any, _Job] = {}  # by the reference to what will come of it
+        try:
+            self._work(at_work)
+            for reference in at_work:
+                self._ray.cancel(reference, force=True)
+        except Exception as error:
+            with self._change:
+                self._lost = ConnectionError(f"the Ray cluster is lost: {error}")
+        for job in at_work.values():
+            job.future.set_exception(self._lost or InterruptedError("the pool has ended"))
+        for job in self._waiting:
+            if self._lost and job.future.set_running_or_notify_cancel():
+                job.future.set_exception(self._lost)
+            job.future.cancel()
+
+    def _work(self, at_work: dict[Any, _Job]) -> None:
         while True:
             with self._change:
                 while not (self._ended or self._waiting or at_work):
@@ -207,17 +229,16 @@ class Ray:
                 for reference in done:
                     if job := at_work.pop(reference, None):
                         self._finish(job.future, reference)
-        for reference, job in at_work.items():
-            self._ray.cancel(reference, force=True)
-            job.future.set_exception(InterruptedError("the pool has ended"))
-        for job in self._waiting:
-            job.future.cancel()
+
+    @property
+    def workers(self) -> int:
+        """How many jobs the cluster can do now, or may do at most."""
+        there, asked = self._ray.cluster_resources(), {"CPU": self._cpus, "GPU": self._gpus}
+        fit = [int(there.get(name, 0) / each) for name, each in asked.items() if each]
+        return max(1, min([*fit, self._workers or fit[0]]))
 
     def _launch(self, at_work: dict[Any, _Job]) -> None:
-        most = self._workers
-        if most is None:
-            cpus = self._ray.cluster_resources().get("CPU", 0)
-            most = _AHEAD * max(1, int(cpus) // self._cpus)
+        most = self._workers or _AHEAD * self.workers
         while self._waiting and len(at_work) < most:
             job = self._waiting.popleft()
             if job.future.set_running_or_notify_cancel():
@@ -257,6 +278,7 @@ class Ray:
             self._ended = True
             self._change.notify()
         self._thread.join()
-        self._ray.kill(self._board)
+        if not self._lost:
+            self._ray.kill(self._board)
         if self._ours:
             self._ray.shutdown()

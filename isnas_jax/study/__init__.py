@@ -4,12 +4,14 @@ Needs pandas and pyarrow, which are extras.
 """
 
 from isnas_jax.study.comparison import compare, differences, methods, summary
+from isnas_jax.study.plan import Plan, plan
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of, pose, share, units
-from isnas_jax.study.work import compute, run
+from isnas_jax.study.work import compute, run, unfinished
 
 __all__ = [
     "Case",
     "FitUnit",
+    "Plan",
     "ScoreUnit",
     "Study",
     "compare",
@@ -17,9 +19,11 @@ __all__ = [
     "differences",
     "key_of",
     "methods",
+    "plan",
     "pose",
     "run",
     "share",
     "summary",
+    "unfinished",
     "units",
 ]

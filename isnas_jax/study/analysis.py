@@ -97,7 +97,7 @@ class Dataset:
         table = pd.read_parquet(
             self.folder / "fits", columns=["architecture", column], filters=filters
         )
-        return table.set_index("architecture")[column]
+        return table.drop_duplicates("architecture").set_index("architecture")[column]
 
     def pictures(self, task: str, image: str) -> dict[str, np.ndarray]:
         """The truth and the observation of a case, (H, W, C) in steps of 1/255."""
@@ -114,9 +114,10 @@ class Dataset:
 def load(folder: pathlib.Path) -> Dataset:
     """Reads a dataset; ValueError if there is nothing complete in it."""
     for part in ("fits", "scores", "images"):
-        if not any((folder / part).glob("*.parquet")):
+        if not any((folder / part).rglob("*.parquet")):
             raise ValueError(f"{str(folder)!r} is no dataset: it holds no {part}")
     fits = pd.read_parquet(folder / "fits", columns=_scalars(folder / "fits"))
+    fits = fits.drop_duplicates([*CASE, "architecture", "seed"])
     scores = pd.read_parquet(folder / "scores")
     scores = (
         scores.groupby(["architecture", *CASE, "reference"], as_index=False)

@@ -4,6 +4,7 @@
     scores/ARCHITECTURE.parquet                   a row a case, reference and output: `score_schema`
     timings/....parquet                           one row a unit: `TIMINGS`
     failures/....parquet                          one row a unit that failed: `FAILURES`
+    fits/folded/....parquet                       rows of many units: see `compaction`
     images/IMAGE+TASK.parquet                     one row: `IMAGES`
 
 Names are spelled as in a URL, but @ for a colon, so that no two units have one
@@ -137,9 +138,17 @@ def holds(path: pathlib.Path, study: str) -> bool:
     """Whether a file is there; ValueError if it is of another study."""
     if not path.exists():
         return False
-    found = (pq.read_schema(path).metadata or {}).get(_STUDY, b"none").decode()
+    try:
+        found = study_of(path)
+    except FileNotFoundError:  # it has been folded meanwhile
+        return False
     records.check(path, {"study": found}, {"study": study})
     return True
+
+
+def study_of(path: pathlib.Path) -> str:
+    """The digest of the study that a file is of."""
+    return (pq.read_schema(path).metadata or {}).get(_STUDY, b"none").decode()
 
 
 def to_bytes(image: Any) -> bytes:

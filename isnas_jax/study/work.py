@@ -21,6 +21,7 @@ from isnas_jax.problems import Problem, denoising
 from isnas_jax.running import Here, ProgressCallback, Runner, WorkerDiedError, silent
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
+from isnas_jax.study.compaction import Folded
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of, units
 
 
@@ -37,14 +38,15 @@ def compute(
     return _fit(study, unit, progress=progress, checkpoint=checkpoint)
 
 
-def _network(study: Study, architecture: str, problem: Problem) -> Any:
+def network(study: Study, architecture: str, problem: Problem) -> Any:
+    """An architecture's network for a problem, as the study has it."""
     parsed = parse_architecture(architecture, study.space)
     return network_for(problem, parsed, study.network, study.space)
 
 
 def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
     case, settings = unit.case, study.fit[unit.case.task]
-    net = _network(study, unit.architecture, case.problem)
+    net = network(study, unit.architecture, case.problem)
     followed = dataclasses.replace(
         settings,
         iterations=study.follow[case.task],
@@ -87,7 +89,7 @@ def _scores(study: Study, unit: ScoreUnit) -> pa.Table:
 
     rows = []
     for case in study.cases:
-        drawn = outputs(case.problem.shape, _network(study, unit.architecture, case.problem))
+        drawn = outputs(case.problem.shape, network(study, unit.architecture, case.problem))
         for reference, (problem, seen) in _comparisons(case, drawn).items():
             scores = evaluate(seen, problem, study.metrics)
             for output in range(study.draws.num):
@@ -152,9 +154,16 @@ class Work:
             if not store.holds(path, self.digest):
                 store.write(path, _image(case), self.digest)
 
+    @functools.cached_property
+    def folded(self) -> Folded:
+        """The units that are in folded files."""
+        return Folded(self.folder, self.digest)
+
     def ended(self, unit: Unit) -> bool:
         """Whether a unit is there, or has failed."""
-        return any(store.holds(path, self.digest) for path in self._places(unit))
+        # In this order: a unit's own file goes once it is in a folded one.
+        there = any(store.holds(path, self.digest) for path in self._places(unit))
+        return there or store.place(*unit.name) in self.folded
 
     def _places(self, unit: Unit) -> tuple[pathlib.Path, pathlib.Path]:
         """A unit's file, and the one that is there instead if it failed."""
@@ -232,6 +241,12 @@ def _do(progress: ProgressCallback, work: Work, name: tuple[str, ...], wait: boo
     return work.do(work.units[name], progress=progress, wait=wait)
 
 
+def unfinished(study: Study, folder: str | os.PathLike[str], todo: Iterable[Unit]) -> list[Unit]:
+    """Those of some units that a folder does not hold, and that have not failed."""
+    work = Work(study, pathlib.Path(folder))
+    return [unit for unit in todo if not work.ended(unit)]
+
+
 def run(
     study: Study,
     folder: str | os.PathLike[str],
@@ -268,8 +283,13 @@ def run(
     if retry_failed:
         work.forgive(todo)
     heard: Report = report or (lambda *_: None)
-    left = [unit.name for unit in todo]
-    stages = {"+".join(name): work.units[name] for name in left}
+    stages = {"+".join(unit.name): unit for unit in todo}
+    left = []
+    for unit in todo:
+        if work.ended(unit):
+            heard(unit, None)
+        else:
+            left.append(unit.name)
     with runner(lambda stage, news: heard(stages[stage], news)) as pool:
         shared = pool.share(work)
         # Those that another process is at are left until the end.

@@ -1,0 +1,140 @@
+"""What a study will take, from a few of its architectures tried out for a moment."""
+
+import dataclasses
+import itertools
+import statistics
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import jax
+
+from isnas_jax.fitting import FitSettings, Progress, fit, lower_steps, planned_by
+from isnas_jax.running import Here, ProgressCallback, Runner, silent
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit
+from isnas_jax.study.work import compute, network
+
+# Steps between two looks at the clock, of which the second and third tell what a step takes.
+_STEPS = 3
+# The most architectures to try.
+_MOST = 16
+
+
+class Trial(NamedTuple):
+    """What one architecture took, on the largest image.
+
+    Attributes:
+      operations: Of a step, floating-point.
+      traffic: Bytes that a step reads and writes.
+      memory: Bytes that a fit holds.
+      compiling: Seconds until the first step.
+      step: Seconds.
+      scoring: Seconds of its scores in all cases; 0 of a baseline.
+    """
+
+    operations: float
+    traffic: float
+    memory: int
+    compiling: float
+    step: float
+    scoring: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What units will take.
+
+    Attributes:
+      fits: How many fits.
+      scores: How many architectures to score.
+      iterations: Of all fits together.
+      programs: How many to compile: a network and a size each.
+      workers: How many units are worked on at a time.
+      trials: Of some architectures, while so many were at work.
+      hours: Until all is done, if the others are like them: time of a step in
+        proportion to pixels.
+    """
+
+    fits: int
+    scores: int
+    iterations: int
+    programs: int
+    workers: int
+    trials: tuple[Trial, ...]
+    hours: float
+
+
+def try_out(progress: ProgressCallback, study: Study, architecture: str, case: Case) -> Trial:
+    """Compiles an architecture and runs a few steps, as a job."""
+    del progress
+    net = network(study, architecture, case.problem)
+    settings = dataclasses.replace(
+        study.fit[case.task], iterations=3 * _STEPS, chunk=_STEPS, stopping=FitSettings(1).stopping
+    )
+    clock = [time.perf_counter()]
+
+    def look(_: Progress) -> None:
+        clock.append(time.perf_counter())
+
+    fit(jax.random.key(0), net, case.problem, settings, truth=case.truth, progress=look)
+    first, *others = (after - before for before, after in itertools.pairwise(clock))
+    compiled = lower_steps(net, case.problem, settings).compile()
+    costs = compiled.cost_analysis() or {}
+    scoring = 0.0
+    if architecture not in study.baselines:
+        begun = time.perf_counter()
+        compute(study, ScoreUnit(architecture))
+        scoring = time.perf_counter() - begun
+    return Trial(
+        costs.get("flops", 0.0),
+        costs.get("bytes accessed", 0.0),
+        planned_by(compiled),
+        max(0.0, first - min(others)),
+        min(others) / _STEPS,
+        scoring,
+    )
+
+
+def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
+    """What units will take with a runner, by trying out a few architectures of theirs.
+
+    Args:
+      study: The study.
+      todo: Some of its units.
+      runner: Who would do them, and does the trials.
+    """
+    todo = list(todo)
+    fits = [unit for unit in todo if isinstance(unit, FitUnit)]
+    scores = [unit for unit in todo if isinstance(unit, ScoreUnit)]
+    names = list(dict.fromkeys(unit.architecture for unit in fits))
+    if not fits:
+        return Plan(0, len(scores), 0, 0, 1, (), 0.0)
+
+    def pixels(case: Case) -> int:
+        return case.problem.shape[0] * case.problem.shape[1]
+
+    largest = max((unit.case for unit in fits), key=pixels)
+    with runner(silent) as pool:
+        number = min(len(names), _MOST, max(3, pool.workers))
+        tried = [names[index * len(names) // number] for index in range(number)]
+        shared, case = pool.share(study), pool.share(largest)
+        futures = [pool.submit(try_out, shared, name, case) for name in tried]
+        trials = tuple(future.result() for future in futures)
+        workers = pool.workers
+    programs = {(unit.architecture, unit.case.task, unit.case.problem.shape) for unit in fits}
+    steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
+    step, compiling = (
+        statistics.mean(getattr(trial, field) for trial in trials)
+        for field in ("step", "compiling")
+    )
+    scoring = statistics.mean([trial.scoring for trial in trials if trial.scoring] or [0.0])
+    seconds = step * steps / pixels(largest) + compiling * len(programs) + scoring * len(scores)
+    return Plan(
+        len(fits),
+        len(scores),
+        sum(study.follow[unit.case.task] for unit in fits),
+        len(programs),
+        workers,
+        trials,
+        seconds / workers / 3600,
+    )
