@@ -132,11 +132,11 @@ def main(_: Sequence[str]) -> None:
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
     if FLAGS.dry_run:
-        left = study.unfinished(whole, FLAGS.output_dir, todo)
+        left = study.unfinished(whole, FLAGS.output_dir, todo, retry_failed=FLAGS.retry_failed)
         show(study.plan(whole, left, runner=cli.runner()))
         return
     folder = cli.open_folder(
-        besides=("shard", "runner", "job_cpus", "job_gpus", "retry_failed", "images"),
+        besides=("shard", "runner", "job_cpus", "job_gpus", "retry_failed", "dry_run", "images"),
         candidates=whole.genotypes,
     )
 

@@ -66,7 +66,7 @@ def first_of(progress, values, position):
 def cluster():
     """A Ray cluster that is there already."""
     ray = pytest.importorskip("ray")
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init("local", num_cpus=2, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
 
@@ -155,6 +155,9 @@ def test_the_end_gives_up_what_is_at_work(runner):
 def test_what_cannot_be_is_refused(runner):
     with pytest.raises(ValueError, match="workers 0 must be at least 1"):
         runner(silent, workers=0)
+    if runner is Ray:
+        with pytest.raises(ValueError, match="no node of the Ray cluster has 64 CPUs and 0 GPUs"):
+            Ray(silent, cpus=64)
     if runner is not Here:
         with (
             runner(silent, workers=1) as pool,

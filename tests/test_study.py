@@ -255,13 +255,16 @@ def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
     )
     pd.testing.assert_frame_equal(folded["fits"], plain["fits"], check_exact=True)
     assert list(folded["timings"]["unit"]) == list(plain["timings"]["unit"])
-    # Nothing is computed again, also after a kill between writing and removing.
-    (tmp_path / "folded" / "fits" / "one.parquet").write_bytes(
-        next((tmp_path / "folded" / "fits" / "folded").glob("*.parquet")).read_bytes()
-    )
+    # Nothing is computed again; what a kill left twice is removed the next time.
+    for file in ("fits", "timings/fits"):
+        left = next((tmp_path / "plain" / file).glob("*.parquet"))
+        (tmp_path / "folded" / file / left.name).write_bytes(left.read_bytes())
     computed.clear()
     assert study.run(whole, tmp_path / "folded", todo) == {}
     assert not computed
+    assert compaction.compact(tmp_path / "folded") == 0
+    for part in ("fits", "timings"):
+        assert len(pd.read_parquet(tmp_path / "folded" / part)) == len(todo)
     with pytest.raises(ValueError, match="holds no study"):
         compaction.compact(tmp_path)
 

@@ -2,6 +2,7 @@
 
 import collections
 import logging
+import os
 import socket
 import threading
 import time
@@ -57,7 +58,10 @@ class _Telling:
 
         if self._told:
             # Waits, so that nobody is told more than can be heard; who told is dead tells no more.
-            ray.get(self._board.put.remote(self._number, self._told))
+            try:
+                ray.get(self._board.put.remote(self._number, self._told))
+            except ray.exceptions.RayError as error:
+                raise InterruptedError("nobody listens any more") from error
             self._told, self._last = {}, time.monotonic()
 
 
@@ -106,6 +110,11 @@ def _check_listening(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
+def _deaths(exceptions: Any) -> tuple[type[Exception], ...]:
+    """What Ray raises where a task's process or node has ended too often."""
+    return exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError
+
+
 class Ray:
     """Jobs as tasks of a Ray cluster.
 
@@ -126,7 +135,8 @@ class Ray:
       gpus: What a job asks of a node; shares of one are possible.
 
     Raises:
-      ValueError: For numbers that cannot be, or where no cluster is at the address.
+      ValueError: For numbers that cannot be, where no cluster is at the address, or no
+        node of it has room for a job.
       ModuleNotFoundError: Without ray.
     """
 
@@ -152,17 +162,26 @@ class Ray:
         if self._ours:
             try:
                 _check_listening(address)
+                # Without an address, Ray would take whatever cluster runs on this machine.
+                address = address or os.environ.get("RAY_ADDRESS", "local")
                 ray.init(address, log_to_driver=False, logging_level=logging.ERROR)
             except OSError as error:
-                raise ValueError(f"no Ray cluster at {address or 'RAY_ADDRESS'}") from error
+                raise ValueError(f"no Ray cluster at {address}") from error
         self._progress = progress
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
+        if not self._room():
+            if self._ours:
+                ray.shutdown()
+            raise ValueError(f"no node of the Ray cluster has {cpus} CPUs and {gpus} GPUs")
         # XLA takes as many threads as it is said to have cores: the same sums everywhere.
+        environment = {"NPROC": str(cpus)}
+        if 0 < gpus < 1:  # who shares a GPU takes no more of its memory than it needs
+            environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
         self._task = ray.remote(_do).options(
             num_cpus=cpus,
             num_gpus=gpus,
             max_retries=TRIES - 1,
-            runtime_env={"env_vars": {"NPROC": str(cpus)}},
+            runtime_env={"env_vars": environment},
         )
         # Beside the driver, for it must not go with another node.
         node = ray.get_runtime_context().get_node_id()
@@ -232,10 +251,22 @@ class Ray:
 
     @property
     def workers(self) -> int:
-        """How many jobs the cluster can do now, or may do at most."""
-        there, asked = self._ray.cluster_resources(), {"CPU": self._cpus, "GPU": self._gpus}
-        fit = [int(there.get(name, 0) / each) for name, each in asked.items() if each]
-        return max(1, min([*fit, self._workers or fit[0]]))
+        """How many jobs the cluster's nodes can do now, or may do at most."""
+        there = self._room()
+        return max(1, min(there, self._workers or there))
+
+    def _room(self) -> int:
+        """How many jobs have room on the nodes at a time."""
+        there = 0
+        for node in self._ray.nodes():
+            has = node["Resources"] if node["Alive"] else {}
+            fit = int(has.get("CPU", 0) // self._cpus)
+            if self._gpus:
+                # A share is of one GPU.
+                each = int(1 // self._gpus) if self._gpus < 1 else 1 / self._gpus
+                fit = min(fit, int(has.get("GPU", 0) * each))
+            there += fit
+        return there
 
     def _launch(self, at_work: dict[Any, _Job]) -> None:
         most = self._workers or _AHEAD * self.workers
@@ -243,7 +274,11 @@ class Ray:
             job = self._waiting.popleft()
             if job.future.set_running_or_notify_cancel():
                 given = job.number, self._board, self._like, job.references, job.content
-                at_work[self._task.remote(*given)] = job
+                try:
+                    at_work[self._task.remote(*given)] = job
+                except Exception as error:
+                    job.future.set_exception(error)
+                    raise
 
     def _hear(self, references: Mapping[int, Any], at_work: dict[Any, _Job]) -> None:
         for number, told in self._ray.get(self._board.take.remote()):
@@ -260,11 +295,11 @@ class Ray:
     def _finish(self, future: Future, reference: Any) -> None:
         try:
             kind, value = self._ray.get(reference)
-        except self._ray.exceptions.RayTaskError as error:
-            kind, value = "failed", RuntimeError(str(error))
-        except self._ray.exceptions.RayError as error:
+        except _deaths(self._ray.exceptions) as error:
             reason = f"a job's worker died {TRIES} times: {error}"
             kind, value = "failed", WorkerDiedError(reason)
+        except Exception as error:
+            kind, value = "failed", RuntimeError(f"{type(error).__name__}: {error}")
         if kind == "done":
             future.set_result(value)
         else:

@@ -40,7 +40,7 @@ class Folded:
             if path not in self._names and store.holds(path, self._study):
                 self._names[path] = frozenset(_names(path))
         return any(
-            name.name in names for path, names in self._names.items() if path.parent == inside
+            name.name in names for path, names in list(self._names.items()) if path.parent == inside
         )
 
 
@@ -68,13 +68,24 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     number = 0
     with records.alone(folder / "folding"):
         for part in ("fits", "scores"):
-            for files in _batches(sorted((folder / part).glob("*.parquet")), most):
+            units = _unfolded(folder, part)
+            timings = {path.name: path for path in _unfolded(folder, f"timings/{part}")}
+            for files in _batches(units, most):
                 # Their timings first, for a unit that is there writes no other.
-                timings = [folder / "timings" / part / path.name for path in files]
-                _fold([path for path in timings if path.exists()])
+                _fold([timings[path.name] for path in files if path.name in timings])
                 _fold(files)
                 number += len(files)
     return number
+
+
+def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
+    """The files of units that are in no folded one, for a kill may have left some; those go."""
+    files = sorted((folder / part).glob("*.parquet"))
+    folded = Folded(folder, store.study_of(files[0])) if files else ()
+    twice = [path for path in files if pathlib.PurePosixPath(part, path.name) in folded]
+    for path in twice:
+        path.unlink()
+    return [path for path in files if path not in twice]
 
 
 def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:

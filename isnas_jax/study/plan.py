@@ -106,14 +106,16 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
     todo = list(todo)
     fits = [unit for unit in todo if isinstance(unit, FitUnit)]
     scores = [unit for unit in todo if isinstance(unit, ScoreUnit)]
-    names = list(dict.fromkeys(unit.architecture for unit in fits))
-    if not fits:
-        return Plan(0, len(scores), 0, 0, 1, (), 0.0)
+    names = list(dict.fromkeys(unit.architecture for unit in todo))
+    if not names:
+        return Plan(0, 0, 0, 0, 1, (), 0.0)
+    # Baselines are few, and not like the others.
+    names = [name for name in names if name not in study.baselines] or names
 
     def pixels(case: Case) -> int:
         return case.problem.shape[0] * case.problem.shape[1]
 
-    largest = max((unit.case for unit in fits), key=pixels)
+    largest = max(study.cases, key=pixels)
     with runner(silent) as pool:
         number = min(len(names), _MOST, max(3, pool.workers))
         tried = [names[index * len(names) // number] for index in range(number)]
@@ -136,5 +138,5 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
         len(programs),
         workers,
         trials,
-        seconds / workers / 3600,
+        seconds / min(workers, len(todo)) / 3600,
     )

@@ -185,7 +185,7 @@ class Work:
         """
         if not self.ended(unit):
             name = store.place(*unit.name)
-            work = self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
+            work = self._checkpoint(unit)
             with records.alone(work.with_suffix(".unit"), wait=wait) as held:
                 if not held:
                     return False
@@ -205,14 +205,22 @@ class Work:
         found = {}
         for unit in todo:
             there, failed = self._places(unit)
-            if failed.exists() and not there.exists():
+            name = store.place(*unit.name)
+            if failed.exists() and not there.exists() and name not in self.folded:
                 found["+".join(unit.name)] = store.pq.read_table(failed)["reason"][0].as_py()
         return found
 
     def forgive(self, todo: Iterable[Unit]) -> None:
-        """Forgets that units have failed, so that they are tried again."""
+        """Forgets that units have failed, so that they are tried again, from the beginning."""
         for unit in todo:
-            self._places(unit)[1].unlink(missing_ok=True)
+            failed = self._places(unit)[1]
+            if failed.exists():
+                self._checkpoint(unit).unlink(missing_ok=True)
+                failed.unlink(missing_ok=True)
+
+    def _checkpoint(self, unit: Unit) -> pathlib.Path:
+        name = store.place(*unit.name)
+        return self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
 
     def _compute(
         self,
@@ -241,10 +249,17 @@ def _do(progress: ProgressCallback, work: Work, name: tuple[str, ...], wait: boo
     return work.do(work.units[name], progress=progress, wait=wait)
 
 
-def unfinished(study: Study, folder: str | os.PathLike[str], todo: Iterable[Unit]) -> list[Unit]:
-    """Those of some units that a folder does not hold, and that have not failed."""
-    work = Work(study, pathlib.Path(folder))
-    return [unit for unit in todo if not work.ended(unit)]
+def unfinished(
+    study: Study,
+    folder: str | os.PathLike[str],
+    todo: Iterable[Unit],
+    *,
+    retry_failed: bool = False,
+) -> list[Unit]:
+    """Those of some units that are to be done: not in the folder, and not failed or retried."""
+    work, todo = Work(study, pathlib.Path(folder)), list(todo)
+    failed = work.failures(todo) if retry_failed else {}
+    return [unit for unit in todo if "+".join(unit.name) in failed or not work.ended(unit)]
 
 
 def run(
