@@ -2,8 +2,7 @@ r"""Fold the many small files of a dataset into few, which are read as before.
 
     python -m experiments.compact --dataset=dataset
 
-`make_dataset` may be at it meanwhile, and may be killed, as may this. Reading
-thousands of files takes most of the time of `analyze`.
+`make_dataset` may be at it meanwhile, and may be killed, as may this.
 """
 
 import pathlib

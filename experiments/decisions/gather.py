@@ -122,9 +122,8 @@ def stop(errors: np.ndarray, most: int) -> int:
     """Where the default rule stops among errors at every 20th iteration, of most iterations."""
     recorded = pd.Series(errors[: most // EVERY])
     smoothed, at = recorded.ewm(alpha=1 - 0.9**EVERY, adjust=False).mean().to_numpy(), 0
-    while (
-        later := smoothed[at + 1 : at + 1 + most // 10 // EVERY]
-    ).size and later.min() < smoothed[at]:
+    patience = most // 10 // EVERY
+    while (later := smoothed[at + 1 : at + 1 + patience]).size and later.min() < smoothed[at]:
         at += 1 + int(np.argmax(later < smoothed[at]))
     return at
 
@@ -139,11 +138,10 @@ def members_of(
 
     Those who were fitted to what all of the splits leave.
     """
-    found = []
+    found, most = [], quick(case.problem).fit.iterations
     for unit, of in fits.items():
         if not splits.keys() <= of.keys():
             continue
-        most = quick(case.problem).fit.iterations
         stops = [stop(of[name].errors, most) for name in splits]
         whole = of["whole"].means
         later = min(round(part.refit_factor * float(np.mean(stops))), len(whole) - 1)

@@ -244,7 +244,7 @@ class Ray:
                 self._launch(at_work)
             if at_work:
                 done, _ = self._ray.wait(list(at_work), timeout=_SECONDS)
-                self._hear({job.number: reference for reference, job in at_work.items()}, at_work)
+                self._hear(at_work)
                 for reference in done:
                     if job := at_work.pop(reference, None):
                         self._finish(job.future, reference)
@@ -280,7 +280,8 @@ class Ray:
                     job.future.set_exception(error)
                     raise
 
-    def _hear(self, references: Mapping[int, Any], at_work: dict[Any, _Job]) -> None:
+    def _hear(self, at_work: dict[Any, _Job]) -> None:
+        references = {job.number: reference for reference, job in at_work.items()}
         for number, told in self._ray.get(self._board.take.remote()):
             reference = references.get(number)
             if reference not in at_work:  # its listener has failed, or it died meanwhile

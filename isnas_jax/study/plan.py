@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import jax
 
-from isnas_jax.fitting import FitSettings, Progress, fit, lower_steps, planned_by
+from isnas_jax.fitting import FixedIterations, Progress, fit, lower_steps, planned_by
 from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit
 from isnas_jax.study.work import compute, network
@@ -69,7 +69,7 @@ def try_out(progress: ProgressCallback, study: Study, architecture: str, case: C
     del progress
     net = network(study, architecture, case.problem)
     settings = dataclasses.replace(
-        study.fit[case.task], iterations=3 * _STEPS, chunk=_STEPS, stopping=FitSettings(1).stopping
+        study.fit[case.task], iterations=3 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
     clock = [time.perf_counter()]
 

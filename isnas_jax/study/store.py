@@ -136,11 +136,9 @@ def write(path: pathlib.Path, rows: pa.Table, study: str) -> None:
 
 def holds(path: pathlib.Path, study: str) -> bool:
     """Whether a file is there; ValueError if it is of another study."""
-    if not path.exists():
-        return False
     try:
         found = study_of(path)
-    except FileNotFoundError:  # it has been folded meanwhile
+    except FileNotFoundError:
         return False
     records.check(path, {"study": found}, {"study": study})
     return True

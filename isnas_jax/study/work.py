@@ -161,14 +161,19 @@ class Work:
 
     def ended(self, unit: Unit) -> bool:
         """Whether a unit is there, or has failed."""
-        # In this order: a unit's own file goes once it is in a folded one.
-        there = any(store.holds(path, self.digest) for path in self._places(unit))
-        return there or store.place(*unit.name) in self.folded
+        return self._there(unit) or store.holds(self._failure(unit), self.digest)
 
-    def _places(self, unit: Unit) -> tuple[pathlib.Path, pathlib.Path]:
-        """A unit's file, and the one that is there instead if it failed."""
+    def _there(self, unit: Unit) -> bool:
         name = store.place(*unit.name)
-        return self.folder / name, self.folder / "failures" / name
+        # In this order: a unit's own file goes once it is in a folded one.
+        return store.holds(self.folder / name, self.digest) or name in self.folded
+
+    def _failure(self, unit: Unit) -> pathlib.Path:
+        return self.folder / "failures" / store.place(*unit.name)
+
+    def _checkpoint(self, unit: Unit) -> pathlib.Path:
+        name = store.place(*unit.name)
+        return self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
 
     def do(self, unit: Unit, *, progress: ProgressCallback = silent, wait: bool = True) -> bool:
         """Computes a unit unless it has ended; what is begun goes on at its last checkpoint.
@@ -184,51 +189,38 @@ class Work:
           Whether it has ended; without waiting it may not have.
         """
         if not self.ended(unit):
-            name = store.place(*unit.name)
-            work = self._checkpoint(unit)
-            with records.alone(work.with_suffix(".unit"), wait=wait) as held:
+            with records.alone(self._checkpoint(unit).with_suffix(".unit"), wait=wait) as held:
                 if not held:
                     return False
                 if not self.ended(unit):
-                    progress = functools.partial(progress, "+".join(unit.name))
-                    self._compute(unit, name, Checkpoint(work), progress)
+                    self._compute(unit, functools.partial(progress, "+".join(unit.name)))
         return True
 
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Writes down why a unit is not there."""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
         row = store.table([(str(store.place(*unit.name)), reason)], store.FAILURES)
-        store.write(self._places(unit)[1], row, self.digest)
+        store.write(self._failure(unit), row, self.digest)
 
     def failures(self, todo: Iterable[Unit]) -> dict[str, str]:
         """Why some units failed, by their names."""
         found = {}
         for unit in todo:
-            there, failed = self._places(unit)
-            name = store.place(*unit.name)
-            if failed.exists() and not there.exists() and name not in self.folded:
+            failed = self._failure(unit)
+            if failed.exists() and not self._there(unit):
                 found["+".join(unit.name)] = store.pq.read_table(failed)["reason"][0].as_py()
         return found
 
     def forgive(self, todo: Iterable[Unit]) -> None:
         """Forgets that units have failed, so that they are tried again, from the beginning."""
         for unit in todo:
-            failed = self._places(unit)[1]
+            failed = self._failure(unit)
             if failed.exists():
                 self._checkpoint(unit).unlink(missing_ok=True)
                 failed.unlink(missing_ok=True)
 
-    def _checkpoint(self, unit: Unit) -> pathlib.Path:
-        name = store.place(*unit.name)
-        return self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
-
-    def _compute(
-        self,
-        unit: Unit,
-        name: pathlib.PurePosixPath,
-        checkpoint: Checkpoint,
-        progress: Callable[[Progress], None],
-    ) -> None:
+    def _compute(self, unit: Unit, progress: Callable[[Progress], None]) -> None:
+        name, checkpoint = store.place(*unit.name), Checkpoint(self._checkpoint(unit))
         start = time.perf_counter()
         try:
             rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
