@@ -44,6 +44,9 @@ flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; al
 flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
 flags.DEFINE_boolean("retry_failed", False, "Try again what failed before.")
 flags.DEFINE_boolean("dry_run", False, "Say what it would take, and do nothing.")
+flags.DEFINE_integer(
+    "job_fits", None, "Fits of one program that a worker takes at once, at most.", lower_bound=1
+)
 flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
 
 
@@ -136,7 +139,16 @@ def main(_: Sequence[str]) -> None:
         show(study.plan(whole, left, runner=cli.runner()))
         return
     folder = cli.open_folder(
-        besides=("shard", "runner", "job_cpus", "job_gpus", "retry_failed", "dry_run", "images"),
+        besides=(
+            "shard",
+            "runner",
+            "job_fits",
+            "job_cpus",
+            "job_gpus",
+            "retry_failed",
+            "dry_run",
+            "images",
+        ),
         candidates=whole.genotypes,
     )
 
@@ -148,7 +160,11 @@ def main(_: Sequence[str]) -> None:
             else:
                 bar.set_postfix_str(f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}")
 
-        options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed}
+        options = {
+            "runner": cli.runner(),
+            "retry_failed": FLAGS.retry_failed,
+            "most": FLAGS.job_fits,
+        }
         failed = study.run(whole, folder, todo, report=report, **options)
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)

@@ -11,6 +11,7 @@ from isnas_jax.fitting import (
     STOPPING,
     Fit,
     FitSettings,
+    Fitting,
     fit,
     fit_many,
 )
@@ -84,6 +85,7 @@ __all__ = [
     "Draws",
     "Fit",
     "FitSettings",
+    "Fitting",
     "Genotype",
     "Listed",
     "NetworkSettings",

@@ -1,12 +1,17 @@
 """Run by test_fitting in a process of its own, since the devices are counted at the start."""
 
 import dataclasses
+import pathlib
+import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pyarrow.parquet as pq
+from conftest import SmallNetwork
 
 import isnas_jax as isnas
+from isnas_jax import study
 from isnas_jax.fitting import Decision, fit_many
 
 assert jax.device_count() == 8
@@ -35,7 +40,8 @@ settings = isnas.FitSettings(8, DarkFirst(), chunk=3)
 # Two genotypes by five images: 10 fits in 16 places, after three iterations 4 in 8.
 all_nets = [net for net in nets for _ in problems]
 keys = jax.random.split(jax.random.key(3), 10)
-fits = fit_many(keys, all_nets, problems * 2, settings, truths=[*truths] * 2)
+asked = [isnas.Fitting(*of) for of in zip(keys, all_nets, problems * 2, [*truths] * 2, strict=True)]
+fits = fit_many(asked, settings)
 for index, fit in enumerate(fits):
     given = keys[index], all_nets[index], problems[index % 5]
     single = isnas.fit(*given, settings, truth=truths[index % 5])
@@ -47,3 +53,29 @@ for index, fit in enumerate(fits):
     np.testing.assert_allclose(fit.restored, single.restored, atol=5e-2)
     shapes, expected = (jax.tree.map(jnp.shape, of.variables) for of in (fit, single))
     assert shapes == expected
+
+# A study fits what shares a program in one batch.
+isnas.BASELINES["small"] = lambda task, **_: SmallNetwork()
+whole = study.Study(
+    seed=0,
+    cases=[study.pose(0, "noise", truths[0], "denoising", sigma=25)],
+    genotypes=[],
+    baselines=["small"],
+    seeds=20,
+    network=isnas.NetworkSettings(4),
+    fit={"denoising": isnas.FitSettings(4, chunk=2)},
+    follow={"denoising": 4},
+    metrics={},
+)
+heard = []
+with tempfile.TemporaryDirectory() as folder:
+    report = lambda unit, news: heard.append((unit.seed, news and news.iteration))  # noqa: E731
+    assert study.run(whole, folder, study.units(whole), report=report) == {}
+    rows = pq.read_table(pathlib.Path(folder, "fits")).to_pylist()
+assert [of for of in heard if of[0] < 5][:5] == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]
+assert len(rows) == 20
+for row in rows:
+    key = study.key_of(0, "fit", "noise", "denoising", row["seed"])
+    case = whole.cases[0]
+    single = isnas.fit(key, SmallNetwork(), case.problem, iterations=4, truth=case.truth)
+    np.testing.assert_allclose(row["psnr_mean"], single.psnr_mean, atol=1e-2)

@@ -14,8 +14,9 @@ from isnas_jax.fitting import (
     exponential_mean,
     fit_many,
     lower_steps,
+    planned_memory,
 )
-from isnas_jax.fitting.stopping import Decision, FixedIterations, WindowedVariance
+from isnas_jax.fitting.stopping import Decision, FixedIterations, Step, WindowedVariance
 from isnas_jax.io import Checkpoint
 
 
@@ -331,19 +332,24 @@ def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(plat
 def test_many_fits_one_by_one_are_single_fits(small_network, problem):
     keys = jax.random.split(jax.random.key(3), 2)
     settings = isnas.FitSettings(20, WindowedVariance(5, 10))
-    fits = fit_many(keys, small_network(), [problem] * 2, settings, together=False)
+    asked = [isnas.Fitting(key, small_network(), problem) for key in keys]
+    fits = fit_many(asked, settings, together=False)
     for key, fit in zip(keys, fits, strict=True):
         assert_same(fit, isnas.fit(key, small_network(), problem, settings))
 
 
 def test_many_fits_need_one_size(small_network, problem):
     other = isnas.denoising(jnp.zeros((64, 64, 1)))
-    keys = jax.random.split(jax.random.key(3), 2)
+
+    def asked(*nets, problems=(problem, other)):
+        keys = jax.random.split(jax.random.key(3), 2)
+        return [isnas.Fitting(*of) for of in zip(keys, nets, problems, strict=True)]
+
     with pytest.raises(ValueError, match=r"\(40, 72, 1\), \(64, 64, 1\)"):
-        fit_many(keys, small_network(), [problem, other], isnas.FitSettings(2), together=True)
+        fit_many(asked(small_network(), small_network()), isnas.FitSettings(2), together=True)
     nets = [isnas.build_network(isnas.Genotype(c, "0" * 25), out_channels=1) for c in (4, 60)]
     with pytest.raises(ValueError, match=r"genotype 4:0+ and genotype 60:0+ differ in more than"):
-        fit_many(keys, nets, [problem] * 2, isnas.FitSettings(2), together=True)
+        fit_many(asked(*nets, problems=[problem] * 2), isnas.FitSettings(2), together=True)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -351,10 +357,12 @@ def test_of_many_fits_one_fails_alone(small_network, problem, together):
     keys = jax.random.split(jax.random.key(3), 2)
     bad = dataclasses.replace(problem, observed=problem.observed.at[0, 0].set(jnp.nan))
     heard = []
+    asked = [
+        isnas.Fitting(key, small_network(), one)
+        for key, one in zip(keys, (problem, bad), strict=True)
+    ]
     good, failed = fit_many(
-        keys,
-        small_network(),
-        [problem, bad],
+        asked,
         isnas.FitSettings(8, chunk=3),
         together=together,
         progress=lambda position, news: heard.append((position, news.iteration)),
@@ -366,7 +374,96 @@ def test_of_many_fits_one_fails_alone(small_network, problem, together):
     assert "iteration 0" in str(failed)
     assert [at for position, at in heard if position == 0] == [3, 6, 8]
     with pytest.raises(FloatingPointError):
-        fit_many(keys, small_network(), [problem, bad], isnas.FitSettings(2), together=together)
+        fit_many(asked, isnas.FitSettings(2), together=together)
+
+
+@dataclasses.dataclass(frozen=True)
+class Crowded:
+    """Keeps everything; asks for too much memory in a batch of more than two."""
+
+    def init(self, problem):
+        return ()
+
+    def update(self, state, step):
+        def allocate(loss):
+            if loss.size > 2:
+                raise MemoryError("RESOURCE_EXHAUSTED: out of memory")
+            return loss
+
+        criterion = jax.pure_callback(allocate, step.loss, step.loss, vmap_method="expand_dims")
+        return state, Decision(jnp.array(True), jnp.array(False), criterion)
+
+
+@pytest.mark.parametrize(
+    ("memory", "stopping", "batches"),
+    [
+        (None, FixedIterations(), [5]),
+        (1, FixedIterations(), [1] * 5),
+        ("a quarter more than two", FixedIterations(), [2, 2, 1]),
+        (None, Crowded(), [2, 2, 1]),
+    ],
+)
+def test_a_batch_is_as_large_as_memory_allows(small_network, problem, memory, stopping, batches):
+    keys = jax.random.split(jax.random.key(3), 5)
+    asked = [isnas.Fitting(key, small_network(), problem) for key in keys]
+    settings = isnas.FitSettings(2, stopping, chunk=1)
+    if isinstance(memory, str):
+        memory = planned_memory(small_network(), problem) * 9 // 4
+    heard = []
+    fits = fit_many(
+        asked,
+        settings,
+        together=True,
+        memory=memory,
+        progress=lambda position, news: heard.append((position, news.iteration)),
+    )
+    order, first = [], 0
+    for size in batches:
+        order += [(first + place, at) for at in (1, 2) for place in range(size)]
+        first += size
+    assert heard == order
+    for key, found in zip(keys, fits, strict=True):
+        alone = isnas.fit(key, small_network(), problem, settings)
+        np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-4)
+    with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
+        jax.vmap(lambda loss: Crowded().update((), Step(0, 0, 0, loss, 0, 0)))(jnp.ones(3))
+
+
+def test_a_killed_batch_goes_on_where_it_was(small_network, problem, tmp_path):
+    settings = isnas.FitSettings(12, chunk=3)
+
+    def many(name, **options):
+        keys = jax.random.split(jax.random.key(3), 2)
+        asked = [
+            isnas.Fitting(
+                key, small_network(), problem, problem.observed, Checkpoint(tmp_path / at, 0)
+            )
+            for key, at in zip(keys, (f"{name}0", f"{name}1"), strict=True)
+        ]
+        return asked, fit_many(asked, settings, together=True, **options)
+
+    def die(position, progress):
+        if position == 1 and progress.iteration > 6:
+            raise KilledError
+
+    with pytest.raises(KilledError):
+        many("broken", progress=die)
+    heard = []
+    asked, resumed = many(
+        "broken", progress=lambda *news: heard.append((news[0], news[1].iteration))
+    )
+    assert heard == [(0, 9), (1, 9), (0, 12), (1, 12)]
+    for one, whole in zip(resumed, many("whole")[1], strict=True):
+        assert_same(one, whole)
+        np.testing.assert_array_equal(one.psnr_mean, whole.psnr_mean)
+    # What a batch has kept of a fit, the fit takes up alone.
+    key, net, _, truth, checkpoint = asked[1]
+    heard.clear()
+    alone = isnas.fit(
+        key, net, problem, settings, truth=truth, checkpoint=checkpoint, progress=heard.append
+    )
+    assert [news.iteration for news in heard] == [12]
+    np.testing.assert_allclose(alone.loss, resumed[1].loss, rtol=1e-2)
 
 
 def test_many_fits_on_eight_devices_are_single_fits():

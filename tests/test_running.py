@@ -17,7 +17,7 @@ from conftest import SmallNetwork
 import isnas_jax as isnas
 from experiments.cli import Bars
 from isnas_jax import study
-from isnas_jax.fitting import Progress
+from isnas_jax.fitting import Decision, Progress
 from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
 
 SOON = 120  # seconds: who hangs fails
@@ -200,33 +200,54 @@ def test_a_search_by_any_runner_is_the_same(small_network, monkeypatch):
 
 @dataclasses.dataclass(frozen=True)
 class OneNetwork:
-    """A space of one network that compiles soon; 2 takes its process with it."""
+    """A space of one network that compiles soon."""
 
     def parse(self, text):
         return int(text)
 
     def build(self, genotype, *, out_channels, channels, in_channels=None):
-        if genotype == 2:
-            os.kill(os.getpid(), signal.SIGKILL)
         return SmallNetwork(out_channels)
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly:
+    """A rule whose process dies at the sight of a bright image."""
+
+    def init(self, problem):
+        return ()
+
+    def update(self, state, step):
+        def look(brightness):
+            if brightness > 0.9:
+                os.kill(os.getpid(), signal.SIGKILL)
+            return brightness
+
+        brightness = step.problem.observed.mean()
+        seen = jax.pure_callback(look, brightness, brightness)
+        return state, Decision(jnp.array(True), jnp.array(False), seen)
 
 
 def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     pytest.importorskip("pyarrow")
-    truth = jnp.clip(jax.random.uniform(jax.random.key(1), (64, 64, 1)), 0, 1)
+    noise = jax.random.uniform(jax.random.key(1), (64, 64, 1))
+    images = {"one": noise, "two": noise / 2, "bright": jnp.ones_like(noise), "three": noise / 3}
     whole = study.Study(
         seed=0,
-        cases=[study.pose(0, "noise", truth, "denoising", sigma=25)],
-        genotypes=[1, 2],
+        cases=[study.pose(0, *image, "denoising", sigma=25) for image in images.items()],
+        genotypes=[1],
         baselines=[],
         seeds=1,
         network=isnas.NetworkSettings(4),
-        fit={"denoising": isnas.FitSettings(2)},
+        fit={"denoising": isnas.FitSettings(2, Deadly())},
         follow={"denoising": 2},
         metrics={},
         space=OneNetwork(),
     )
-    *harmless, _, deadly = study.units(whole)
+    score, *fits = study.units(whole)
+    deadly = fits.pop(2)
+    # Two jobs of two fits each: the deadly one takes another with it, which is done in the end.
+    todo = [deadly, *fits]
+    assert study.alike([score, *todo], 2) == [[score], todo[:2], todo[2:]]
 
     def done(name, todo, runner):
         heard = []
@@ -242,8 +263,8 @@ def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     def one_process(progress):
         return Processes(progress, workers=1)
 
-    assert done("here", harmless, Here) == {}
-    (failed,) = done("apart", [deadly, *harmless], one_process).items()
+    assert done("here", fits, Here) == {}
+    (failed,) = done("apart", todo, one_process).items()
     assert failed[0] == "+".join(deadly.name)
     assert "WorkerDiedError: a job's process died 3 times" in failed[1]
     for file in (tmp_path / "here" / "fits").glob("*.parquet"):

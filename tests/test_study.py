@@ -9,6 +9,8 @@ import sys
 import threading
 import time
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +19,7 @@ import scipy.stats
 
 import isnas_jax as isnas
 from isnas_jax import study
+from isnas_jax.fitting import Decision
 from isnas_jax.io import images, records
 from isnas_jax.study import compaction, store
 
@@ -188,18 +191,18 @@ def test_no_two_units_share_a_file():
 
 
 def test_a_unit_that_another_is_at_comes_last(tmp_path):
-    whole = small_study(genotypes=[], baselines=["dip"], seeds=2)
+    whole = small_study(genotypes=[], baselines=["dip"], seeds=3)
     todo, done = study.units(whole), []
     held = tmp_path / "work" / (str(store.place(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
     with records.alone(held):
         pool = concurrent.futures.ThreadPoolExecutor(1)
         report = lambda unit, news: done.append(unit.seed) if news is None else None  # noqa: E731
-        running = pool.submit(study.run, whole, tmp_path, todo, report=report)
+        running = pool.submit(study.run, whole, tmp_path, todo, report=report, most=3)
         while not done:
             time.sleep(0.05)
             assert not running.done() or running.result()
     running.result()
-    assert done == [1, 0]
+    assert done == [1, 2, 0]
 
 
 def small_study(**changes):
@@ -398,6 +401,40 @@ def test_what_fails_is_written_down_and_tried_again_when_asked(
     fits = pd.read_parquet(tmp_path / "fits")
     assert set(fits["architecture"]) == {"fragile", "sound"}
     assert list(pd.read_parquet(tmp_path / "failures" / "fits")["reason"]) == [*again.values()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Picky:
+    """A rule that breaks at the sight of a bright image."""
+
+    def init(self, problem):
+        return ()
+
+    def update(self, state, step):
+        def look(brightness):
+            if brightness > 0.9:
+                raise ValueError("too bright")
+            return brightness
+
+        brightness = step.problem.observed.mean()
+        seen = jax.pure_callback(look, brightness, brightness)
+        return state, Decision(jnp.array(True), jnp.array(False), seen)
+
+
+def test_of_fits_that_a_worker_takes_at_once_one_fails_alone(monkeypatch, small_network, tmp_path):
+    monkeypatch.setitem(isnas.BASELINES, "small", lambda task, **_: small_network())
+    truths = {"dark": np.zeros((32, 32, 1)), "bright": np.ones((32, 32, 1))}
+    truths["darker"] = truths["dark"]
+    cases = [study.pose(0, *image, "denoising", sigma=5) for image in truths.items()]
+    fit = {"denoising": isnas.FitSettings(2, Picky())}
+    whole = small_study(
+        cases=cases, genotypes=[], baselines=["small"], fit=fit, follow={"denoising": 2}
+    )
+    (failed,) = study.run(whole, tmp_path, study.units(whole), most=3).items()
+    assert failed[0] == "fits+denoising+bright+small+0"
+    assert "too bright" in failed[1]
+    assert set(pd.read_parquet(tmp_path / "fits")["image"]) == {"dark", "darker"}
+    assert not list((tmp_path / "work").iterdir())
 
 
 def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):

@@ -30,6 +30,7 @@ from experiments import cli
 from experiments.benchmarks import machine
 from isnas_jax.fitting import lower_steps, planned_by
 from isnas_jax.io import records
+from isnas_jax.networks import cell_network
 
 FLAGS = flags.FLAGS
 
@@ -39,6 +40,7 @@ flags.DEFINE_integer("channels", 128, "Width of the networks.")
 flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Whose steps to compile.")
 flags.DEFINE_list("implementations", ["convolutions"], "Also: products.")
 flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps.")
+flags.DEFINE_boolean("joint", False, "Instead, the network that serves all genotypes of a cell.")
 flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
@@ -52,6 +54,8 @@ def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, f
         remat=FLAGS.remat,
         arithmetic=arithmetic,
     )
+    if FLAGS.joint:
+        net, _ = cell_network(net)
     problem = isnas.denoising(jax.numpy.zeros((FLAGS.size, FLAGS.size, 3)))
     begun = time.perf_counter()
     compiled = lower_steps(net, problem, isnas.FitSettings(1, chunk=1), target=device).compile()
@@ -90,7 +94,7 @@ def main(_: Sequence[str]) -> None:
                         flush=True,
                     )
     if FLAGS.json:
-        settings = {"size": FLAGS.size, "channels": FLAGS.channels, "remat": FLAGS.remat}
+        settings = {name: FLAGS[name].value for name in ("size", "channels", "joint", "remat")}
         records.write_json(pathlib.Path(FLAGS.json), {"settings": settings, "steps": rows})
 
 

@@ -510,7 +510,8 @@ def methods_table(runs: pd.DataFrame) -> pd.DataFrame:
     table = study.differences(both, "psnr", "ISNAS-DIP")
     with_classical = study.differences(both, "psnr", "ISNAS-DIP+")
     ssim = runs.groupby("method")["ssim"].mean()
-    table.insert(1, "ssim", [f"{ssim[name]:.3f}" if name in ssim else "" for name in table.index])
+    table.insert(0, "runs", both.groupby("method").size())
+    table.insert(2, "ssim", [f"{ssim[name]:.3f}" if name in ssim else "" for name in table.index])
     return table.join(with_classical.drop(columns="psnr"))
 
 

@@ -9,7 +9,7 @@ from isnas_jax.fitting.loop import (
     planned_by,
     planned_memory,
 )
-from isnas_jax.fitting.many import fit_many
+from isnas_jax.fitting.many import Fitting, fit_each, fit_many
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
 from isnas_jax.fitting.stopping import (
@@ -30,6 +30,7 @@ __all__ = [
     "Decision",
     "Fit",
     "FitSettings",
+    "Fitting",
     "FixedIterations",
     "Progress",
     "RunToEnd",
@@ -37,6 +38,7 @@ __all__ = [
     "draw_noise_map",
     "exponential_mean",
     "fit",
+    "fit_each",
     "fit_many",
     "fit_once",
     "lower_steps",

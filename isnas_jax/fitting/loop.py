@@ -341,13 +341,8 @@ def fit(
     structure, state, given = start(
         key, net, problem, settings, validation=validation, truth=truth, variables=variables, z=z
     )
-    curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
     with contextlib.ExitStack() as stack:
-        if checkpoint:
-            of = {"network": net, "settings": settings}
-            of |= given._asdict() | {"variables": state.variables}
-            stack.enter_context(checkpoint.opened(of))
-            state, curves = checkpoint.restore((state, curves))
+        state, curves = kept_in(stack, checkpoint, net, settings, state, given)
         advance = stack.enter_context(chunk_program(structure, settings.chunk, state, given))
         while int(state.iteration) < settings.iterations and not bool(state.stopped):
             before = int(state.iteration)
@@ -360,9 +355,26 @@ def fit(
                 last = (float(latest.loss[-1]), float(latest.psnr_mean[-1]))
                 most = before + done if bool(state.stopped) else settings.iterations
                 progress(Progress(before + done, most, *last))
-            if checkpoint:
+            if checkpoint and checkpoint.due:
                 checkpoint.save((state, curves))
     return finished(settings, given, state, curves)
+
+
+def kept_in(
+    stack: contextlib.ExitStack,
+    checkpoint: Checkpoint | None,
+    net: Any,
+    settings: FitSettings,
+    state: FitState,
+    given: Given,
+) -> tuple[FitState, Curves]:
+    """Opens the checkpoint of a fit, if it has one: its state and its curves so far."""
+    curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
+    if checkpoint is None:
+        return state, curves
+    of = {"network": net, "settings": settings, **given._asdict(), "variables": state.variables}
+    stack.enter_context(checkpoint.opened(of))
+    return checkpoint.restore((state, curves))
 
 
 def check_finite(net: Any, before: int, loss: np.ndarray) -> None:

@@ -1,14 +1,17 @@
 """Fitting many: one network to several observations, or genotypes of one cell, by one program."""
 
+import contextlib
 import functools
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+import threading
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from isnas_jax import _programs
 from isnas_jax.fitting.loop import (
     Curves,
     FitState,
@@ -18,36 +21,66 @@ from isnas_jax.fitting.loop import (
     chunk_program,
     finished,
     fit,
+    kept_in,
+    planned_by,
     start,
 )
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import FitSettings
+from isnas_jax.io import Checkpoint
 from isnas_jax.networks import SearchedNetwork, cell_network, describe
 from isnas_jax.problems import Problem
 
+# Takes a fit's position and where it is.
+Heard: TypeAlias = Callable[[int, Progress], None]
+
+# Bytes of each device that a fit in a batch takes, as planned for the last of its kind.
+_NEEDED: dict[Hashable, float] = {}
+
+# Batches are planned for all the memory there is.
+_DEVICES = threading.RLock()
+
+
+class Fitting(NamedTuple):
+    """One of many fits: what `fit` is given.
+
+    Attributes:
+      key: Random key.
+      net: The network.
+      problem: What is known of the image.
+      truth: The clean image, for the PSNR curves only.
+      checkpoint: Where to keep its state, and to resume from. That of a fit of `fit`,
+        unless different genotypes are fitted together.
+    """
+
+    key: jax.Array
+    net: Any
+    problem: Problem
+    truth: Any = None
+    checkpoint: Checkpoint | None = None
+
 
 def fit_many(
-    keys: Sequence[jax.Array] | jax.Array,
-    nets: Any,
-    problems: Sequence[Problem],
+    fits: Sequence[Fitting],
     settings: FitSettings,
     *,
-    truths: Sequence[Any] | None = None,
     together: bool | None = None,
-    progress: Callable[[int, Progress], None] | None = None,
+    memory: int | None = None,
+    progress: Heard | None = None,
     return_exceptions: bool = False,
 ) -> list[Fit | FloatingPointError]:
     """Fits networks to observations, each on its own, by one compiled program.
 
     Args:
-      keys: A random key for each fit, F of them.
-      nets: A network as for `fit`, or F of them: genotypes of one cell.
-      problems: F problems of one task and size.
+      fits: What to fit: observations of one task and size by one network, or by
+        genotypes of one cell.
       settings: As for `fit`; each fit stops on its own.
-      truths: F clean images, for the PSNR curves only.
-      together: Run all fits as one batch, divided among all devices; by
-        default where there is an accelerator or more than one device.
-        Otherwise they run one after the other.
+      together: Run fits in batches, divided among all devices; by default where
+        there is an accelerator or more than one device. Otherwise they run one
+        after the other.
+      memory: Bytes that a batch may take of each device; by default what is
+        free, where the device says so. One that needs more by the compiler's plan
+        is made smaller, and halved where memory does not suffice after all.
       progress: Called between chunks with a fit's position and where it is.
       return_exceptions: Return the error of a fit whose loss stops being
         finite in its place, the others going on.
@@ -59,124 +92,211 @@ def fit_many(
       ValueError: As `fit` does, and if problems or networks differ in size or kind.
       FloatingPointError: As `fit` does, unless errors are returned.
     """
-    nets = list(nets) if isinstance(nets, Sequence) else [nets] * len(problems)
-    truths = [None] * len(problems) if truths is None else truths
-    if not len(keys) == len(problems) == len(truths) == len(nets) or not problems:
-        raise ValueError(
-            f"{len(keys)} keys, {len(nets)} networks, {len(problems)} problems and {len(truths)} "
-            "truths; there must be one of each for every fit, and a fit at least"
-        )
-    if together is None:
-        together = jax.default_backend() != "cpu" or jax.device_count() > 1
-    fits = [_Fitting(*of) for of in zip(nets, keys, problems, truths, strict=True)]
-    run = _run_together if together else _run_in_turn
-    found = run(fits, settings, progress or (lambda *_: None))
-    for result in found:
+    found: dict[int, Any] = {}
+    for index, result in fit_each(
+        fits, settings, together=together, memory=memory, progress=progress
+    ):
         if isinstance(result, FloatingPointError) and not return_exceptions:
             raise result
-    return found
-
-
-class _Fitting(NamedTuple):
-    """What one fit is given."""
-
-    net: Any
-    key: jax.Array
-    problem: Problem
-    truth: Any
-
-
-def _run_in_turn(
-    fits: Sequence[_Fitting], settings: FitSettings, progress: Callable[[int, Progress], None]
-) -> list[Any]:
-    found: list[Any] = []
-    for index, one in enumerate(fits):
-        options = {"truth": one.truth, "progress": functools.partial(progress, index)}
-        try:
-            found.append(fit(one.key, one.net, one.problem, settings, **options))
-        except FloatingPointError as error:
-            found.append(error)
-    return found
-
-
-def _run_together(
-    fits: Sequence[_Fitting], settings: FitSettings, progress: Callable[[int, Progress], None]
-) -> list[Any]:
-    structure, starts = _starts(fits, settings)
-    devices = jax.devices()
-    mesh = Mesh(np.array(devices), ("fits",))
-    slots, (state, given) = _stacked(starts, len(devices))
-    curves: list[list[Curves]] = [[] for _ in fits]
-    before = np.zeros(len(slots), int)
-    found: dict[int, Any] = {}
-    while len(found) < len(fits):
-        with chunk_program(structure, settings.chunk, state, given, mesh) as advance:
-            state, latest = advance(state, given)
-        # Fetched shard by shard: another program over all devices may wait for this one for ever.
-        latest, iteration, stopped = jax.device_get((latest, state.iteration, state.stopped))
-        ended: list[int] = []
-        for slot, index in enumerate(slots):
-            if index in found or index in slots[:slot]:
-                continue
-            done = Curves(*(values[slot][: iteration[slot] - before[slot]] for values in latest))
-            curves[index].append(done)
-            most = int(iteration[slot]) if stopped[slot] else settings.iterations
-            last = float(done.loss[-1]), float(done.psnr_mean[-1])
-            progress(index, Progress(int(iteration[slot]), most, *last))
-            try:
-                check_finite(fits[index].net, int(before[slot]), done.loss)
-            except FloatingPointError as error:
-                found[index] = error
-                continue
-            if iteration[slot] >= most:
-                ended.append(slot)
-        before = iteration
-        alive = [
-            slots.index(index)
-            for index in dict.fromkeys(slots)
-            if index not in found and slots.index(index) not in ended
-        ]
-        # A fit that has ended costs as much as any other: half a batch of them is left behind.
-        compact = alive and _rounded_up(len(alive), len(devices)) <= len(slots) // 2
-        if ended or compact:
-            parts = jax.device_get((state, given))
-        for slot in ended:
-            one = slots[slot]
-            its_state, its = _part(parts, slot)
-            found[one] = _result(fits[one], settings, its_state, its, curves[one])
-        if compact:
-            places, (state, given) = _stacked([_part(parts, slot) for slot in alive], len(devices))
-            taken = [alive[place] for place in places]
-            slots, before = [slots[slot] for slot in taken], before[taken]
+        found[index] = result
     return [found[index] for index in range(len(fits))]
 
 
-def _starts(
-    fits: Sequence[_Fitting], settings: FitSettings
-) -> tuple[Any, list[tuple[FitState, Given]]]:
-    """The structure of all fits, and the start of each."""
-    nets = {one.net for one in fits}
-    joint: Any = fits[0].net
-    bits: list[Any] = [None] * len(fits)
-    if len(nets) > 1:
-        if not all(isinstance(net, SearchedNetwork) for net in nets):
-            raise ValueError("different networks are fitted together if they are of one cell")
-        both = [cell_network(one.net) for one in fits]
-        joint, bits = both[0][0], [own for _, own in both]
-        for (other, _), one in zip(both, fits, strict=True):
-            if other != joint:
-                raise ValueError(
-                    f"{describe(fits[0].net)} and {describe(one.net)} differ in more than their "
-                    "skips, and are not fitted together"
+def fit_each(
+    fits: Sequence[Fitting],
+    settings: FitSettings,
+    *,
+    together: bool | None = None,
+    memory: int | None = None,
+    progress: Heard | None = None,
+) -> Iterator[tuple[int, Fit | FloatingPointError]]:
+    """`fit_many`, each with its position as soon as it has ended, errors in their place."""
+    heard: Heard = progress or (lambda *_: None)
+    if together is None:
+        together = jax.default_backend() != "cpu" or jax.device_count() > 1
+    if together and fits:
+        yield from _in_batches(fits, settings, heard, memory)
+        return
+    for index, one in enumerate(fits):
+        options = {"truth": one.truth, "checkpoint": one.checkpoint}
+        news = functools.partial(heard, index)
+        try:
+            yield index, fit(one.key, one.net, one.problem, settings, progress=news, **options)
+        except FloatingPointError as error:
+            yield index, error
+
+
+class _TooManyError(Exception):
+    """A batch does not fit into memory.
+
+    Attributes:
+      most: How many fits may.
+    """
+
+    def __init__(self, most: int) -> None:
+        super().__init__(most)
+        self.most = most
+
+
+def _in_batches(
+    fits: Sequence[Fitting], settings: FitSettings, heard: Heard, memory: int | None
+) -> Iterator[tuple[int, Fit | FloatingPointError]]:
+    """`fit_each` in batches that fit into memory."""
+    devices, nets = jax.device_count(), _joint(fits)
+    left = list(range(len(fits)))
+    most, kind = len(left), _kind(fits[0], settings)
+    while left:
+        with _DEVICES:
+            room = _free() if memory is None else memory
+            if room is not None and kind in _NEEDED:
+                most = min(most, max(devices, int(room / _NEEDED[kind]) // devices * devices))
+            batch = {index: _Member(fits[index], *nets[index]) for index in left[:most]}
+            try:
+                for index, result in _run(batch, settings, heard, room):
+                    left.remove(index)
+                    yield index, result
+            except _TooManyError as error:
+                most = max(devices, error.most // devices * devices)
+
+
+def _kind(one: Fitting, settings: FitSettings) -> Hashable:
+    """What the memory of a fit depends on most."""
+    rules = settings.stopping, settings.optimizer, settings.terms
+    shapes = _programs.shapes(one.problem, one.truth)
+    return getattr(one.net, "channels", None), rules, shapes
+
+
+def _free() -> int | None:
+    """Bytes that the first device has left; None if it does not say."""
+    stats = jax.local_devices()[0].memory_stats() or {}
+    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
+
+
+def _joint(fits: Sequence[Fitting]) -> list[tuple[Any, np.ndarray | None]]:
+    """For each fit the network that serves all, and the bits that make it its own, or None."""
+    if len({one.net for one in fits}) == 1:
+        return [(one.net, None) for one in fits]
+    if not all(isinstance(one.net, SearchedNetwork) for one in fits):
+        raise ValueError("different networks are fitted together if they are of one cell")
+    found: list[Any] = [cell_network(one.net) for one in fits]
+    for (net, _), one in zip(found, fits, strict=True):
+        if net != found[0][0]:
+            raise ValueError(
+                f"{describe(fits[0].net)} and {describe(one.net)} differ in more than their "
+                "skips, and are not fitted together"
+            )
+    return found
+
+
+class _Member(NamedTuple):
+    """A fit of a batch.
+
+    Attributes:
+      one: What was asked for.
+      net: The network that serves the whole batch.
+      bits: The skips that make it the fit's own; None if it is.
+    """
+
+    one: Fitting
+    net: Any
+    bits: np.ndarray | None
+
+
+def _run(
+    batch: Mapping[int, _Member], settings: FitSettings, heard: Heard, memory: int | None
+) -> Iterator[tuple[int, Fit | FloatingPointError]]:
+    """A batch's fits by their positions, as they end; `_TooManyError` if it does not fit."""
+    devices = jax.device_count()
+    mesh = Mesh(np.array(jax.devices()), ("fits",))
+    running, new = list(batch), True
+    with contextlib.ExitStack() as stack:
+        locks = {index: stack.enter_context(contextlib.ExitStack()) for index in batch}
+        with _enough_memory(len(batch)):
+            structure, parts, curves = _begun(locks, batch, settings)
+            slots, (state, given) = _stacked(parts, mesh)
+        del parts
+        while running:
+            with (
+                _enough_memory(len(slots)),
+                chunk_program(structure, settings.chunk, state, given, mesh) as advance,
+            ):
+                if new and memory is not None and len(slots) > devices:
+                    needed = planned_by(advance.lower(state, given).compile())
+                    _NEEDED[_kind(batch[running[0]].one, settings)] = needed / len(slots)
+                    if needed > memory:
+                        raise _TooManyError(int(len(slots) * memory / needed))
+                new = False
+                state, latest = advance(state, given)
+                # Shard by shard: another program over all devices may wait for this one for ever.
+                latest, iteration, stopped = jax.device_get(
+                    (latest, state.iteration, state.stopped)
                 )
-    starts = []
-    for one, own in zip(fits, bits, strict=True):
-        structure, state, given = start(one.key, joint, one.problem, settings, truth=one.truth)
-        if own is not None:
-            variables = {**state.variables, "skips": {"bits": jnp.asarray(own)}}
+            ended: dict[int, FloatingPointError | None] = {}
+            for index in running:
+                slot, before = slots.index(index), len(curves[index].loss)
+                done = Curves(*(values[slot][: iteration[slot] - before] for values in latest))
+                curves[index] = Curves(*map(np.append, curves[index], done))
+                most = int(iteration[slot]) if stopped[slot] else settings.iterations
+                last = float(curves[index].loss[-1]), float(curves[index].psnr_mean[-1])
+                heard(index, Progress(int(iteration[slot]), most, *last))
+                try:
+                    check_finite(batch[index].one.net, before, done.loss)
+                except FloatingPointError as error:
+                    ended[index] = error
+                else:
+                    if iteration[slot] >= most:
+                        ended[index] = None
+            running = [index for index in running if index not in ended]
+            due = [
+                (index, checkpoint)
+                for index in running
+                if (checkpoint := batch[index].one.checkpoint) and checkpoint.due
+            ]
+            # A fit that has ended costs as much as any other: half a batch of them is left behind.
+            compact = running and _rounded_up(len(running), devices) <= len(slots) // 2
+            if ended or compact or due:
+                fetched = jax.device_get((state, given))
+                parts = {
+                    index: _part(fetched, slots.index(index)) for index in dict.fromkeys(slots)
+                }
+            for index, checkpoint in due:
+                checkpoint.save((parts[index][0], curves[index]))
+            if compact:
+                alive = {index: parts[index] for index in running}
+                with _enough_memory(len(alive)):
+                    slots, (state, given) = _stacked(alive, mesh)
+            for index, failed in ended.items():
+                one = batch[index].one
+                locks[index].close()
+                yield index, failed or _result(one, settings, *parts[index], curves[index])
+
+
+def _begun(
+    locks: Mapping[int, contextlib.ExitStack], batch: Mapping[int, _Member], settings: FitSettings
+) -> tuple[Any, dict[int, tuple[FitState, Given]], dict[int, Curves]]:
+    """The structure of all fits, and where each is: at its start or its checkpoint; on the host."""
+    structure: Any = None
+    parts, curves = {}, {}
+    for index, (one, net, bits) in batch.items():
+        structure, state, given = start(one.key, net, one.problem, settings, truth=one.truth)
+        if bits is not None:
+            variables = {**state.variables, "skips": {"bits": jnp.asarray(bits)}}
             state = state._replace(variables=variables)
-        starts.append((state, given))
-    return structure, starts
+        kept = locks[index], one.checkpoint, net, settings, state, given
+        state, curves[index] = kept_in(*kept)
+        parts[index] = jax.device_get((state, given))
+    return structure, parts, curves
+
+
+@contextlib.contextmanager
+def _enough_memory(fits: int) -> Iterator[None]:
+    """`_TooManyError` for what a device says when a batch of several asks for too much memory."""
+    try:
+        yield
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error) or fits <= jax.device_count():
+            raise
+        raise _TooManyError(fits // 2) from None
 
 
 def _rounded_up(number: int, devices: int) -> int:
@@ -184,35 +304,37 @@ def _rounded_up(number: int, devices: int) -> int:
     return -(-number // devices) * devices
 
 
+def _stacked(
+    parts: Mapping[int, tuple[FitState, Given]], mesh: Mesh
+) -> tuple[list[int], tuple[FitState, Given]]:
+    """Parts along a first axis, as many on each device: the last again where they do not divide.
+
+    Also returns which part lies where.
+    """
+    slots = list(parts)
+    slots += slots[-1:] * (_rounded_up(len(slots), mesh.size) - len(slots))
+    try:
+        with jax.default_device(jax.local_devices(backend="cpu")[0]):
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *map(parts.get, slots))
+        return slots, jax.device_put(stacked, NamedSharding(mesh, PartitionSpec("fits")))
+    except ValueError:
+        sizes = {str(given.problem.observed.shape) for _, given in parts.values()}
+        raise ValueError(
+            f"the problems differ in size or kind; their sizes: {', '.join(sorted(sizes))}"
+        ) from None
+
+
 def _part(stacked: Any, slot: int) -> Any:
     """What `_stacked` put there."""
     return jax.tree.map(lambda leaf: leaf[slot], stacked)
 
 
-def _stacked(parts: Sequence[Any], devices: int) -> tuple[list[int], tuple[FitState, Given]]:
-    """Parts along a first axis, as many on each device: the last again where they do not divide.
-
-    Also returns which part lies where.
-    """
-    last = len(parts) - 1
-    slots = [min(slot, last) for slot in range(_rounded_up(len(parts), devices))]
-    try:
-        return slots, jax.tree.map(lambda *leaves: jnp.stack(leaves), *(parts[i] for i in slots))
-    except ValueError:
-        shapes = ", ".join(sorted({str(given.problem.observed.shape) for _, given in parts}))
-        raise ValueError(f"the problems differ in size or kind; their sizes: {shapes}") from None
-
-
 def _result(
-    one: _Fitting,
-    settings: FitSettings,
-    state: FitState,
-    given: Given,
-    curves: Sequence[Curves],
+    one: Fitting, settings: FitSettings, state: FitState, given: Given, curves: Curves
 ) -> Fit:
     """A fit that has ended, with the variables of its own network."""
     if "skips" in state.variables:
         wanted = jax.eval_shape(one.net.lazy_init, one.key, given.z)["params"]
         params = {name: state.variables["params"][name] for name in wanted}
         state = state._replace(variables={"params": params})
-    return finished(settings, given, state, Curves(*map(np.concatenate, zip(*curves, strict=True))))
+    return finished(settings, given, state, curves)

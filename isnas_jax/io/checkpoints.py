@@ -47,6 +47,7 @@ class Checkpoint:
             if not held:
                 raise ValueError(f"checkpoint {str(self.path)!r} is in use by another computation")
             self._of = identity.of(of)
+            del of  # as large as what is computed
             self._written = time.monotonic()
             yield
 
@@ -62,9 +63,13 @@ class Checkpoint:
         records.check(self.path, json.loads(described), self._of)
         return serialization.from_bytes(tree, content)
 
+    @property
+    def due(self) -> bool:
+        """Whether the last write is long enough ago for another."""
+        return time.monotonic() - self._written >= self.seconds
+
     def save(self, tree: Any) -> None:
-        """Writes a pytree of arrays unless the last write is too recent."""
-        if time.monotonic() - self._written >= self.seconds:
-            described = json.dumps(self._of).encode()
-            records.write_bytes(self.path, described + b"\n" + serialization.to_bytes(tree))
-            self._written = time.monotonic()
+        """Writes a pytree of arrays."""
+        described = json.dumps(self._of).encode()
+        records.write_bytes(self.path, described + b"\n" + serialization.to_bytes(tree))
+        self._written = time.monotonic()

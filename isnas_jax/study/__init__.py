@@ -5,7 +5,7 @@ Needs pandas and pyarrow, which are extras.
 
 from isnas_jax.study.comparison import compare, differences, methods, summary
 from isnas_jax.study.plan import Plan, plan
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of, pose, share, units
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, alike, key_of, pose, share, units
 from isnas_jax.study.work import compute, run, unfinished
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "Plan",
     "ScoreUnit",
     "Study",
+    "alike",
     "compare",
     "compute",
     "differences",

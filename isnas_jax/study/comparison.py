@@ -266,13 +266,15 @@ def summary(runs: pd.DataFrame, measured: str, digits: int) -> pd.DataFrame:
 def differences(runs: pd.DataFrame, measured: str, reference: str, digits: int = 2) -> pd.DataFrame:
     """A row a method: its mean, and how much more the reference method has, paired.
 
-    With 95 % bootstrap intervals over images, whose seeds stay together.
+    With 95 % bootstrap intervals over images, whose seeds stay together; of images and
+    seeds that both methods have.
     """
     of = runs.set_index(["image", "seed"])
     known = of[of["method"] == reference][measured]
     rows = {}
     for name, group in of.groupby("method", sort=False):
-        more = (known - group[measured]).rename("more").reset_index()
+        both = known.index.intersection(group.index)
+        more = (known[both] - group[measured][both]).rename("more").reset_index()
         rows[name] = {
             measured: f"{group[measured].mean():.{digits}f}",
             f"{reference} less this": over_images(more, "more").shown(digits),

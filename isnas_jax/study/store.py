@@ -77,7 +77,9 @@ IMAGES = pa.schema(
 TIMINGS = pa.schema(
     [
         ("unit", pa.string()),  # the unit's file
-        ("seconds", pa.float64()),  # of its last uninterrupted stretch, compilation included
+        # Of its last uninterrupted stretch, compilation included; of several fits in one
+        # batch the first has them.
+        ("seconds", pa.float64()),
         ("device", pa.string()),
     ]
 )

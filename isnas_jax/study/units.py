@@ -8,13 +8,13 @@ beside what a unit runs, or in what order things are listed. Images are float32
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
-from isnas_jax import _keys
+from isnas_jax import _keys, _programs
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import BASELINES, SPACES, NetworkSettings, Space
 from isnas_jax.problems import TASKS, Problem
@@ -138,6 +138,23 @@ def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
     architectures = list(dict.fromkeys(unit.architecture for unit in todo))
     ours = set(architectures[index::number])
     return [unit for unit in todo if unit.architecture in ours]
+
+
+def alike(todo: Iterable[Unit], most: int) -> list[list[Unit]]:
+    """Units by what shares a program, no more than `most` at a time.
+
+    That are fits of an architecture in a task and a size; of scores each has its own.
+    """
+    found: dict[Any, list[Unit]] = {}
+    for unit in todo:
+        kind: Any = unit.name
+        if isinstance(unit, FitUnit):
+            case = unit.case
+            kind = unit.architecture, _programs.shapes(case.problem, case.truth)
+        found.setdefault(kind, []).append(unit)
+    return [
+        kin[first : first + most] for kin in found.values() for first in range(0, len(kin), most)
+    ]
 
 
 def key_of(seed: int, *names: object) -> jax.Array:

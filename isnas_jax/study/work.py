@@ -1,11 +1,12 @@
 """Working off a study's units, each a job for a runner; results are files, so little comes back."""
 
+import contextlib
 import dataclasses
 import functools
 import os
 import pathlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import as_completed
 from typing import Any, TypeAlias
 
@@ -13,7 +14,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from isnas_jax.fitting import Progress, RunToEnd, fit
+from isnas_jax.fitting import Fit, Fitting, Progress, RunToEnd, fit_each
 from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
@@ -22,20 +23,17 @@ from isnas_jax.running import Here, ProgressCallback, Runner, WorkerDiedError, s
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
 from isnas_jax.study.compaction import Folded
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, key_of, units
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike, key_of, units
 
 
-def compute(
-    study: Study,
-    unit: Unit,
-    *,
-    progress: Callable[[Progress], None] | None = None,
-    checkpoint: Checkpoint | None = None,
-) -> pa.Table:
-    """The rows of a unit. A fit reports its progress and can be resumed from a checkpoint."""
+def compute(study: Study, unit: Unit) -> pa.Table:
+    """The rows of a unit."""
     if isinstance(unit, ScoreUnit):
         return _scores(study, unit)
-    return _fit(study, unit, progress=progress, checkpoint=checkpoint)
+    (found,) = _fits(study, [unit])
+    if isinstance(found[1], FloatingPointError):
+        raise found[1]
+    return found[1]
 
 
 def network(study: Study, architecture: str, problem: Problem) -> Any:
@@ -44,21 +42,49 @@ def network(study: Study, architecture: str, problem: Problem) -> Any:
     return network_for(problem, parsed, study.network, study.space)
 
 
-def _fit(study: Study, unit: FitUnit, **options: Any) -> pa.Table:
-    case, settings = unit.case, study.fit[unit.case.task]
-    net = network(study, unit.architecture, case.problem)
+def _fits(
+    study: Study,
+    todo: Sequence[FitUnit],
+    *,
+    progress: Callable[[Unit, Progress], None] = lambda *_: None,
+    checkpoints: Sequence[Checkpoint] | None = None,
+) -> Iterator[tuple[FitUnit, pa.Table | FloatingPointError]]:
+    """The rows of fits that share a program, each as it ends, errors in their place."""
+    task = todo[0].case.task
+    net = network(study, todo[0].architecture, todo[0].case.problem)
+    settings = study.fit[task]
     followed = dataclasses.replace(
         settings,
-        iterations=study.follow[case.task],
+        iterations=study.follow[task],
         stopping=RunToEnd(settings.stopping, settings.iterations),
     )
-    name = (unit.architecture, case.image, case.task, unit.seed)
-    key = key_of(study.seed, "fit", case.image, case.task, unit.seed)
-    result = fit(key, net, case.problem, followed, truth=case.truth, **options)
+    resumed = [None] * len(todo) if checkpoints is None else checkpoints
+    asked = [
+        Fitting(
+            key_of(study.seed, "fit", unit.case.image, task, unit.seed),
+            net,
+            unit.case.problem,
+            unit.case.truth,
+            checkpoint,
+        )
+        for unit, checkpoint in zip(todo, resumed, strict=True)
+    ]
+    for index, found in fit_each(
+        asked, followed, progress=lambda index, news: progress(todo[index], news)
+    ):
+        unit = todo[index]
+        yield unit, _fit_row(unit, found) if isinstance(found, Fit) else found
+
+
+def _fit_row(unit: FitUnit, result: Fit) -> pa.Table:
+    case = unit.case
     psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
     same_size = case.problem.observed.shape == case.truth.shape
     row = (
-        *name,
+        unit.architecture,
+        case.image,
+        case.task,
+        unit.seed,
         sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
         len(result.loss),
         quality.psnr(case.problem.observed, case.truth) if same_size else None,
@@ -175,26 +201,37 @@ class Work:
         name = store.place(*unit.name)
         return self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
 
-    def do(self, unit: Unit, *, progress: ProgressCallback = silent, wait: bool = True) -> bool:
-        """Computes a unit unless it has ended; what is begun goes on at its last checkpoint.
+    def do(
+        self, todo: Sequence[Unit], *, progress: ProgressCallback = silent, wait: bool = True
+    ) -> list[Unit]:
+        """Computes units that share a program; what is begun goes on at its last checkpoint.
 
-        What goes wrong with the unit is written down; what does with files is raised.
+        What goes wrong with a unit is written down; what does with files is raised.
 
         Args:
-          unit: The unit.
-          progress: Takes its name and where its fit is.
-          wait: For another process that is computing it.
+          todo: The units; those that have ended are left alone.
+          progress: Takes a unit's name and where its fit is.
+          wait: For another process that is computing one of them; only for one unit,
+            for two processes may wait for each other.
 
         Returns:
-          Whether it has ended; without waiting it may not have.
+          Those that have not ended, for others are at them; without waiting.
         """
-        if not self.ended(unit):
-            with records.alone(self._checkpoint(unit).with_suffix(".unit"), wait=wait) as held:
-                if not held:
-                    return False
-                if not self.ended(unit):
-                    self._compute(unit, functools.partial(progress, "+".join(unit.name)))
-        return True
+        ours, left = {}, []
+        with contextlib.ExitStack() as stack:
+            for unit in todo:
+                if self.ended(unit):
+                    continue
+                lock = stack.enter_context(contextlib.ExitStack())
+                place = self._checkpoint(unit).with_suffix(".unit")
+                if not lock.enter_context(records.alone(place, wait=wait)):
+                    left.append(unit)
+                elif not self.ended(unit):
+                    ours[unit.name] = lock
+            mine = [unit for unit in todo if unit.name in ours]
+            for unit in self._compute(mine, lambda of, news: progress("+".join(of.name), news)):
+                ours[unit.name].close()
+        return left
 
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Writes down why a unit is not there."""
@@ -219,26 +256,59 @@ class Work:
                 self._checkpoint(unit).unlink(missing_ok=True)
                 failed.unlink(missing_ok=True)
 
-    def _compute(self, unit: Unit, progress: Callable[[Progress], None]) -> None:
-        name, checkpoint = store.place(*unit.name), Checkpoint(self._checkpoint(unit))
+    def _compute(
+        self, todo: list[Unit], progress: Callable[[Unit, Progress], None]
+    ) -> Iterator[Unit]:
+        """Computes units that share a program; each is kept as soon as it is there, then given."""
         start = time.perf_counter()
         try:
-            rows = compute(self.study, unit, progress=progress, checkpoint=checkpoint)
+            for unit, rows in self._rows(todo, progress):
+                if isinstance(rows, FloatingPointError):
+                    self.fail(unit, rows)
+                else:
+                    self._keep(unit, rows, time.perf_counter() - start)
+                    start = time.perf_counter()
+                yield unit
         except (OSError, ImportError):  # of no unit's making
             raise
         except Exception as error:
-            self.fail(unit, error)
+            left = [unit for unit in todo if not self.ended(unit)]
+            if not left:
+                raise
+            if len(left) == 1:
+                self.fail(left[0], error)
+                yield left[0]
+                return
+        else:
             return
-        seconds = time.perf_counter() - start
+        for unit in left:  # it may be due to one of them
+            yield from self._compute([unit], progress)
+
+    def _rows(
+        self, todo: list[Unit], progress: Callable[[Unit, Progress], None]
+    ) -> Iterator[tuple[Unit, pa.Table | FloatingPointError]]:
+        fits = [unit for unit in todo if isinstance(unit, FitUnit)]
+        for unit in todo:
+            if isinstance(unit, ScoreUnit):
+                yield unit, _scores(self.study, unit)
+        if fits:
+            checkpoints = [Checkpoint(self._checkpoint(unit)) for unit in fits]
+            yield from _fits(self.study, fits, progress=progress, checkpoints=checkpoints)
+
+    def _keep(self, unit: Unit, rows: pa.Table, seconds: float) -> None:
+        name = store.place(*unit.name)
         timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
         store.write(self.folder / "timings" / name, timing, self.digest)
         store.write(self.folder / name, rows, self.digest)
-        checkpoint.path.unlink(missing_ok=True)
+        self._checkpoint(unit).unlink(missing_ok=True)
 
 
-def _do(progress: ProgressCallback, work: Work, name: tuple[str, ...], wait: bool) -> bool:
-    """A unit as a job: called by its name, for all its data are the study's."""
-    return work.do(work.units[name], progress=progress, wait=wait)
+def _do(
+    progress: ProgressCallback, work: Work, names: list[tuple[str, ...]], wait: bool
+) -> list[tuple[str, ...]]:
+    """Units as a job: called by their names, for all their data are the study's."""
+    left = work.do([work.units[name] for name in names], progress=progress, wait=wait)
+    return [unit.name for unit in left]
 
 
 def unfinished(
@@ -262,6 +332,7 @@ def run(
     runner: Runner = Here,
     report: Report | None = None,
     retry_failed: bool = False,
+    most: int | None = None,
 ) -> dict[str, str]:
     """Computes units that the folder does not hold yet.
 
@@ -276,6 +347,9 @@ def run(
       runner: Who does them: see `RUNNERS`.
       report: See `Report`.
       retry_failed: Try again what failed before.
+      most: How many fits of one program a worker takes at once; by default all, for
+        they fill a batch, where this process has accelerators or several devices,
+        else so few that all workers have something to do.
 
     Returns:
       Why units of these failed, by their names: because a loss stopped being finite,
@@ -296,22 +370,32 @@ def run(
         if work.ended(unit):
             heard(unit, None)
         else:
-            left.append(unit.name)
+            left.append(unit)
     with runner(lambda stage, news: heard(stages[stage], news)) as pool:
         shared = pool.share(work)
-        # Those that another process is at are left until the end.
+        if most is None:
+            batches = jax.default_backend() != "cpu" or jax.device_count() > 1
+            most = len(todo) if batches else len(left) // (2 * pool.workers)
+        jobs = alike(left, max(1, most))
+        # What another process is at, and what a worker died of that had several to do, is left
+        # until the end, one by one.
         for wait in (False, True):
-            futures = {pool.submit(_do, shared, name, wait): name for name in left}
-            left = []
+            futures = {
+                pool.submit(_do, shared, [unit.name for unit in job], wait): job for job in jobs
+            }
+            jobs = []
             for future in as_completed(futures):
-                unit = work.units[futures[future]]
+                job = futures[future]
                 try:
-                    ended = future.result()
+                    names = future.result()
                 except WorkerDiedError as error:
-                    work.fail(unit, error)
-                    ended = True
-                if ended:
-                    heard(unit, None)
-                else:
-                    left.append(unit.name)
+                    names = [unit.name for unit in job if not work.ended(unit)]
+                    if len(job) == 1 and names:
+                        work.fail(job[0], error)
+                        names = []
+                for unit in job:
+                    if unit.name in names:
+                        jobs.append([unit])
+                    else:
+                        heard(unit, None)
     return work.failures(todo)
