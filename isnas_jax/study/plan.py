@@ -11,7 +11,7 @@ import jax
 
 from isnas_jax.fitting import FixedIterations, Progress, fit, lower_steps, planned_by
 from isnas_jax.running import Here, ProgressCallback, Runner, silent
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike
 from isnas_jax.study.work import compute, network
 
 # Steps between two looks at the clock, of which the second and third tell what a step takes.
@@ -123,19 +123,19 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
         futures = [pool.submit(try_out, shared, name, case) for name in tried]
         trials = tuple(future.result() for future in futures)
         workers = pool.workers
-    programs = {(unit.architecture, unit.case.task, unit.case.problem.shape) for unit in fits}
+    programs = len(alike(fits, len(fits)))
     steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
     step, compiling = (
         statistics.mean(getattr(trial, field) for trial in trials)
         for field in ("step", "compiling")
     )
     scoring = statistics.mean([trial.scoring for trial in trials if trial.scoring] or [0.0])
-    seconds = step * steps / pixels(largest) + compiling * len(programs) + scoring * len(scores)
+    seconds = step * steps / pixels(largest) + compiling * programs + scoring * len(scores)
     return Plan(
         len(fits),
         len(scores),
         sum(study.follow[unit.case.task] for unit in fits),
-        len(programs),
+        programs,
         workers,
         trials,
         seconds / min(workers, len(todo)) / 3600,
