@@ -67,6 +67,9 @@ whole = study.Study(
     follow={"denoising": 4},
     metrics={},
 )
+plan = study.plan(whole, study.units(whole))
+assert (plan.fits, plan.programs, len(plan.trials)) == (20, 1, 1)
+
 heard = []
 with tempfile.TemporaryDirectory() as folder:
     report = lambda unit, news: heard.append((unit.seed, news and news.iteration))  # noqa: E731

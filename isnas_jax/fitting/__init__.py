@@ -9,7 +9,7 @@ from isnas_jax.fitting.loop import (
     planned_by,
     planned_memory,
 )
-from isnas_jax.fitting.many import Fitting, fit_each, fit_many
+from isnas_jax.fitting.many import Fitting, by_batches, fit_each, fit_many
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
 from isnas_jax.fitting.stopping import (
@@ -35,6 +35,7 @@ __all__ = [
     "Progress",
     "RunToEnd",
     "Step",
+    "by_batches",
     "draw_noise_map",
     "exponential_mean",
     "fit",

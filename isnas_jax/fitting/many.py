@@ -112,9 +112,7 @@ def fit_each(
 ) -> Iterator[tuple[int, Fit | FloatingPointError]]:
     """`fit_many`, each with its position as soon as it has ended, errors in their place."""
     heard: Heard = progress or (lambda *_: None)
-    if together is None:
-        together = jax.default_backend() != "cpu" or jax.device_count() > 1
-    if together and fits:
+    if fits and (by_batches() if together is None else together):
         yield from _in_batches(fits, settings, heard, memory)
         return
     for index, one in enumerate(fits):
@@ -124,6 +122,11 @@ def fit_each(
             yield index, fit(one.key, one.net, one.problem, settings, progress=news, **options)
         except FloatingPointError as error:
             yield index, error
+
+
+def by_batches() -> bool:
+    """Whether many fits run in batches by default: with an accelerator or several devices."""
+    return jax.default_backend() != "cpu" or jax.device_count() > 1
 
 
 class _TooManyError(Exception):

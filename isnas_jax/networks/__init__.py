@@ -10,7 +10,7 @@ from isnas_jax.networks.build import (
     network_for,
     parse_architecture,
 )
-from isnas_jax.networks.genotypes import Genotype
+from isnas_jax.networks.genotypes import Genotype, valid_cells
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import CellNetwork, SearchedNetwork, cell_network
 from isnas_jax.networks.spaces import SPACES, Space, read_genotypes
@@ -32,4 +32,5 @@ __all__ = [
     "padded_side",
     "parse_architecture",
     "read_genotypes",
+    "valid_cells",
 ]

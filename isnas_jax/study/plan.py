@@ -9,14 +9,22 @@ from typing import NamedTuple
 
 import jax
 
-from isnas_jax.fitting import FixedIterations, Progress, fit, lower_steps, planned_by
+from isnas_jax.fitting import (
+    Fitting,
+    FixedIterations,
+    Progress,
+    by_batches,
+    fit_each,
+    lower_steps,
+    planned_by,
+)
 from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike
 from isnas_jax.study.work import compute, network
 
 # Steps between two looks at the clock, of which the second and third tell what a step takes.
 _STEPS = 3
-# The most architectures to try.
+# The most architectures to try, and fits of one.
 _MOST = 16
 
 
@@ -24,11 +32,11 @@ class Trial(NamedTuple):
     """What one architecture took, on the largest image.
 
     Attributes:
-      operations: Of a step, floating-point.
-      traffic: Bytes that a step reads and writes.
+      operations: Of a step of one fit, floating-point.
+      traffic: Bytes that it reads and writes.
       memory: Bytes that a fit holds.
       compiling: Seconds until the first step.
-      step: Seconds.
+      step: Seconds for each fit, in as large a batch as accelerators would have.
       scoring: Seconds of its scores in all cases; 0 of a baseline.
     """
 
@@ -64,19 +72,27 @@ class Plan:
     hours: float
 
 
-def try_out(progress: ProgressCallback, study: Study, architecture: str, case: Case) -> Trial:
-    """Compiles an architecture and runs a few steps, as a job."""
+def try_out(
+    progress: ProgressCallback, study: Study, architecture: str, case: Case, fits: int
+) -> Trial:
+    """Compiles an architecture and runs a few steps of so many fits, as a job."""
     del progress
     net = network(study, architecture, case.problem)
     settings = dataclasses.replace(
         study.fit[case.task], iterations=3 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
-    clock = [time.perf_counter()]
+    clock, batch = [time.perf_counter()], set()
 
-    def look(_: Progress) -> None:
-        clock.append(time.perf_counter())
+    def look(index: int, _: Progress) -> None:
+        # Those of the first batch have news at the same time; one after another, it is alone.
+        if index == 0:
+            clock.append(time.perf_counter())
+        if len(clock) == 2:
+            batch.add(index)
 
-    fit(jax.random.key(0), net, case.problem, settings, truth=case.truth, progress=look)
+    one = Fitting(jax.random.key(0), net, case.problem, case.truth)
+    for _ in fit_each([one] * fits, settings, progress=look):
+        pass
     first, *others = (after - before for before, after in itertools.pairwise(clock))
     compiled = lower_steps(net, case.problem, settings).compile()
     costs = compiled.cost_analysis() or {}
@@ -90,7 +106,7 @@ def try_out(progress: ProgressCallback, study: Study, architecture: str, case: C
         costs.get("bytes accessed", 0.0),
         planned_by(compiled),
         max(0.0, first - min(others)),
-        min(others) / _STEPS,
+        min(others) / _STEPS / len(batch),
         scoring,
     )
 
@@ -116,14 +132,15 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
         return case.problem.shape[0] * case.problem.shape[1]
 
     largest = max(study.cases, key=pixels)
+    programs = len(alike(fits, len(fits)))
+    at_once = min(_MOST, -(-len(fits) // programs)) if programs and by_batches() else 1
     with runner(silent) as pool:
         number = min(len(names), _MOST, max(3, pool.workers))
         tried = [names[index * len(names) // number] for index in range(number)]
         shared, case = pool.share(study), pool.share(largest)
-        futures = [pool.submit(try_out, shared, name, case) for name in tried]
+        futures = [pool.submit(try_out, shared, name, case, at_once) for name in tried]
         trials = tuple(future.result() for future in futures)
         workers = pool.workers
-    programs = len(alike(fits, len(fits)))
     steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
     step, compiling = (
         statistics.mean(getattr(trial, field) for trial in trials)

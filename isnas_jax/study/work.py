@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from isnas_jax.fitting import Fit, Fitting, Progress, RunToEnd, fit_each
+from isnas_jax.fitting import Fit, Fitting, Progress, RunToEnd, by_batches, fit_each
 from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
@@ -349,7 +349,7 @@ def run(
       retry_failed: Try again what failed before.
       most: How many fits of one program a worker takes at once; by default all, for
         they fill a batch, where this process has accelerators or several devices,
-        else so few that all workers have something to do.
+        else no more than a worker's share of all.
 
     Returns:
       Why units of these failed, by their names: because a loss stopped being finite,
@@ -374,8 +374,7 @@ def run(
     with runner(lambda stage, news: heard(stages[stage], news)) as pool:
         shared = pool.share(work)
         if most is None:
-            batches = jax.default_backend() != "cpu" or jax.device_count() > 1
-            most = len(todo) if batches else len(left) // (2 * pool.workers)
+            most = len(todo) if by_batches() else -(-len(left) // pool.workers)
         jobs = alike(left, max(1, most))
         # What another process is at, and what a worker died of that had several to do, is left
         # until the end, one by one.
