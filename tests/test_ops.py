@@ -1,5 +1,7 @@
 """Every operation against XLA's own form in float64, value and gradient."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -122,13 +124,16 @@ def test_depthwise_convolution(size, arithmetic):
     assert_same_with_gradients(ours, plain, *arguments)
 
 
-def test_batch_norm():
+@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
+def test_batch_norm(arithmetic):
+    ours = functools.partial(ops.batch_norm, arithmetic=arithmetic)
+
     def plain(x, scale, bias):
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
 
     arguments = 0.1 * normal(2, 6, 8, 4) + 5, normal(4, seed=1), normal(4, seed=2)
-    assert_same_with_gradients(ops.batch_norm, plain, *arguments)
+    assert_same_with_gradients(ours, plain, *arguments)
 
 
 def test_bfloat16_maps_have_statistics_in_float32():

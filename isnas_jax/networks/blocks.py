@@ -90,11 +90,13 @@ class DepthwiseConv(nn.Module):
 class BatchNorm(nn.Module):
     """Normalisation by the batch's own statistics, then scale and bias."""
 
+    arithmetic: Arithmetic = Arithmetic()
+
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
-        return ops.batch_norm(x, scale, bias)
+        return ops.batch_norm(x, scale, bias, arithmetic=self.arithmetic)
 
 
 class ConvBlock(nn.Module):
@@ -110,7 +112,7 @@ class ConvBlock(nn.Module):
         x = Conv(self.features, self.kernel, self.stride, arithmetic=self.arithmetic, name="conv")(
             x
         )
-        return ops.leaky_relu(BatchNorm(name="norm")(x))
+        return ops.leaky_relu(BatchNorm(self.arithmetic, name="norm")(x))
 
 
 class Encoder(nn.Module):
@@ -134,7 +136,7 @@ class Decoder(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = BatchNorm(name="norm")(x)
+        x = BatchNorm(self.arithmetic, name="norm")(x)
         for number, kernel in enumerate(self.kernels, start=1):
             x = ConvBlock(self.features, kernel, 1, self.arithmetic, name=f"block{number}")(x)
         return x

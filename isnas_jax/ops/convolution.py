@@ -228,17 +228,30 @@ def depthwise_convolution(
     return _depthwise(x, kernel) if arithmetic.by_products else _shifted_sum(x, kernel)
 
 
-def _shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What an accelerator's compiler makes one pass of."""
-    size = kernel.shape[0]
+def _taps(x: jax.Array, size: int) -> list[list[jax.Array]]:
+    """What lies under each tap of a kernel, padded by zeros: size rows of maps like x."""
     height, width = x.shape[1:3]
     x = pad(x, size // 2, "zeros")
-    taps = [
-        x[:, i : i + height, j : j + width] * kernel[i, j, 0]
-        for i in range(size)
-        for j in range(size)
-    ]
+    return [[x[:, i : i + height, j : j + width] for j in range(size)] for i in range(size)]
+
+
+@jax.custom_vjp
+def _shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """What an accelerator's compiler makes one pass of, gradients included."""
+    size = kernel.shape[0]
+    seen = _taps(x, size)
+    taps = [seen[i][j] * kernel[i, j, 0] for i in range(size) for j in range(size)]
     return functools.reduce(jnp.add, taps)
+
+
+def _shifted_sum_backward(residuals, cotangent):
+    x, kernel = residuals
+    size = kernel.shape[0]
+    products = [[(tap * cotangent).sum((0, 1, 2)) for tap in row] for row in _taps(x, size)]
+    return _shifted_sum(cotangent, kernel[::-1, ::-1]), jnp.array(products)[:, :, None]
+
+
+_shifted_sum.defvjp(lambda x, kernel: (_shifted_sum(x, kernel), (x, kernel)), _shifted_sum_backward)
 
 
 @jax.custom_vjp

@@ -1,29 +1,46 @@
 """Normalisation and activation of feature maps: NHWC, statistics in float32 at least."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from isnas_jax import _programs
+from isnas_jax.ops.arithmetic import Arithmetic
 
 ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
-@jax.custom_vjp
 @_programs.shared
-@jax.jit
-def batch_norm(x: jax.Array, scale: jax.Array, bias: jax.Array) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="arithmetic")
+def batch_norm(
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+) -> jax.Array:
     """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
-    return _batch_norm_forward(x, scale, bias)[0]
+    return _batch_norm(x, scale, bias, not arithmetic.by_products)
 
 
-def _batch_norm_forward(x, scale, bias):
+@functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
+def _batch_norm(x, scale, bias, apart):
+    """Batch normalisation, and whether maps are to be written out before and after it.
+
+    A TPU's compiler would else write a convolution's result in float32 for the
+    statistics, and carry its inner layout of convolutions through everything between them.
+    """
+    return _batch_norm_forward(x, scale, bias, apart)[0]
+
+
+def _batch_norm_forward(x, scale, bias, apart):
+    x = lax.optimization_barrier(x) if apart else x
+    dtype = jnp.promote_types(x.dtype, jnp.float32)
     # Channels whose mean is far above their spread lose digits unless shifted first.
-    wide = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-    shift = wide[0, 0, 0]
+    shift = x[0, x.shape[1] // 2, x.shape[2] // 2].astype(dtype)
+    wide = x.astype(dtype)
     shifted = wide - shift
     shifted_mean = shifted.mean(axis=(0, 1, 2))
-    variance = jnp.square(shifted - shifted_mean).mean(axis=(0, 1, 2))
+    variance = jnp.square(shifted).mean(axis=(0, 1, 2)) - jnp.square(shifted_mean)
+    variance = jnp.maximum(variance, 0.0)
     mean = shift + shifted_mean
     inverse = lax.rsqrt(variance + 1e-5)
     gain = scale * inverse
@@ -31,7 +48,7 @@ def _batch_norm_forward(x, scale, bias):
     return y.astype(x.dtype), (x, mean, inverse, gain)
 
 
-def _batch_norm_backward(residuals, cotangent):
+def _batch_norm_backward(apart, residuals, cotangent):
     x, mean, inverse, gain = residuals
     dtype, wide = x.dtype, mean.dtype
     x, cotangent = x.astype(wide), cotangent.astype(wide)
@@ -40,10 +57,12 @@ def _batch_norm_backward(residuals, cotangent):
     scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
     count = x.size // x.shape[-1]
     centred = cotangent - (bias_cotangent + normalised * scale_cotangent) / count
-    return (centred * gain).astype(dtype), scale_cotangent, bias_cotangent
+    x_cotangent = (centred * gain).astype(dtype)
+    x_cotangent = lax.optimization_barrier(x_cotangent) if apart else x_cotangent
+    return x_cotangent, scale_cotangent, bias_cotangent
 
 
-batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
+_batch_norm.defvjp(_batch_norm_forward, _batch_norm_backward)
 
 
 @jax.custom_jvp
