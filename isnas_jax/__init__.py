@@ -13,6 +13,7 @@ from isnas_jax.fitting import (
     FitSettings,
     Fitting,
     fit,
+    fit_each,
     fit_many,
 )
 from isnas_jax.networks import (
@@ -102,6 +103,7 @@ __all__ = [
     "estimate_sigma",
     "evaluate",
     "fit",
+    "fit_each",
     "fit_many",
     "hold_out",
     "inpainting",

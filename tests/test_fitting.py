@@ -361,13 +361,13 @@ def test_of_many_fits_one_fails_alone(small_network, problem, together):
         isnas.Fitting(key, small_network(), one)
         for key, one in zip(keys, (problem, bad), strict=True)
     ]
-    good, failed = fit_many(
+    found = isnas.fit_each(
         asked,
         isnas.FitSettings(8, chunk=3),
         together=together,
         progress=lambda position, news: heard.append((position, news.iteration)),
-        return_exceptions=True,
     )
+    good, failed = (result for _, result in sorted(found, key=lambda of: of[0]))
     alone = isnas.fit(keys[0], small_network(), problem, isnas.FitSettings(8, chunk=3))
     np.testing.assert_allclose(good.loss, alone.loss, rtol=1e-5)
     assert isinstance(failed, FloatingPointError)

@@ -67,8 +67,7 @@ def fit_many(
     together: bool | None = None,
     memory: int | None = None,
     progress: Heard | None = None,
-    return_exceptions: bool = False,
-) -> list[Fit | FloatingPointError]:
+) -> list[Fit]:
     """Fits networks to observations, each on its own, by one compiled program.
 
     Args:
@@ -82,21 +81,19 @@ def fit_many(
         free, where the device says so. One that needs more by the compiler's plan
         is made smaller, and halved where memory does not suffice after all.
       progress: Called between chunks with a fit's position and where it is.
-      return_exceptions: Return the error of a fit whose loss stops being
-        finite in its place, the others going on.
 
     Returns:
       What `fit` would for each, up to rounding.
 
     Raises:
       ValueError: As `fit` does, and if problems or networks differ in size or kind.
-      FloatingPointError: As `fit` does, unless errors are returned.
+      FloatingPointError: As `fit` does; the others end too. `fit_each` goes on.
     """
-    found: dict[int, Any] = {}
+    found: dict[int, Fit] = {}
     for index, result in fit_each(
         fits, settings, together=together, memory=memory, progress=progress
     ):
-        if isinstance(result, FloatingPointError) and not return_exceptions:
+        if isinstance(result, FloatingPointError):
             raise result
         found[index] = result
     return [found[index] for index in range(len(fits))]

@@ -1,0 +1,71 @@
+r"""What bfloat16 feature maps cost a fit, beside what another seed does.
+
+    python -m experiments.benchmarks.precision --num_iterations=600
+
+Fits the same networks to the same images with the same keys, by XLA's convolutions, in
+float32 and in bfloat16. Prints how far the PSNR curves of the exponential mean are
+apart, and how far those of two seeds in float32 are.
+"""
+
+import itertools
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+import pandas as pd
+from absl import flags
+from tqdm import tqdm
+
+import isnas_jax as isnas
+from experiments import cli
+from experiments.benchmarks import machine
+from isnas_jax.fitting import Fitting, fit_many
+from isnas_jax.io import images
+from isnas_jax.networks import network_for, parse_architecture
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("channels", 16, "Width of the networks.")
+flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+flags.DEFINE_list("genotypes", list(machine.GENOTYPES[:2]), "What to fit, besides DIP.")
+flags.DEFINE_list("images", ["camera", "chelsea"], "Photographs to fit, with noise of sigma 25.")
+flags.DEFINE_integer("num_seeds", 3, "Of each.", lower_bound=2)
+flags.DEFINE_integer("num_iterations", 600, "Of each fit.")
+
+
+def curves(architecture: str, image: str, dtype: str) -> np.ndarray:
+    """PSNR of the exponential mean in dB: (seeds, iterations)."""
+    truth = images.crop_to_square(images.load(f"sample:{image}"))
+    truth = images.resize(images.grey(truth), FLAGS.size)
+    problem = isnas.TASKS.find("denoising").corrupt(jax.random.key(0), truth, sigma=25)
+    arithmetic = isnas.Arithmetic("convolutions", dtype=dtype)
+    settings = isnas.NetworkSettings(FLAGS.channels, arithmetic=arithmetic)
+    net = network_for(problem, parse_architecture(architecture), settings)
+    asked = [Fitting(jax.random.key(seed), net, problem, truth) for seed in range(FLAGS.num_seeds)]
+    fits = fit_many(asked, isnas.FitSettings(FLAGS.num_iterations))
+    return np.array([fit.psnr_mean for fit in fits])
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: each network and image in both types; then how far apart all are."""
+    rows = []
+    cases = list(itertools.product(["dip", *FLAGS.genotypes], FLAGS.images))
+    for architecture, image in tqdm(cases):
+        single, half = (curves(architecture, image, dtype) for dtype in ("float32", "bfloat16"))
+        pairs = list(itertools.combinations(single, 2))
+        rows.append(
+            {
+                "network": architecture,
+                "image": image,
+                "peak, dB": single.max(axis=1).mean(),
+                "bfloat16 less float32": (half.max(axis=1) - single.max(axis=1)).mean(),
+                "seeds' deviation": single.max(axis=1).std(ddof=1),
+                "curves apart": np.abs(half - single).mean(),
+                "seeds' curves apart": np.mean([np.abs(a - b).mean() for a, b in pairs]),
+            }
+        )
+    print(pd.DataFrame(rows).round(2).to_markdown(index=False))
+
+
+if __name__ == "__main__":
+    cli.run(main)
