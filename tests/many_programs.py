@@ -8,7 +8,7 @@ import jax
 import isnas_jax as isnas
 from experiments.benchmarks import machine
 from isnas_jax.networks import blocks, cells
-from isnas_jax.searching import scoring
+from isnas_jax.searching import _cellwise, scoring
 
 
 class Small(nn.Module):
@@ -29,6 +29,19 @@ if sys.argv[1] == "fits":
     for number in range(30):
         isnas.fit(jax.random.key(1), Small(number), problem, iterations=2)
         print(machine.mappings(), machine.resident_memory() // 2**20, flush=True)
+elif sys.argv[1] == "cells":
+    _cellwise.PROGRAMS.most = 2
+    for cell in range(5):
+        net = isnas.build_network(isnas.Genotype(cell, "0" * 25), out_channels=1, channels=4)
+        isnas.score(
+            jax.random.key(3),
+            [net],
+            problem,
+            {"m": lambda observed, output: output.mean()},
+            together=True,
+        )
+        assert len(_cellwise.PROGRAMS) <= 2
+        print(machine.mappings(), machine.resident_memory() // 2**20)
 else:
     genotypes = isnas.SPACES["free"].sample(jax.random.key(2), 130, 4)
     assert len({genotype.cell for genotype in genotypes}) > 90

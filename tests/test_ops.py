@@ -161,6 +161,14 @@ def test_batch_norm_keeps_its_digits_far_from_zero():
     np.testing.assert_allclose(single, exact, atol=3e-3)
 
 
+@pytest.mark.parametrize("place", [(0, 0), (8, 8), (5, 12)])
+def test_batch_norm_keeps_its_digits_beside_an_outlier(place):
+    x = normal(1, 16, 16, 1).at[0, *place].set(1e3).astype(jnp.float32)
+    scale, bias = jnp.full(1, 100, "float32"), jnp.zeros(1, "float32")
+    exact = ops.batch_norm(x.astype(float), scale.astype(float), bias.astype(float))
+    np.testing.assert_allclose(ops.batch_norm(x, scale, bias), exact, rtol=1e-5, atol=1e-3)
+
+
 def interpolate(x, taps):
     """Doubles a row by the definition: repeated edges, weights by distance."""
     size = len(x)

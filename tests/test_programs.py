@@ -32,6 +32,12 @@ def test_thirty_networks_leave_no_more_than_four():
     assert np.median(resident[20:]) < 1.05 * np.median(resident[10:20])
 
 
+def test_scores_by_cells_keep_the_last_cells_only():
+    mappings, _ = measured("cells").T
+    assert len(mappings) == 5
+    assert mappings[-1] < 1.2 * mappings[1:3].max()
+
+
 def test_scores_of_many_cells_keep_few_programs():
     """All of them together would make 4,400 mappings."""
     ((mappings, _),) = measured("scores", "80")

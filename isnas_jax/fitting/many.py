@@ -87,7 +87,7 @@ def fit_many(
 
     Raises:
       ValueError: As `fit` does, and if problems or networks differ in size or kind.
-      FloatingPointError: As `fit` does; the others end too. `fit_each` goes on.
+      FloatingPointError: As `fit` does; the others are lost, while `fit_each` goes on.
     """
     found: dict[int, Fit] = {}
     for index, result in fit_each(
@@ -107,7 +107,11 @@ def fit_each(
     memory: int | None = None,
     progress: Heard | None = None,
 ) -> Iterator[tuple[int, Fit | FloatingPointError]]:
-    """`fit_many`, each with its position as soon as it has ended, errors in their place."""
+    """`fit_many`, each with its position as soon as it has ended.
+
+    A fit whose loss stops being finite gives its FloatingPointError, and the others go on.
+    In batches all devices are its own until the last fit is taken.
+    """
     heard: Heard = progress or (lambda *_: None)
     if fits and (by_batches() if together is None else together):
         yield from _in_batches(fits, settings, heard, memory)

@@ -22,8 +22,9 @@ class Arithmetic:
     Attributes:
       implementation: "products", matrix products (some by Winograd's filtering) and
         shifted sums with gradients of their own, always at the highest
-        precision; or "convolutions", XLA's. By default what suits the
-        backend: products on CPUs, convolutions elsewhere.
+        precision; or "convolutions", XLA's, with maps written out around
+        normalisations. By default what suits the backend: products on CPUs,
+        convolutions elsewhere.
       precision: Of convolutions: "highest" (float32), "high" or "default".
       dtype: Of feature maps: "float32" or "bfloat16".
 

@@ -6,7 +6,7 @@ of its matrix products, and dilated ones, grouped ones and the automatic gradien
 of any inside a scan fall to a naive loop. There everything is therefore written in
 terms of matrix products and shifted sums, gradients included, and in few separate
 steps, since their number is what compilation time follows. Elsewhere XLA's
-convolutions serve, with its gradients.
+convolutions serve, with its gradients, but for depthwise ones: shifted sums too.
 """
 
 import functools
@@ -248,7 +248,8 @@ def _shifted_sum_backward(residuals, cotangent):
     x, kernel = residuals
     size = kernel.shape[0]
     products = [[(tap * cotangent).sum((0, 1, 2)) for tap in row] for row in _taps(x, size)]
-    return _shifted_sum(cotangent, kernel[::-1, ::-1]), jnp.array(products)[:, :, None]
+    kernel_cotangent = jnp.array(products)[:, :, None].astype(kernel.dtype)
+    return _shifted_sum(cotangent, kernel[::-1, ::-1]), kernel_cotangent
 
 
 _shifted_sum.defvjp(lambda x, kernel: (_shifted_sum(x, kernel), (x, kernel)), _shifted_sum_backward)

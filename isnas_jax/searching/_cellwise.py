@@ -16,8 +16,10 @@ from isnas_jax import _programs
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.networks import CellNetwork
 from isnas_jax.problems import Problem
-from isnas_jax.searching._sharing import PROGRAMS
 from isnas_jax.searching.metrics import Metric
+
+# Each is a whole network, used by all of its cell's genotypes in turn.
+PROGRAMS = _programs.Programs(8)
 
 
 def measure(

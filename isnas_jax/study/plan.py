@@ -14,7 +14,7 @@ from isnas_jax.fitting import (
     FixedIterations,
     Progress,
     by_batches,
-    fit_each,
+    fit_many,
     lower_steps,
     planned_by,
 )
@@ -36,7 +36,7 @@ class Trial(NamedTuple):
       traffic: Bytes that it reads and writes.
       memory: Bytes that a fit holds.
       compiling: Seconds until the first step.
-      step: Seconds for each fit, in as large a batch as accelerators would have.
+      step: Seconds for each fit; in a batch of up to 16 where fits go by batches.
       scoring: Seconds of its scores in all cases; 0 of a baseline.
     """
 
@@ -91,8 +91,7 @@ def try_out(
             batch.add(index)
 
     one = Fitting(jax.random.key(0), net, case.problem, case.truth)
-    for _ in fit_each([one] * fits, settings, progress=look):
-        pass
+    fit_many([one] * fits, settings, progress=look)
     first, *others = (after - before for before, after in itertools.pairwise(clock))
     compiled = lower_steps(net, case.problem, settings).compile()
     costs = compiled.cost_analysis() or {}
@@ -138,9 +137,10 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
         number = min(len(names), _MOST, max(3, pool.workers))
         tried = [names[index * len(names) // number] for index in range(number)]
         shared, case = pool.share(study), pool.share(largest)
-        futures = [pool.submit(try_out, shared, name, case, at_once) for name in tried]
-        trials = tuple(future.result() for future in futures)
-        workers = pool.workers
+        # Batches of one process take turns.
+        workers = 1 if by_batches() and isinstance(pool, Here) else pool.workers
+        futures = (pool.submit(try_out, shared, name, case, at_once) for name in tried)
+        trials = tuple(future.result() for future in (futures if workers == 1 else [*futures]))
     steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
     step, compiling = (
         statistics.mean(getattr(trial, field) for trial in trials)

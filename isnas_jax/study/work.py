@@ -349,7 +349,7 @@ def run(
       retry_failed: Try again what failed before.
       most: How many fits of one program a worker takes at once; by default all, for
         they fill a batch, where this process has accelerators or several devices,
-        else no more than a worker's share of all.
+        else no more than a worker's share of all fits.
 
     Returns:
       Why units of these failed, by their names: because a loss stopped being finite,
@@ -374,7 +374,8 @@ def run(
     with runner(lambda stage, news: heard(stages[stage], news)) as pool:
         shared = pool.share(work)
         if most is None:
-            most = len(todo) if by_batches() else -(-len(left) // pool.workers)
+            fits = sum(isinstance(unit, FitUnit) for unit in left)
+            most = fits if by_batches() else -(-fits // pool.workers)
         jobs = alike(left, max(1, most))
         # What another process is at, and what a worker died of that had several to do, is left
         # until the end, one by one.
