@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from isnas_jax.io import images
 from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
 
 # The genotypes that every benchmark of a fit takes.
@@ -22,6 +23,12 @@ GENOTYPES = (
     "200:0001010110110101110010111",
     "316:0001010110110101110010111",
 )
+
+
+def photograph(name: str, size: int) -> np.ndarray:
+    """The middle square of a photograph that scikit-image ships with, grey, (size, size, 1)."""
+    square = images.crop_to_square(images.load(f"sample:{name}"))
+    return images.resize(images.grey(square), size)
 
 
 def seconds(function: Callable[[], Any], repeats: int = 5) -> float:

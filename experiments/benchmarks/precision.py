@@ -20,7 +20,6 @@ import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
 from isnas_jax.fitting import Fitting, fit_many
-from isnas_jax.io import images
 from isnas_jax.networks import network_for, parse_architecture
 
 FLAGS = flags.FLAGS
@@ -35,8 +34,7 @@ flags.DEFINE_integer("num_iterations", 600, "Of each fit.")
 
 def curves(architecture: str, image: str, dtype: str) -> np.ndarray:
     """PSNR of the exponential mean in dB: (seeds, iterations)."""
-    truth = images.crop_to_square(images.load(f"sample:{image}"))
-    truth = images.resize(images.grey(truth), FLAGS.size)
+    truth = machine.photograph(image, FLAGS.size)
     problem = isnas.TASKS.find("denoising").corrupt(jax.random.key(0), truth, sigma=25)
     arithmetic = isnas.Arithmetic("convolutions", dtype=dtype)
     settings = isnas.NetworkSettings(FLAGS.channels, arithmetic=arithmetic)

@@ -22,7 +22,7 @@ import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
 from isnas_jax import study
-from isnas_jax.io import images, records
+from isnas_jax.io import records
 from isnas_jax.running import Here, Runner, cores
 
 FLAGS = flags.FLAGS
@@ -51,8 +51,7 @@ def timed(name: str) -> float:
     key = jax.random.key(0)
     cases = []
     for image in PHOTOGRAPHS[: FLAGS.num_images]:
-        truth = images.crop_to_square(images.load(f"sample:{image}"))
-        truth = images.resize(images.grey(truth), FLAGS.size)
+        truth = machine.photograph(image, FLAGS.size)
         cases.append(study.pose(0, image, truth, "denoising", sigma=25))
     whole = study.Study(
         seed=0,
