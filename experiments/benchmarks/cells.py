@@ -2,7 +2,7 @@ r"""Score genotypes of every cell by the cell's one program, and compare with si
 
     python -m experiments.benchmarks.cells --compilation_cache=
 
-Accelerators score so (isnas_jax/searching/_cellwise.py). For each cell of the space some
+`score(together=True)` does so (isnas_jax/searching/_cellwise.py). For each cell of the space some
 genotypes are drawn, scored by the program that serves them all, and run one by one
 as plain Flax modules with the same keys. Prints what differs most, relative to the score.
 """

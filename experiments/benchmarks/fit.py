@@ -1,6 +1,10 @@
-r"""Time the steps of a fit against this machine's matrix products.
+r"""Time the steps of a fit against this machine's matrix products, and PyTorch's if wanted.
 
-python -m experiments.benchmarks.fit --size=64
+    python -m experiments.benchmarks.fit --size=64
+    python -m experiments.benchmarks.fit --size=512 --steps=20 --pytorch \
+        --forms=convolutions:highest:float32,convolutions:default:bfloat16
+
+PyTorch has to be there for that; no extra installs it.
 """
 
 import itertools
@@ -17,7 +21,7 @@ from absl import flags
 import isnas_jax as isnas
 from experiments import cli
 from experiments.benchmarks import machine
-from isnas_jax.fitting import planned_memory
+from isnas_jax import fitting
 from isnas_jax.io import records
 
 FLAGS = flags.FLAGS
@@ -28,19 +32,44 @@ flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
 flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
 flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
 flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
+flags.DEFINE_list(
+    "forms",
+    [""],
+    "How to compute feature maps, IMPLEMENTATION:PRECISION:DTYPE; by default as a fit does.",
+)
+flags.DEFINE_boolean("pytorch", False, "Also time the same network and step in PyTorch.")
 flags.DEFINE_boolean("plan", False, "Print the memory that XLA plans, and fit nothing.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
-def network(text: str) -> Any:
+def network(text: str, form: str = "") -> Any:
     """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    return isnas.build_network(genotype, out_channels=3, channels=FLAGS.channels, remat=FLAGS.remat)
+    arithmetic = isnas.Arithmetic(*form.split(":")) if form else isnas.Arithmetic()
+    return isnas.build_network(
+        genotype,
+        out_channels=3,
+        channels=FLAGS.channels,
+        remat=FLAGS.remat,
+        arithmetic=arithmetic,
+    )
 
 
-def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
+def pytorch_step(net: Any, problem: isnas.Problem) -> tuple[float, float]:
+    """Seconds of PyTorch's step, and how far its first output is from ours at most."""
+    from experiments.benchmarks import pytorch
+
+    z = fitting.draw_noise_map(jax.random.key(1), net, problem.shape)
+    ours, variables = jax.jit(net.init_with_output)(jax.random.key(2), z)
+    timed = pytorch.steps(net, variables["params"], z, problem.observed, FLAGS.steps)
+    first, *chunks = itertools.islice(timed, FLAGS.chunks + 1)
+    step = statistics.median(seconds for seconds, _ in chunks) / FLAGS.steps
+    return step, float(abs(first[1] - ours[0]).max())
+
+
+def measure(text: str, form: str, problem: isnas.Problem) -> dict[str, Any]:
     """Fits one genotype; the first chunk, which compiles, does not count."""
-    net = network(text)
+    net = network(text, form)
     compilations, before = machine.Compilations(), machine.matmul_rate()
     ends = [time.perf_counter()]
     isnas.fit(
@@ -54,8 +83,9 @@ def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
     steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
-    return {
+    row = {
         "genotype": text,
+        "form": form,
         "P_gflops": rate / 1e9,
         "step_ms": 1e3 * step,
         "ratio": flops / step / rate,
@@ -64,6 +94,10 @@ def measure(text: str, problem: isnas.Problem) -> dict[str, Any]:
         "first_chunk_s": ends[1] - ends[0],
         "peak_memory_mb": machine.peak_memory() / 1e6,
     }
+    if FLAGS.pytorch:
+        theirs, apart = pytorch_step(net, problem)
+        row |= {"pytorch_step_ms": 1e3 * theirs, "outputs_apart": apart}
+    return row
 
 
 def main(_: Sequence[str]) -> None:
@@ -72,20 +106,27 @@ def main(_: Sequence[str]) -> None:
     problem = isnas.denoising(image)
     if FLAGS.plan:
         for genotype in FLAGS.genotypes:
-            planned = planned_memory(network(genotype), problem)
+            planned = fitting.planned_memory(network(genotype), problem)
             print(f"{genotype}: XLA plans {planned / 1e9:.2f} GB", flush=True)
         return
     record = machine.describe()
     rows = []
-    for genotype in FLAGS.genotypes:
-        row = measure(genotype, problem)
+    for genotype, form in itertools.product(FLAGS.genotypes, FLAGS.forms):
+        row = measure(genotype, form, problem)
         rows.append(row)
         print(
-            f"{row['genotype']}: {row['step_ms']:.0f} ms a step, (3F / time) / P = "
+            f"{row['genotype']} {form}: {row['step_ms']:.4g} ms a step, (3F / time) / P = "
             f"{row['ratio']:.2f} (P {row['P_gflops']:.0f} GFLOP/s); {row['compilations']} "
             f"compilations in {row['compile_s']:.1f} s; peak memory {row['peak_memory_mb']:.0f} MB",
             flush=True,
         )
+        if FLAGS.pytorch:
+            print(
+                f"  PyTorch: {row['pytorch_step_ms']:.4g} ms, "
+                f"{row['pytorch_step_ms'] / row['step_ms']:.2f} times ours; first outputs "
+                f"{row['outputs_apart']:.1e} apart at most",
+                flush=True,
+            )
     mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
     if FLAGS.json:

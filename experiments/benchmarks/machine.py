@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax.io import images
@@ -42,7 +43,15 @@ def seconds(function: Callable[[], Any], repeats: int = 5) -> float:
 
 
 def matmul_rate() -> float:
-    """P, FLOP/s of a float32 NumPy product of two 2048 x 2048 matrices."""
+    """P, FLOP/s of a product of matrices: NumPy's, float32, of 2048 x 2048; bfloat16 elsewhere.
+
+    That is 8192 x 8192 where there is an accelerator.
+    """
+    if jax.default_backend() != "cpu":
+        a, b = jax.random.normal(jax.random.key(0), (2, 8192, 8192), jnp.bfloat16)
+        product = jax.jit(jnp.matmul)
+        jax.block_until_ready(product(a, b))
+        return 2 * 8192**3 / seconds(lambda: product(a, b), repeats=7)
     a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
     return 2 * 2048**3 / seconds(lambda: a @ b, repeats=7)
 

@@ -1,9 +1,9 @@
 """Scores of untrained networks: how well their random outputs fit an observation.
 
 Networks share their random numbers: initialisation k draws the same weights
-for a module, and the same noise map, whichever network it is in. So on a CPU, what
-genotypes have in common is computed once (see `_sharing`), and an accelerator
-takes the genotypes of a cell in batches (see `_cellwise`). Images are float32
+for a module, and the same noise map, whichever network it is in. So what
+genotypes have in common is computed once (see `_sharing`); on request, the genotypes
+of a cell are taken in batches instead (see `_cellwise`). Images are float32
 (H, W, C) in [0, 1].
 """
 
@@ -155,7 +155,7 @@ def score(
     *,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
-    together: bool | None = None,
+    together: bool = False,
 ) -> dict[str, np.ndarray]:
     """Scores networks by comparing operator(random output) with the observation.
 
@@ -170,8 +170,8 @@ def score(
       draws: Which random outputs of each network, K of them.
       folder: Where to keep finished blocks, and to find them; others may be there too.
       progress: Called with the evaluations done and N K.
-      together: Compute genotypes of a cell in batches, by one program a cell;
-        by default where there is an accelerator.
+      together: Compute genotypes of a cell in batches, by one program a cell, which
+        pays on an accelerator for a thousand evaluations a cell (docs/accelerators.md).
 
     Returns:
       For each metric, (N, K) float32; lower is better. The mean over K is
@@ -179,7 +179,6 @@ def score(
     """
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
     total = len(nets) * draws.num
-    together = jax.default_backend() != "cpu" if together is None else together
     score_block = _score_cells if together else _score_block
     blocks = []
     for first in range(0, len(order), BLOCK):
