@@ -16,6 +16,7 @@ and PDF. --items picks some of them:
     qualitative   figures 4 and 5: truth, observation, DIP, NAS-DIP, ISNAS-DIP
 """
 
+import dataclasses
 import pathlib
 from collections.abc import Sequence
 
@@ -23,6 +24,7 @@ from absl import flags
 
 from experiments import cli
 from isnas_jax import report
+from isnas_jax.io import records
 from isnas_jax.study import analysis
 
 FLAGS = flags.FLAGS
@@ -59,9 +61,14 @@ def main(_: Sequence[str]) -> None:
         if dataset.incomplete
         else ""
     )
+    folder = pathlib.Path(FLAGS.output_dir)
     for item in items.values():
-        if text := item(dataset, pathlib.Path(FLAGS.output_dir), settings):
+        if text := item(dataset, folder, settings):
             print(text)
+    described = {"script": "analyze", "dataset": FLAGS.dataset, **dataclasses.asdict(settings)}
+    described["recorded"] = {"command": cli.command()}
+    records.write_json(folder / "settings.json", described)
+    print(f"see {report.write_page(folder)}")
 
 
 if __name__ == "__main__":

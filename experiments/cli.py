@@ -6,6 +6,7 @@ import importlib
 import inspect
 import os
 import pathlib
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -357,8 +358,17 @@ def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
         for flag in FLAGS.flags_by_module_dict().get(module, [])
         if flag.name not in (*_APART, *besides)
     }
-    script = pathlib.Path(sys.argv[0]).stem
-    return records.claim(FLAGS.output_dir, {"script": script, **flags_given, **depends})
+    settings = {"script": _script(), **flags_given, **depends}
+    return records.claim(FLAGS.output_dir, settings, recorded={"command": command()})
+
+
+def _script() -> str:
+    return pathlib.Path(sys.argv[0]).stem
+
+
+def command() -> str:
+    """What was typed to start this script."""
+    return shlex.join(["python", "-m", f"experiments.{_script()}", *sys.argv[1:]])
 
 
 class Bars:

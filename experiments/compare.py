@@ -19,7 +19,7 @@ from absl import flags
 
 import isnas_jax as isnas
 from experiments import cli
-from isnas_jax import figures, study
+from isnas_jax import figures, report, study
 from isnas_jax.io import images
 from isnas_jax.registry import Registry
 from isnas_jax.report import tables
@@ -86,7 +86,7 @@ def main(_: Sequence[str]) -> None:
             row[title] = restored[found.method, image, seeds[0]]
         rows.append(row)
     figures.save_for_print(figures.qualitative(rows), folder / "comparison")
-    print(f"see {folder}")
+    print(f"see {report.write_page(folder)}")
 
 
 if __name__ == "__main__":

@@ -46,6 +46,7 @@ def main(_: Sequence[str]) -> None:
     member = report.Member(FLAGS.architecture, 1.0, fit)
     record = report.write_restoration(folder, problem, fit.restored, [member], truth)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
+    report.write_page(folder)
     print(report.summary(record, folder))
 
 

@@ -47,6 +47,7 @@ def main(_: Sequence[str]) -> None:
     bars.close()
 
     record = report.write_search(folder, found, problem, recipe.search.proxy, FLAGS.metric, truth)
+    report.write_page(folder)
     print(report.summary(record, folder))
 
 

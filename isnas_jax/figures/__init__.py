@@ -1,5 +1,7 @@
 """Figures of arrays, whatever made them, drawn with matplotlib (an extra)."""
 
+from isnas_jax.figures.architecture import diagram, skip_matrix
+from isnas_jax.figures.notebook import image_uri, picture, png_uri
 from isnas_jax.figures.runs import Track, comparison, curves, decisions, fit, power_spectra
 from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
 from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print
@@ -13,12 +15,17 @@ __all__ = [
     "comparison",
     "curves",
     "decisions",
+    "diagram",
     "fit",
     "histograms",
+    "image_uri",
+    "picture",
+    "png_uri",
     "power_spectra",
     "psnr_curves",
     "qualitative",
     "save",
     "save_for_print",
+    "skip_matrix",
     "transfer",
 ]

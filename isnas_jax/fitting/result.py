@@ -59,6 +59,9 @@ class Fit:
             f"best {self.psnr_mean.max():.2f} dB at {self.psnr_mean.argmax()}"
         )
 
+    def _repr_html_(self) -> str:
+        return figures.picture(self.restored, repr(self))
+
     def curves(self) -> dict[str, np.ndarray]:
         """What was recorded at every iteration, by name, each [T].
 

@@ -9,6 +9,8 @@ import dataclasses
 import re
 from typing import NamedTuple
 
+from isnas_jax import figures
+
 LEVELS = 5
 NUM_CELLS = 324
 
@@ -57,6 +59,36 @@ def decode_cell(index: int) -> Cell:
         return Cell(resample, "identity", 1, ACTIVATIONS[rest % 3])
     convolution, kernel = CONVOLUTIONS[rest // 12], KERNEL_SIZES[rest // 3 % 4]
     return Cell(resample, convolution, kernel, ACTIVATIONS[rest % 3], convolution_first)
+
+
+_RESAMPLING = {
+    "bilinear": "bilinear upsampling",
+    "bicubic": "bicubic upsampling",
+    "nearest": "nearest-neighbour upsampling",
+    "pixel_shuffle": "pixel shuffle",
+}
+_CONVOLVING = {
+    "conv": "{} convolution",
+    "transposed": "{} transposed convolution",
+    "split_stack_sum": "sum of channel quarters, {} convolution",
+    "separable": "{} depthwise-separable convolution",
+    "depthwise": "{} depthwise convolution",
+}
+_ACTIVATING = {"none": "", "relu": "ReLU", "leaky_relu": "leaky ReLU"}
+
+
+def _in_words(cell: Cell) -> str:
+    """What a cell does, for people."""
+    steps = [] if cell.resample == "transposed" else [_RESAMPLING[cell.resample]]
+    if cell.convolution != "identity":
+        steps.append(_CONVOLVING[cell.convolution].format(f"{cell.kernel} × {cell.kernel}"))
+    if cell.resample == "transposed":
+        steps = [f"{steps[0]} of stride 2"]
+    if cell.convolution_first:
+        steps.reverse()
+    if activation := _ACTIVATING[cell.activation]:
+        activation = f"; {activation} after each" if len(steps) > 1 else f"; {activation}"
+    return ", then ".join(steps) + activation
 
 
 def why_impossible(index: int, channels: int) -> str | None:
@@ -126,6 +158,23 @@ class Genotype:
     def has_skip(self, level: int, source: int) -> bool:
         """Whether e_source (0 to 4) is added at decoder level 1 to 5."""
         return self.skips[(level - 1) * LEVELS + source] == "1"
+
+    def skip_matrix(self) -> list[list[bool]]:
+        """The skips, (5, 5): row l - 1 the decoder level l, column j the source e_j."""
+        rows = range(0, LEVELS**2, LEVELS)
+        return [[bit == "1" for bit in self.skips[row : row + LEVELS]] for row in rows]
+
+    def cell_in_words(self) -> str:
+        """What the cell does, for people."""
+        return _in_words(decode_cell(self.cell))
+
+    def diagram(self) -> str:
+        """The network as SVG text."""
+        title = f"Network {self}: {self.skips.count('1')} skips, upward by {self.cell_in_words()}"
+        return figures.diagram(self.skip_matrix(), title)
+
+    def _repr_html_(self) -> str:
+        return f"{self.diagram()}<p>{self}, upward by {self.cell_in_words()}</p>"
 
     def check(self, channels: int) -> None:
         """ValueError with the reason if it cannot be built at this width."""

@@ -3,6 +3,7 @@
 Needs the extra `experiments`.
 """
 
+from isnas_jax.report.page import PAGE, write_page
 from isnas_jax.report.paper import ITEMS, PaperSettings
 from isnas_jax.report.run import (
     Member,
@@ -15,9 +16,11 @@ from isnas_jax.report.run import (
 
 __all__ = [
     "ITEMS",
+    "PAGE",
     "Member",
     "PaperSettings",
     "summary",
+    "write_page",
     "write_restoration",
     "write_scores",
     "write_search",

@@ -16,6 +16,7 @@ from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy
+from isnas_jax.report.page import PAGE
 from isnas_jax.searching import Search, oracle
 
 
@@ -183,4 +184,4 @@ def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
         line += (
             f": {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
         )
-    return f"{line}; see {folder}"
+    return f"{line}; see {folder / PAGE}"

@@ -52,6 +52,9 @@ class Search:
             f"{len(self.cohort.members)}, selected {self.architecture}; restored by {shares}"
         )
 
+    def _repr_html_(self) -> str:
+        return figures.picture(self.restored, repr(self))
+
     def plot(self) -> Any:
         """A matplotlib figure: what was decided, and what came of it."""
         return figures.decisions(self.restored, self.tracks())

@@ -1,0 +1,330 @@
+"""A run's folder as one HTML file that needs nothing else, made of its records alone.
+
+What `report` wrote for a search, a restoration, a comparison or an analysis is
+read again, so that the page can be made anew at any time. Needs jinja2, pandas and
+pillow.
+"""
+
+import json
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jinja2
+import markupsafe
+import numpy as np
+import pandas as pd
+
+from isnas_jax import figures
+from isnas_jax.io import images, records
+from isnas_jax.networks import Genotype
+
+PAGE = "report.html"
+MOST_ROWS = 500
+# How wide the divided pair of images is shown at first, in pixels.
+_WIDE = 600
+
+_CAPTIONS = {
+    "runs": "Every run",
+    "psnr": "PSNR in dB: mean ± standard error over seeds",
+    "psnr_differences": "PSNR in dB, paired: what ISNAS-DIP wins, with 95 % intervals",
+    "ssim": "SSIM: mean ± standard error over seeds",
+    "ssim_differences": "SSIM, paired: what ISNAS-DIP wins, with 95 % intervals",
+    "comparison": "Truth, observation and what the methods made of it, first seed",
+}
+
+
+class Picture(NamedTuple):
+    """An image or a figure of the page.
+
+    Attributes:
+      title: A word or two.
+      uri: Its address.
+      alt: For those who do not see it.
+      facts: What is known of it.
+      width: In pixels.
+    """
+
+    title: str
+    uri: str
+    alt: str
+    facts: str = ""
+    width: int = 0
+
+    @property
+    def zoom(self) -> int:
+        """How many times larger it is shown at first."""
+        return max(1, _WIDE // self.width)
+
+
+class Table(NamedTuple):
+    """Rows that have the same columns."""
+
+    rows: Sequence[Mapping[str, Any]]
+    caption: str
+
+
+class Drawing(NamedTuple):
+    """SVG text and what it shows."""
+
+    svg: markupsafe.Markup
+    caption: str
+
+
+class Section(NamedTuple):
+    """A part of the page under a heading."""
+
+    title: str
+    text: str = ""
+    tables: Sequence[Table] = ()
+    pictures: Sequence[Picture] = ()
+    drawings: Sequence[Drawing] = ()
+
+
+def write_page(folder: pathlib.Path) -> pathlib.Path:
+    """Makes `report.html` in a folder of its records; returns its path.
+
+    Raises:
+      ValueError: If there are no records of a run.
+    """
+    folder = pathlib.Path(folder)
+    kept = {
+        path.name: path.read_text(encoding="utf-8")
+        for name in ("settings", "result", "timings")
+        if (path := folder / f"{name}.json").is_file()
+    }
+    if not kept:
+        raise ValueError(f"{str(folder)!r} holds no records of a run, such as settings.json")
+    settings = json.loads(kept.get("settings.json", "{}"))
+    if "result.json" in kept:
+        result = json.loads(kept["result.json"])
+        page = _run(folder, settings, result)
+    else:
+        page = _tables(folder, settings)
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("isnas_jax.report"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters["shown"] = _shown
+    text = environment.get_template("page.html").render(
+        command=settings.get("recorded", {}).get("command"), records=kept, **page
+    )
+    records.write_bytes(folder / PAGE, text.encode())
+    return folder / PAGE
+
+
+def _shown(value: Any) -> Any:
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file; what is missing is an empty text."""
+    if not path.is_file():
+        return []
+    frame = pd.read_csv(path).astype(object)
+    return frame.where(frame.notna(), "").to_dict("records")
+
+
+def _plot(path: pathlib.Path, alt: str) -> list[Picture]:
+    return [Picture(path.stem, figures.png_uri(path.read_bytes()), alt)] if path.is_file() else []
+
+
+def _genotype(name: str) -> Genotype | None:
+    """That of a name; None for the name of something else, or another space's."""
+    try:
+        return Genotype.parse(name)
+    except ValueError:
+        return None
+
+
+def _in_words(name: str) -> dict[str, Any]:
+    """Columns that say what a genotype is."""
+    genotype = _genotype(name)
+    if genotype is None:
+        return {"upward by": "", "skips": ""}
+    drawn = markupsafe.Markup(figures.skip_matrix(genotype.skip_matrix()))
+    return {"upward by": genotype.cell_in_words(), "skips": drawn}
+
+
+def _quality(found: Mapping[str, float]) -> str:
+    return f"{found['psnr']:.2f} dB, SSIM {found['ssim']:.3f}"
+
+
+def _run(
+    folder: pathlib.Path, settings: Mapping[str, Any], result: Mapping[str, Any]
+) -> dict[str, Any]:
+    """A search's or a restoration's page."""
+    cohort = _read(folder / "cohort.csv")
+    members = " and ".join(
+        f"{member['member']} ({member['weight']:.0%})" for member in result["members"]
+    )
+    lead = f"Restored by {members}."
+    if "restored" in result:
+        before = f"from {_quality(result['observed'])} " if "observed" in result else ""
+        lead += f" It goes {before}to {_quality(result['restored'])}, by the clean image."
+    source = settings.get("image") or settings.get("observed") or "an image"
+    sections = [
+        _decided(folder, cohort),
+        _drawn(result["members"]),
+        _ranking(_read(folder / "scores.csv"), [row["member"] for row in cohort]),
+        Section(
+            "The fit with the greatest weight",
+            pictures=_plot(folder / "curves.png", "Its loss and PSNR by iteration"),
+        ),
+        Section(
+            "Power spectra",
+            "What the search compares: untrained networks whose outputs have the observation's "
+            "spectrum in the grey strip, 0.05 to 0.1 cycles per pixel, score best.",
+            pictures=_plot(
+                folder / "spectra.png",
+                "Spectra in dB as planes, and averaged over circles, of the images above",
+            ),
+        ),
+        _facts(settings, folder),
+    ]
+    return {
+        "title": f"{settings.get('script', 'run')}: {source}, {settings.get('task', '')}",
+        "lead": lead,
+        "images": _images(folder, result, cohort),
+        "sections": [part for part in sections if part.pictures or part.tables or part.drawings],
+    }
+
+
+def _images(
+    folder: pathlib.Path, result: Mapping[str, Any], cohort: Sequence[Mapping[str, Any]]
+) -> list[Picture]:
+    """Observation and result first, for they are compared first."""
+    found = []
+    restored = np.load(folder / "restored.npy")
+    width = restored.shape[1]
+
+    def add(path, title, facts=""):
+        if path.is_file():
+            uri = figures.png_uri(path.read_bytes())
+            found.append(Picture(title, uri, f"The image, {title}", facts, width))
+
+    for title in ("observed", "restored", "truth"):
+        add(folder / f"{title}.png", title, _quality(result[title]) if title in result else "")
+    observed = images.load(folder / "observed.png")
+    if observed.shape == restored.shape:
+        uri = figures.image_uri(0.5 + (observed - restored))
+        alt = "Observed less restored; mid-grey is no difference"
+        found.append(Picture("difference", uri, alt, "observed less restored", width))
+    for row in cohort:
+        path = folder / "cohort" / f"{int(row['rank']):02d}.png"
+        add(path, f"cohort: {row['member']}", f"weight {row['weight']:.2f}")
+    return found
+
+
+def _decided(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> Section:
+    """Who was chosen, with what weights, and where each stopped."""
+    if not cohort:
+        return Section("")
+    heads = {
+        "member": "member",
+        "score": "score",
+        "validation": "validation error",
+        "weight": "weight",
+        "restored_at": "stopped at",
+        "proxy_psnr_by_truth": "PSNR, dB (by the truth)",
+    }
+    rows = []
+    for row in cohort:
+        chosen = {"chosen": "selected" if row["selected"] else ""}
+        named = {title: row[name] for name, title in heads.items() if name in row}
+        rows.append(chosen | named | _in_words(row["member"]))
+    said = "; ".join(
+        f"{row['member']}"
+        + (f" stopped at {row['restored_at']:.0f}" if row["restored_at"] != "" else "")
+        + f", weight {row['weight']:.2f}"
+        for row in cohort
+    )
+    return Section(
+        "Who was chosen",
+        "Each member of the cohort was fitted to a part of what is known, and stopped and weighed "
+        "by the rest; lower errors are better. The clean image decides nothing.",
+        [Table(rows, "The cohort")],
+        _plot(folder / "decisions.png", f"Errors by iteration. {said}"),
+    )
+
+
+def _drawn(members: Sequence[Mapping[str, Any]]) -> Section:
+    """The networks of the result."""
+    drawings = [
+        Drawing(
+            markupsafe.Markup(genotype.diagram()),
+            f"{genotype}, upward by {genotype.cell_in_words()}",
+        )
+        for member in members
+        if (genotype := _genotype(member["member"]))
+    ]
+    return Section(
+        "The networks",
+        "Blue is the encoder, on the left, and the decoder; orange are the skips.",
+        drawings=drawings,
+    )
+
+
+def _ranking(scores: Sequence[Mapping[str, Any]], cohort: Sequence[str]) -> Section:
+    """All candidates by their scores."""
+    if not scores:
+        return Section("")
+    metric = list(scores[0])[1]
+    rows = [
+        {"rank": rank, "genotype": row["genotype"], metric: row[metric]}
+        | {"fitted": "in the cohort" if row["genotype"] in cohort else ""}
+        | _in_words(row["genotype"])
+        for rank, row in enumerate(sorted(scores, key=lambda row: row[metric]), start=1)
+    ]
+    text = "Untrained, by how well the spectra of their random outputs fit; lower is better."
+    if len(rows) > MOST_ROWS:
+        text += f" The best {MOST_ROWS} of {len(rows)}; all are in scores.csv."
+    return Section("All candidates", text, [Table(rows[:MOST_ROWS], f"Scores by {metric}")])
+
+
+def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
+    """The numbers that people look for first."""
+    recipe = settings.get("recipe", settings)
+    fit, network = recipe.get("fit", {}), recipe.get("network", {})
+    found = {
+        "seed": settings.get("seed"),
+        "channels": network.get("channels"),
+        "iterations, at most": fit.get("iterations"),
+        "sigma": settings.get("sigma") if settings.get("task") == "denoising" else None,
+        **settings.get("versions", {}),
+    }
+    if (file := folder / "timings.json").is_file():
+        seconds = records.read_json(file)["seconds"]
+        found |= {f"{stage}, seconds": round(value, 1) for stage, value in seconds.items()}
+    rows = [{"what": name, "value": str(value)} for name, value in found.items() if value]
+    return Section("In numbers", tables=[Table(rows, "Of this run")] if rows else ())
+
+
+def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """A comparison's or an analysis's page: its tables and its figures."""
+    sections = []
+    stems = sorted({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
+    for stem in stems:
+        title = _CAPTIONS.get(stem, stem.replace("-", ", ").replace("_", " "))
+        rows = _read(folder / f"{stem}.csv")
+        text = f"The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
+        found = [Table(rows[:MOST_ROWS], title)] if rows else []
+        sections.append(Section(title, text, found, _plot(folder / f"{stem}.png", title)))
+    what = settings.get("dataset") or ", ".join(settings.get("images") or [])
+    return {
+        "title": f"{settings.get('script', 'run')}: {what}",
+        "lead": " ".join(
+            str(value)
+            for value in (settings.get("task"), f"{len(sections)} tables and figures.")
+            if value
+        ),
+        "images": [],
+        "sections": [*sections, _facts(settings, folder)],
+    }
+
+
+def _figures(folder: pathlib.Path) -> list[str]:
+    return [path.stem for path in folder.glob("*.png")]
