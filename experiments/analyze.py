@@ -22,10 +22,11 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import cli
 from isnas_jax import report
 from isnas_jax.io import records
 from isnas_jax.study import analysis
+
+from . import cli
 
 FLAGS = flags.FLAGS
 

@@ -11,10 +11,11 @@ from collections.abc import Sequence
 import jax
 from absl import flags
 
-from experiments import cli
 from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import classical
+
+from . import cli
 
 FLAGS = flags.FLAGS
 

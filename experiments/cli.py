@@ -1,4 +1,4 @@
-"""What the scripts share: flags to objects, progress bars, one-line errors."""
+"""What the scripts share: flags to objects, one-line errors."""
 
 import dataclasses
 import functools
@@ -15,14 +15,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
-from tqdm import tqdm
 
 import isnas_jax as isnas
 from isnas_jax import running
-from isnas_jax.fitting import Progress
 from isnas_jax.io import images, records
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
+
+from . import help
 
 FLAGS = flags.FLAGS
 
@@ -30,7 +30,7 @@ FLAGS = flags.FLAGS
 SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
 # Flags that change no number; a runner whose processes have other cores sums in another order.
-_APART = ("output_dir", "compilation_cache", "preset", "workers", "ray_address")
+_APART = ("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json")
 
 flags.DEFINE_string(
     "compilation_cache",
@@ -44,6 +44,7 @@ flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, task
 _GIVEN = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, running.WorkerDiedError)
 
 
+@help.group("Image")
 def define_image_flags() -> None:
     """Defines the flags of one image, its corruption and the run."""
     flags.DEFINE_string("image", None, "Clean image to corrupt: a path or sample:NAME.")
@@ -60,6 +61,7 @@ class _Sigma(flags.ArgumentParser):
         return argument if argument == "auto" else float(argument)
 
 
+@help.group("Corruption and run")
 def define_run_flags() -> None:
     """Defines the flags of a corruption and of a run."""
     flags.DEFINE(
@@ -87,6 +89,7 @@ def define_run_flags() -> None:
     flags.DEFINE_string("space", "free", "Whose genotypes: free, toeplitz or an extension's.")
 
 
+@help.group("Fit")
 def define_fit_flags() -> None:
     """Defines the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "The most iterations, before any refit_factor.")
@@ -105,6 +108,7 @@ def define_fit_flags() -> None:
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
 
+@help.group("Candidates and scores")
 def define_score_flags() -> None:
     """Defines the flags of the candidates and their scores."""
     flags.DEFINE_string("genotypes", None, "List of genotypes to take instead of a random draw.")
@@ -113,6 +117,7 @@ def define_score_flags() -> None:
     flags.DEFINE_integer("num_inits", None, "Random outputs of each genotype.")
 
 
+@help.group("Search")
 def define_search_flags() -> None:
     """Defines the flags of a search."""
     flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
@@ -132,6 +137,7 @@ def define_search_flags() -> None:
     )
 
 
+@help.group("Who does the work")
 def define_runner_flags() -> None:
     """Defines the flags of who does the work."""
     flags.DEFINE_string("runner", "here", "Who does the work: here, processes, or ray.")
@@ -354,7 +360,7 @@ def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
     """
     flags_given = {
         flag.name: flag.value
-        for module in ("experiments.cli", sys.argv[0])
+        for module in (__name__, sys.argv[0])
         for flag in FLAGS.flags_by_module_dict().get(module, [])
         if flag.name not in (*_APART, *besides)
     }
@@ -367,35 +373,12 @@ def _script() -> str:
 
 
 def command() -> str:
-    """What was typed to start this script."""
-    return shlex.join(["python", "-m", f"experiments.{_script()}", *sys.argv[1:]])
-
-
-class Bars:
-    """Progress bars, one a stage; several may be on their way at once."""
-
-    def __init__(self) -> None:
-        self._bars: dict[str, tqdm] = {}
-
-    def __call__(self, stage: str, news: Any) -> None:
-        """Shows where a stage is: a `Progress`, or the pair done and total."""
-        done, total = (news.iteration, news.iterations) if isinstance(news, Progress) else news
-        if stage not in self._bars:
-            # What was done when a stage is first heard of took no time that is known.
-            self._bars[stage] = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
-        bar = self._bars[stage]
-        bar.total = total
-        bar.update(done - bar.n)
-        if isinstance(news, Progress):
-            bar.set_postfix_str(f"loss {news.loss:.5f}")
-        if done >= total:
-            self._bars.pop(stage).close()
-
-    def close(self) -> None:
-        """Ends all bars."""
-        for bar in self._bars.values():
-            bar.close()
-        self._bars.clear()
+    """What starts this script again: from a clone, or where it is installed."""
+    installed = [f"isnas-{_script().replace('_', '-')}"]
+    start = (
+        ["python", "-m", f"experiments.{_script()}"] if __package__ == "experiments" else installed
+    )
+    return shlex.join([*start, *sys.argv[1:]])
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -418,6 +401,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             sys.exit(2)
 
     def parse(argv: list[str]) -> list[str]:
+        if {"--help", "-help", "-h"} & set(argv):
+            print(help.text())
+            sys.exit(0)
         try:
             return FLAGS(argv)
         except flags.Error as error:

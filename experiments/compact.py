@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import cli
 from isnas_jax.study import compaction
+
+from . import cli
 
 FLAGS = flags.FLAGS
 

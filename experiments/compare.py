@@ -18,12 +18,13 @@ import numpy as np
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax import figures, report, study
 from isnas_jax.io import images
 from isnas_jax.registry import Registry
 from isnas_jax.report import tables
 from isnas_jax.study import store
+
+from . import cli, progress
 
 FLAGS = flags.FLAGS
 
@@ -61,7 +62,7 @@ def main(_: Sequence[str]) -> None:
     compared = {name: known.find(name) for name in FLAGS.methods or known}
     folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
 
-    bars = cli.Bars()
+    bars = progress.shown()
     seeded = [(seed, case) for (_, seed), case in cases.items()]
     runs, restored = study.compare(
         compared, seeded, recipe, folder=folder / "work", progress=bars, runner=cli.runner()

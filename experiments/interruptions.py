@@ -23,7 +23,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from experiments import cli
+from . import cli
 
 FLAGS = flags.FLAGS
 
@@ -49,7 +49,7 @@ APART = ("timings", "timings.json")
 def start(script: str, folder: pathlib.Path) -> subprocess.Popen:
     """The script at work in a folder."""
     cache = f"--compilation_cache={FLAGS.compilation_cache}"
-    command = [sys.executable, "-m", f"experiments.{script}", *SMALL, *SCRIPTS[script], cache]
+    command = [sys.executable, "-m", f"{__package__}.{script}", *SMALL, *SCRIPTS[script], cache]
     quiet = subprocess.DEVNULL
     return subprocess.Popen([*command, f"--output_dir={folder}"], stdout=quiet, stderr=quiet)
 

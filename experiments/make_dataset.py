@@ -13,18 +13,19 @@ out a few architectures for some steps.
 """
 
 import dataclasses
+import itertools
 import re
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from absl import flags
-from tqdm import tqdm
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax import study
 from isnas_jax.io import images
+
+from . import cli, progress
 
 FLAGS = flags.FLAGS
 
@@ -152,20 +153,17 @@ def main(_: Sequence[str]) -> None:
         candidates=whole.genotypes,
     )
 
-    with tqdm(total=len(todo)) as bar:
+    shown, ended = progress.shown(), itertools.count(1)
 
-        def report(unit, news):
-            if news is None:
-                bar.update()
-            else:
-                bar.set_postfix_str(f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}")
+    def report(unit, news):
+        if news is None:
+            shown("units", (next(ended), len(todo)))
+        else:
+            shown("+".join(unit.name), news)
 
-        options = {
-            "runner": cli.runner(),
-            "retry_failed": FLAGS.retry_failed,
-            "most": FLAGS.job_fits,
-        }
-        failed = study.run(whole, folder, todo, report=report, **options)
+    options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
+    failed = study.run(whole, folder, todo, report=report, **options)
+    shown.close()
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed:

@@ -3,6 +3,7 @@ r"""Restore an image with one architecture: a genotype, dip or nas-dip.
 python -m experiments.restore --image=sample:camera --architecture=dip --output_dir=out_dip
 """
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -10,15 +11,17 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax import report
 from isnas_jax.networks import parse_architecture
+
+from . import cli, progress
 
 FLAGS = flags.FLAGS
 
 cli.define_image_flags()
 cli.define_fit_flags()
 cli.define_runner_flags()
+flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
 flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BITS.")
 
 
@@ -30,7 +33,7 @@ def main(_: Sequence[str]) -> None:
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
-    bars, start = cli.Bars(), time.perf_counter()
+    bars, start = progress.shown(), time.perf_counter()
     fit = isnas.restore(
         key,
         problem,
@@ -47,7 +50,7 @@ def main(_: Sequence[str]) -> None:
     record = report.write_restoration(folder, problem, fit.restored, [member], truth)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     report.write_page(folder)
-    print(report.summary(record, folder))
+    print(json.dumps(record) if FLAGS.json else report.summary(record, folder))
 
 
 if __name__ == "__main__":

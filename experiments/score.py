@@ -10,10 +10,11 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax import report
 from isnas_jax.networks import network_for
 from isnas_jax.searching.scoring import WEIGHTS
+
+from . import cli, progress
 
 FLAGS = flags.FLAGS
 
@@ -36,7 +37,7 @@ def main(_: Sequence[str]) -> None:
         problem=problem, candidates=genotypes, network=network, draws=draws, metrics=metrics
     )
 
-    bars, start = cli.Bars(), time.perf_counter()
+    bars, start = progress.shown(), time.perf_counter()
     values = isnas.score(
         score_key,
         [network_for(problem, genotype, network, recipe.search.space) for genotype in genotypes],

@@ -14,9 +14,10 @@ from typing import Any
 
 from absl import flags
 
-from experiments import cli
 from isnas_jax import report
 from isnas_jax.io import records
+
+from . import cli
 
 FLAGS = flags.FLAGS
 

@@ -8,14 +8,16 @@ of what is known, weighs them by the rest, fits them anew to all of it, and
 returns their mean. --preset=published takes the paper's settings.
 """
 
+import json
 from collections.abc import Sequence
 
 import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax import report
+
+from . import cli, progress
 
 FLAGS = flags.FLAGS
 
@@ -24,6 +26,7 @@ cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
 cli.define_runner_flags()
+flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
 flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or random for control.")
 
 
@@ -34,7 +37,7 @@ def main(_: Sequence[str]) -> None:
     recipe = cli.recipe(problem)
     folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
-    bars = cli.Bars()
+    bars = progress.shown()
     found = isnas.search(
         key,
         problem,
@@ -48,7 +51,7 @@ def main(_: Sequence[str]) -> None:
 
     record = report.write_search(folder, found, problem, recipe.search.proxy, FLAGS.metric, truth)
     report.write_page(folder)
-    print(report.summary(record, folder))
+    print(json.dumps(record) if FLAGS.json else report.summary(record, folder))
 
 
 if __name__ == "__main__":

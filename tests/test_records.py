@@ -18,7 +18,7 @@ import optax
 import pytest
 
 import isnas_jax as isnas
-from experiments import cli
+from experiments.progress import Bars
 from isnas_jax.fitting import Progress
 from isnas_jax.io import identity, records
 from isnas_jax.report import paper
@@ -247,7 +247,7 @@ def test_published_numbers_are_part_of_the_package():
 
 
 def test_a_bar_that_resumes_counts_from_where_it_was():
-    bars = cli.Bars()
+    bars = Bars()
     bars("restore", Progress(500, 600, 0.1, 20.0))
     assert bars._bars["restore"].format_dict["initial"] == 500
     assert not bars._bars["restore"].format_dict["rate"]

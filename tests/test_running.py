@@ -7,6 +7,7 @@ import pathlib
 import signal
 import sys
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ import pytest
 from conftest import SmallNetwork
 
 import isnas_jax as isnas
-from experiments.cli import Bars
+from experiments.progress import Bars, Lines
 from isnas_jax import study
 from isnas_jax.fitting import Decision, Progress
 from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
@@ -281,3 +282,17 @@ def test_bars_of_several_stages_at_once(capsys):
     shown = capsys.readouterr().err
     assert shown.count("cohort 1/2: 100%") == shown.count("cohort 2/2: 100%") >= 1
     assert not bars._bars
+
+
+def test_lines_in_a_file_are_few_and_whole(capsys, monkeypatch):
+    clock = iter(range(0, 1000, 3))
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
+    lines = Lines()
+    for done in range(0, 101, 10):
+        lines("restore", Progress(done, 100, 0.25, 20.0))
+    lines("restore", (1, 2))
+    assert capsys.readouterr().err.splitlines() == [
+        "restore: 40/100, loss 0.25000, 18 s left at most",
+        "restore: 80/100, loss 0.25000, 6 s left at most",
+        "restore: 100/100, loss 0.25000",
+    ]

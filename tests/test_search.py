@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import json
 import os
+import pathlib
 import shutil
 import signal
 import struct
@@ -211,6 +212,8 @@ def script(name, *flags, cwd):
     )
 
 
+PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
+
 FAST = (
     "--image=sample:moon",
     "--size=32",
@@ -366,8 +369,19 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
 
 def test_help_shows_the_flags_of_a_script(tmp_path):
     told = script("search", "--help", cwd=tmp_path).stdout
-    for flag in ("image", "task", "sigma", "iterations", "num_genotypes", "metric", "cohort_by"):
-        assert f"--{flag}:" in told or f"--[no]{flag}:" in told, flag
+    titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
+    places = [told.index(f"\n{title}\n") for title in titles]
+    assert places == sorted(places)
+    of = {"cohort_by": 0, "sigma": 1, "iterations": 2, "metric": 3}
+    for flag, number in of.items():
+        assert places[number] < told.index(f"--{flag} ") < places[number + 1], flag
+
+
+@pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.flags")), ids=lambda path: path.stem)
+def test_flags_of_files_are_known(tmp_path, preset):
+    done = script("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "none.png" in done.stderr
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):

@@ -1,6 +1,7 @@
 """The architecture: which folder may import which, what is public, how much a function asks for."""
 
 import ast
+import configparser
 import importlib
 import inspect
 import pathlib
@@ -8,6 +9,7 @@ import pkgutil
 import subprocess
 import sys
 
+import experiments.commands
 import isnas_jax
 
 ROOT = pathlib.Path(isnas_jax.__file__).parent
@@ -107,3 +109,25 @@ def test_drawing_leaves_a_notebooks_backend_alone():
         "assert 'matplotlib.pyplot' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_the_package_has_all_folders_and_commands():
+    config = configparser.ConfigParser()
+    config.read(ROOT.parent / "setup.cfg")
+    folders = {
+        "isnas_jax",
+        *(found.name for found in pkgutil.walk_packages([str(ROOT)], "isnas_jax.") if found.ispkg),
+    }
+    scripts = ROOT.parent / "experiments"
+    inside = [found.name for found in pkgutil.walk_packages([str(scripts)]) if found.ispkg]
+    folders |= {"isnas_jax.experiments", *(f"isnas_jax.experiments.{name}" for name in inside)}
+    assert set(config["options"]["packages"].split()) == folders
+    commands = config["options.entry_points"]["console_scripts"].split("\n")
+    for command in filter(None, commands):
+        name, _, place = command.partition(" = ")
+        module, _, function = place.partition(":")
+        assert module == "isnas_jax.experiments.commands"
+        assert name == f"isnas-{function.replace('_', '-')}"
+        # Runs the script of its own name.
+        assert getattr(experiments.commands, function).args == (function,)
+        assert (scripts / f"{function}.py").exists()

@@ -26,11 +26,12 @@ from absl import flags
 from jax.experimental import topologies
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax.fitting import lower_steps, planned_by
 from isnas_jax.io import records
 from isnas_jax.networks import cell_network
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 

@@ -17,11 +17,12 @@ from absl import flags
 from tqdm import tqdm
 
 import isnas_jax as isnas
-from experiments import cli
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import images
 from isnas_jax.networks import valid_cells
 from isnas_jax.searching import Draws, Metric, score
+
+from .. import cli
 
 FLAGS = flags.FLAGS
 

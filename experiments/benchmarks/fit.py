@@ -19,10 +19,11 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax import fitting
 from isnas_jax.io import records
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 
@@ -57,7 +58,7 @@ def network(text: str, form: str = "") -> Any:
 
 def pytorch_step(net: Any, problem: isnas.Problem) -> tuple[float, float]:
     """Seconds of PyTorch's step, and how far its first output is from ours at most."""
-    from experiments.benchmarks import pytorch
+    from . import pytorch
 
     z = fitting.draw_noise_map(jax.random.key(1), net, problem.shape)
     ours, variables = jax.jit(net.init_with_output)(jax.random.key(2), z)

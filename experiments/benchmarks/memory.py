@@ -11,8 +11,9 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 

@@ -15,11 +15,12 @@ import jax.numpy as jnp
 from absl import flags
 from jax import lax
 
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax import ops
 from isnas_jax._programs import compiler_options
 from isnas_jax.io import records
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 

@@ -17,10 +17,11 @@ from absl import flags
 from tqdm import tqdm
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax.fitting import Fitting, fit_many
 from isnas_jax.networks import network_for, parse_architecture
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 

@@ -12,9 +12,10 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax.io import records
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 

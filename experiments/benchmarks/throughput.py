@@ -19,11 +19,12 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from experiments import cli
-from experiments.benchmarks import machine
 from isnas_jax import study
 from isnas_jax.io import records
 from isnas_jax.running import Here, Runner, cores
+
+from .. import cli
+from . import machine
 
 FLAGS = flags.FLAGS
 
@@ -81,7 +82,7 @@ def main(_: Sequence[str]) -> None:
         return
     number, rows = FLAGS.num_genotypes * FLAGS.num_images, []
     for name in [*FLAGS.runners, FLAGS.runners[0]]:
-        command = [sys.executable, "-m", "experiments.benchmarks.throughput", *sys.argv[1:]]
+        command = [sys.executable, "-m", f"{__package__}.throughput", *sys.argv[1:]]
         command += [f"--only={name}", "--compilation_cache="]
         done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         seconds = json.loads(done.stdout)

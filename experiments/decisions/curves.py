@@ -20,7 +20,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from experiments import cli
 from isnas_jax import study
 from isnas_jax.fitting import Fit, FitSettings, fit_once
 from isnas_jax.fitting.stopping import Decision, MovingVariance, WindowedVariance
@@ -31,6 +30,8 @@ from isnas_jax.registry import Registry
 from isnas_jax.searching import METRICS, score
 from isnas_jax.searching.cohort import lowest
 from isnas_jax.study import store
+
+from .. import cli
 
 FLAGS = flags.FLAGS
 

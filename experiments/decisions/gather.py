@@ -19,8 +19,6 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from experiments import cli
-from experiments.decisions.curves import EVERY, PARTS, Part, Unit, pose, splits_of, units
 from isnas_jax import study
 from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
@@ -30,6 +28,9 @@ from isnas_jax.registry import Registry
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.searching.presets import quick
 from isnas_jax.study import store
+
+from .. import cli
+from .curves import EVERY, PARTS, Part, Unit, pose, splits_of, units
 
 FLAGS = flags.FLAGS
 

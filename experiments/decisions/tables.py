@@ -26,9 +26,6 @@ import pandas as pd
 import scipy.stats
 from absl import flags
 
-from experiments import cli
-from experiments.decisions.curves import PARTS, Part
-from experiments.decisions.gather import STEP, stop
 from isnas_jax import study
 from isnas_jax.io import records
 from isnas_jax.problems import CLASSICAL, TASKS
@@ -38,6 +35,10 @@ from isnas_jax.searching.combination import Combination, Stack, equal_mean, sele
 from isnas_jax.searching.presets import quick
 from isnas_jax.searching.selection import best_rank, closest_to_mean, least_validation
 from isnas_jax.study.intervals import over_images
+
+from .. import cli
+from .curves import PARTS, Part
+from .gather import STEP, stop
 
 FLAGS = flags.FLAGS
 

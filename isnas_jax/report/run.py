@@ -1,6 +1,7 @@
 """What a run leaves in its folder for people: images, figures and tables beside each other.
 
-Images are float32 (H, W, C) in [0, 1]. Needs matplotlib and scikit-image.
+Images are float32 (H, W, C) in [0, 1]. Needs matplotlib, scikit-image and
+tabulate.
 """
 
 import io
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from tabulate import tabulate
 
 from isnas_jax import figures
 from isnas_jax.fitting import Fit
@@ -173,15 +175,17 @@ def write_restoration(
 
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
-    """One line for the terminal."""
-    line = ", ".join(
-        f"{member['weight']:.2f} {member['member']}"
-        + (f" at iteration {member['restored_at']}" if "restored_at" in member else "")
-        for member in record["members"]
-    )
+    """For the terminal: a table of the members, and what came of it."""
+    rows = []
+    for member in record["members"]:
+        row = {"member": member["member"], "weight": member["weight"]}
+        row["stopped at"] = member.get("restored_at")
+        if "best_psnr_mean_by_truth" in member:
+            row["best PSNR, dB (by the truth)"] = member["best_psnr_mean_by_truth"]
+        rows.append(row)
+    table = tabulate(rows, headers="keys", floatfmt=".2f", missingval="")
+    came = ""
     if "restored" in record:
         before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
-        line += (
-            f": {before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
-        )
-    return f"{line}; see {folder / PAGE}"
+        came = f"{before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
+    return f"{table}\n\n{came}{'; ' if came else ''}see {folder / PAGE}"

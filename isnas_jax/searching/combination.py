@@ -11,7 +11,6 @@ from collections.abc import Callable
 from typing import ClassVar, TypeAlias
 
 import numpy as np
-import scipy.optimize
 
 from isnas_jax.registry import Registry
 from isnas_jax.searching.cohort import Cohort
@@ -43,11 +42,13 @@ def simplex_least_squares(vectors: np.ndarray) -> np.ndarray:
     With u = s w, w on the simplex, |sum u v|^2 + (sum u - 1)^2 is least where
     |sum w v|^2 is: non-negative least squares with one more row.
     """
+    from scipy.optimize import nnls  # takes a quarter of a second
+
     scale = np.sqrt(np.square(vectors).sum(axis=1).min()) or 1
     rows = np.vstack([vectors.T / scale, np.ones(len(vectors))])
     target = np.zeros(len(rows))
     target[-1] = 1
-    weights, _ = scipy.optimize.nnls(rows, target)
+    weights, _ = nnls(rows, target)
     return weights / weights.sum()
 
 

@@ -1,0 +1,81 @@
+"""Where a run is: bars on a terminal, a line now and then in a file."""
+
+import sys
+import time
+from typing import Any, Protocol
+
+from tqdm import tqdm
+
+from isnas_jax.fitting import Progress
+
+# Seconds between two lines of a stage.
+_EVERY = 10.0
+
+
+class Shown(Protocol):
+    """Takes a stage and where it is: a `Progress`, or the pair done and total."""
+
+    def __call__(self, stage: str, news: Any) -> None: ...
+
+    def close(self) -> None:
+        """Ends what is shown."""
+
+
+def shown() -> Shown:
+    """What suits where it is shown."""
+    return Bars() if sys.stderr.isatty() else Lines()
+
+
+def _numbers(news: Any) -> tuple[int, int]:
+    return (news.iteration, news.iterations) if isinstance(news, Progress) else news
+
+
+class Bars:
+    """Progress bars, one a stage; several may be on their way at once."""
+
+    def __init__(self) -> None:
+        self._bars: dict[str, tqdm] = {}
+
+    def __call__(self, stage: str, news: Any) -> None:
+        done, total = _numbers(news)
+        if stage not in self._bars:
+            # What was done when a stage is first heard of took no time that is known.
+            self._bars[stage] = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
+        bar = self._bars[stage]
+        bar.total = total
+        bar.update(done - bar.n)
+        if isinstance(news, Progress):
+            bar.set_postfix_str(f"loss {news.loss:.5f}")
+        if done >= total:
+            self._bars.pop(stage).close()
+
+    def close(self) -> None:
+        for bar in self._bars.values():
+            bar.close()
+        self._bars.clear()
+
+
+class Lines:
+    """Lines: one every ten seconds of a stage, and one at its end."""
+
+    def __init__(self) -> None:
+        self._begun: dict[str, tuple[float, int]] = {}
+        self._said: dict[str, float] = {}
+
+    def __call__(self, stage: str, news: Any) -> None:
+        (done, total), now = _numbers(news), time.monotonic()
+        begun, first = self._begun.setdefault(stage, (now, done))
+        if done < total and now - self._said.setdefault(stage, begun) < _EVERY:
+            return
+        self._said[stage] = now
+        line = f"{stage}: {done}/{total}"
+        if isinstance(news, Progress):
+            line += f", loss {news.loss:.5f}"
+        if first < done < total:
+            line += f", {(total - done) * (now - begun) / (done - first):.0f} s left at most"
+        print(line, file=sys.stderr, flush=True)
+        if done >= total:
+            del self._begun[stage], self._said[stage]
+
+    def close(self) -> None:
+        self._begun.clear()
