@@ -373,12 +373,13 @@ def _script() -> str:
 
 
 def command() -> str:
-    """What starts this script again: from a clone, or where it is installed."""
+    """What does the same again, from a clone or where it is installed, wherever it is put."""
+    kept = [text for text in sys.argv[1:] if not text.startswith("--output_dir=")]
     installed = [f"isnas-{_script().replace('_', '-')}"]
     start = (
         ["python", "-m", f"experiments.{_script()}"] if __package__ == "experiments" else installed
     )
-    return shlex.join([*start, *sys.argv[1:]])
+    return shlex.join([*start, *kept])
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

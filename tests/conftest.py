@@ -3,6 +3,14 @@ import pathlib
 import numpy as np
 import pytest
 from flax import linen as nn
+from hypothesis import HealthCheck, settings
+
+# docs/robustness.md: --hypothesis-profile=thorough.
+for name, number in {"brief": 150, "thorough": 2500}.items():
+    settings.register_profile(
+        name, max_examples=number, deadline=None, suppress_health_check=list(HealthCheck)
+    )
+settings.load_profile("brief")
 
 # Files that take longest, first, so that no worker waits for another at the end.
 LONGEST = ["test_programs", "test_readme", "test_fitting", "test_study", "test_search"]

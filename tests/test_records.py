@@ -240,9 +240,10 @@ def test_of_different_starts_one_gets_the_folder(tmp_path):
 def test_published_numbers_are_part_of_the_package():
     config = configparser.ConfigParser()
     config.read(ROOT / "setup.cfg")
-    pattern = config["options.package_data"]["isnas_jax.report"]
-    inside = {path.name for path in (ROOT / "isnas_jax" / "report").glob(pattern)}
-    assert {"kendall_stopping.csv", "kendall_psnr.csv"} <= inside
+    patterns = config["options.package_data"]["isnas_jax.report"].split()
+    report = ROOT / "isnas_jax" / "report"
+    inside = {path.name for pattern in patterns for path in report.glob(pattern)}
+    assert {"kendall_stopping.csv", "kendall_psnr.csv", "page.html"} <= inside
     assert paper.PUBLISHED.is_relative_to(ROOT / "isnas_jax")
 
 

@@ -52,16 +52,20 @@ class Checkpoint:
             yield
 
     def restore(self, tree: Tree) -> Tree:
-        """What was saved last in the structure of `tree`, or `tree` if nothing was.
+        """What was saved last in the structure of `tree`, or `tree` if nothing usable was.
 
         Raises:
           ValueError: If it is of another computation, naming the difference.
         """
         if not self.path.exists():
             return tree
-        described, _, content = self.path.read_bytes().partition(b"\n")
+        digest, _, content = self.path.read_bytes().partition(b"\n")
+        if digest.decode(errors="replace") != identity.digest(content):
+            records.anew(records.DamagedError(self.path, "its digest does not agree"))
+            return tree
+        described, _, state = content.partition(b"\n")
         records.check(self.path, json.loads(described), self._of)
-        return serialization.from_bytes(tree, content)
+        return serialization.from_bytes(tree, state)
 
     @property
     def due(self) -> bool:
@@ -70,6 +74,6 @@ class Checkpoint:
 
     def save(self, tree: Any) -> None:
         """Writes a pytree of arrays."""
-        described = json.dumps(self._of).encode()
-        records.write_bytes(self.path, described + b"\n" + serialization.to_bytes(tree))
+        content = json.dumps(self._of).encode() + b"\n" + serialization.to_bytes(tree)
+        records.write_bytes(self.path, identity.digest(content).encode() + b"\n" + content)
         self._written = time.monotonic()

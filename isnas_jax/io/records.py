@@ -1,13 +1,15 @@
 """What a run leaves on disk: written whole or not at all, and found only by what it is of.
 
 A file that is found instead of computed carries a description of all it depends
-on (see `identity`) and is refused if that is of something else.
+on (see `identity`) and is refused if that is of something else. Files are data only,
+without pickles; one that a disk damaged is noticed, said and computed again.
 """
 
 import contextlib
 import csv
 import io
 import json
+import logging
 import os
 import pathlib
 import tempfile
@@ -21,6 +23,21 @@ import numpy as np
 from isnas_jax.io import identity
 
 _OF = "described"
+# Bytes at the end of an .npz file: a comment's length, and the comment.
+_SEAL = 2 + 16
+_LOG = logging.getLogger(__name__)
+
+
+class DamagedError(ValueError):
+    """A file's content is not what was once written."""
+
+    def __init__(self, path: str | os.PathLike[str], reason: object) -> None:
+        super().__init__(f"{os.fspath(path)!r} is damaged: {reason}")
+
+
+def anew(error: DamagedError) -> None:
+    """Says that what was damaged is computed again."""
+    _LOG.warning("%s; it is computed again", error)
 
 
 def _sync(path: pathlib.Path) -> None:
@@ -53,8 +70,11 @@ def write_json(path: pathlib.Path, value: Any) -> None:
 
 
 def read_json(path: pathlib.Path) -> Any:
-    """Reads what `write_json` wrote."""
-    return json.loads(path.read_text(encoding="utf-8"))
+    """Reads what `write_json` wrote; `DamagedError` for anything else."""
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as error:
+        raise DamagedError(path, error) from None
 
 
 def write_csv(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
@@ -100,10 +120,30 @@ def check(path: pathlib.Path, before: Any, now: Any) -> None:
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays that `once` wrote, and a description of what they are of."""
-    with np.load(path) as kept:
+    """The arrays that `once` wrote, and a description of what they are of.
+
+    Raises:
+      DamagedError: If its digest does not agree, or it is something else.
+    """
+    content = pathlib.Path(path).read_bytes()
+    if _sealed(content[:-_SEAL]) != content:
+        raise DamagedError(path, "its digest does not agree")
+    with np.load(io.BytesIO(content)) as kept:
         found = dict(kept)
-    return found, json.loads(str(found.pop(_OF, "null")))
+    return found, json.loads(str(found.pop(_OF)))
+
+
+def _arrays(arrays: Mapping[str, Any], of: Any) -> bytes:
+    """An .npz file's content."""
+    content = io.BytesIO()
+    np.savez(content, **{**arrays, _OF: np.array(json.dumps(of))})
+    return _sealed(content.getvalue()[:-2])
+
+
+def _sealed(archive: bytes) -> bytes:
+    """A ZIP archive, without the length of its comment, with its digest as the comment."""
+    seal = identity.digest(archive).encode()
+    return archive + len(seal).to_bytes(2, "little") + seal
 
 
 def place(folder: str | os.PathLike[str], name: str, of: Mapping[str, Any]) -> pathlib.Path:
@@ -132,16 +172,27 @@ def once(
     if path is None:
         return compute()
     path, described = pathlib.Path(path), identity.of(of)
-    if not path.exists():
+    kept = _kept(path)
+    if kept is None:
         with alone(path):
-            if not path.exists():
-                content = io.BytesIO()
-                arrays = {**compute(), _OF: np.array(json.dumps(described))}
-                np.savez(content, **arrays)  # type: ignore[arg-type]
-                write_bytes(path, content.getvalue())
-    found, of_found = read_arrays(path)
+            kept = _kept(path)
+            if kept is None:
+                write_bytes(path, _arrays(compute(), described))
+                kept = read_arrays(path)
+    found, of_found = kept
     check(path, of_found, described)
     return found
+
+
+def _kept(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any] | None:
+    """What `read_arrays` finds; None if there is nothing that can be used."""
+    try:
+        return read_arrays(path)
+    except FileNotFoundError:
+        return None
+    except DamagedError as error:
+        anew(error)
+        return None
 
 
 def claim(

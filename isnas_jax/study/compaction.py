@@ -105,7 +105,7 @@ def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.
 def _fold(files: Sequence[pathlib.Path]) -> None:
     if not files:
         return
-    tables = [pq.read_table(path) for path in files]
+    tables = [store.read(path) for path in files]
     names = "\n".join(path.name for path in files)
     # The first file's metadata says of which study all are: a folder holds one.
     metadata = {**(tables[0].schema.metadata or {}), _NAMES: names.encode()}

@@ -8,10 +8,10 @@
     images/IMAGE+TASK.parquet                     one row: `IMAGES`
 
 Names are spelled as in a URL, but @ for a colon, so that no two units have one
-file. Timings are
-apart because nothing else differs between equal runs. Every file says, in its
-schema's metadata, of which study it is. Pictures in the files are 8-bit, rows
-first, (height, width, channels). Needs pyarrow.
+file. Timings are apart because nothing else differs between equal runs. Every file
+says, in its schema's metadata, of which study it is, and holds a digest of all else
+before its footer. Pictures in the files are 8-bit, rows first, (height, width,
+channels). Needs pyarrow.
 """
 
 import io
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from isnas_jax.io import records
+from isnas_jax.io import identity, records
 
 _UNIT = [
     ("architecture", pa.string()),  # a genotype CELL:BITS, or the name of a baseline
@@ -34,6 +34,8 @@ _UNIT = [
 ]
 _CURVE = pa.list_(pa.float32())
 _STUDY = b"isnas_jax.study"
+# Bytes of the digest before a file's footer.
+_SEAL = 16
 
 FITS = pa.schema(
     [
@@ -133,22 +135,46 @@ def write(path: pathlib.Path, rows: pa.Table, study: str) -> None:
     content = io.BytesIO()
     marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _STUDY: study})
     pq.write_table(marked, content, compression="zstd")
-    records.write_bytes(path, content.getvalue())
+    body, footer = _parts(content.getvalue())
+    # Readers start from the footer, and pass over what lies between.
+    records.write_bytes(path, body + _seal(body, footer) + footer)
+
+
+def _parts(content: bytes) -> tuple[bytes, bytes]:
+    """A Parquet file's columns, and its footer with the length and the mark at its end."""
+    length = int.from_bytes(content[-8:-4], "little") + 8
+    return content[:-length], content[-length:]
+
+
+def _seal(body: bytes, footer: bytes) -> bytes:
+    return identity.digest(body + footer).encode()
+
+
+def read(path: pathlib.Path) -> pa.Table:
+    """Reads a table; `DamagedError` if its digest does not agree."""
+    content = path.read_bytes()
+    rest, footer = _parts(content)
+    if rest[-_SEAL:] != _seal(rest[:-_SEAL], footer):
+        raise records.DamagedError(path, "its digest does not agree")
+    return pq.read_table(io.BytesIO(content))
 
 
 def holds(path: pathlib.Path, study: str) -> bool:
-    """Whether a file is there; ValueError if it is of another study."""
+    """Whether a file is there, whole; ValueError if it is of another study."""
     try:
         found = study_of(path)
     except FileNotFoundError:
+        return False
+    except records.DamagedError as error:
+        records.anew(error)
         return False
     records.check(path, {"study": found}, {"study": study})
     return True
 
 
 def study_of(path: pathlib.Path) -> str:
-    """The digest of the study that a file is of."""
-    return (pq.read_schema(path).metadata or {}).get(_STUDY, b"none").decode()
+    """The digest of the study that a file is of; `DamagedError` as `read`."""
+    return read(path).schema.metadata[_STUDY].decode()
 
 
 def to_bytes(image: Any) -> bytes:

@@ -245,7 +245,7 @@ class Work:
         for unit in todo:
             failed = self._failure(unit)
             if failed.exists() and not self._there(unit):
-                found["+".join(unit.name)] = store.pq.read_table(failed)["reason"][0].as_py()
+                found["+".join(unit.name)] = store.read(failed)["reason"][0].as_py()
         return found
 
     def forgive(self, todo: Iterable[Unit]) -> None:
