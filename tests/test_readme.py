@@ -3,8 +3,12 @@
 import dataclasses
 import pathlib
 import re
+import subprocess
+import sys
 
 import jax
+import nbclient
+import nbformat
 import numpy as np
 
 import isnas_jax as isnas
@@ -41,3 +45,29 @@ def test_one_call_restores_with_good_defaults(monkeypatch):
 def test_presets_of_the_readme_are_there():
     for name in re.findall(r"isnas\.presets\.(\w+)", TEXT):
         assert isnas.PRESETS[name] is getattr(isnas.presets, name)
+
+
+def test_the_site_builds_strictly_and_names_all_that_is_public(tmp_path):
+    docs = pathlib.Path(isnas.__file__).parent.parent / "docs"
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", str(docs), str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    reference = (tmp_path / "api.html").read_text()
+    described = {
+        name.rpartition(".")[2] for name in re.findall(r'id="(isnas_jax[^"]*)"', reference)
+    }
+    modules = {"interop", "presets"}
+    assert set(isnas.__all__) - modules <= described
+
+
+def test_the_quickstart_runs(tmp_path):
+    path = pathlib.Path(isnas.__file__).parent.parent / "docs" / "quickstart.ipynb"
+    notebook = nbformat.read(path, as_version=4)
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    nbclient.NotebookClient(
+        notebook, timeout=300, resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    shown = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pages = [output.data["text/html"] for output in shown if "text/html" in output.get("data", {})]
+    assert sum("<img" in page for page in pages) == 2  # a search and a fit
+    assert sum("<svg" in page for page in pages) >= 1  # a genotype

@@ -26,9 +26,9 @@ class Task:
     """A kind of restoration problem.
 
     Attributes:
-      pose: The problem of an image as the user has it: (observed, **options).
-      corrupt: The problem of a clean image, corrupted here: (key, truth,
-        **options); the only place where a clean image enters.
+      pose: The problem of an image as the user has it, from it and options by name.
+      corrupt: The problem of a clean image, corrupted here, from a key, the image and
+        options by name; the only place where a clean image enters.
       iterations: The published number of iterations.
     """
 

@@ -1,0 +1,32 @@
+"""The site: python -m sphinx -W docs out_site (extra `docs`)."""
+
+import isnas_jax
+
+project = "isnas_jax"
+author = "the authors of isnas_jax"
+version = release = isnas_jax.__version__
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+]
+html_theme = "furo"
+html_title = "isnas_jax"
+# Tables of the study, which its pages link to, are in no table of contents.
+suppress_warnings = ["toc.not_included"]
+templates_path: list[str] = []
+
+# Docstrings are Google's; a class says what its fields are.
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+autodoc_typehints = "signature"
+autodoc_member_order = "bysource"
+autodoc_default_options = {"exclude-members": "__init__"}
+# Longer signatures, a parameter a line.
+maximum_signature_line_length = 88
+
+myst_heading_anchors = 3
+# The notebook holds no outputs; a test runs it.
+nb_execution_mode = "off"
