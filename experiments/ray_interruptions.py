@@ -1,0 +1,137 @@
+r"""Kill workers, nodes and drivers of a study on a Ray cluster, and compare with a run without.
+
+    python -m experiments.ray_interruptions --kills=20 --output_dir=out_ray
+
+A cluster of three nodes on this machine, one core each. At random moments a worker
+process, the raylet of a node (another node comes in its place), or the driver (it is
+started again) is killed by SIGKILL. In the end no unit may be missing, none written
+twice, and all files must be those of a run without Ray, byte for byte. Expected: 0 missing, 0 written
+twice, 0 different. Needs the extra `ray`.
+"""
+
+import pathlib
+import random
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+
+import psutil
+from absl import flags
+
+from . import cli
+
+FLAGS = flags.FLAGS
+
+flags.DEFINE_integer("kills", 20, "How many.")
+flags.DEFINE_integer("nodes", 3, "How many nodes, of a core each.")
+flags.DEFINE_integer("num_genotypes", 20, "Of the study.")
+flags.DEFINE_integer("seed", 0, "Of the moments.")
+flags.DEFINE_string("output_dir", "out_ray", "Folder for the two datasets and log.txt.")
+
+STUDY = (
+    *("--images=sample:moon,sample:coins", "--size=64", "--grey", "--square", "--channels=4"),
+    *("--tasks=denoising:60", "--stopping=fixed", "--num_seeds=3", "--metrics=psd_db_mse"),
+)
+# Seconds between two kills.
+PAUSE = (4.0, 12.0)
+
+
+def start(folder: pathlib.Path, *runner: str) -> subprocess.Popen:
+    """The study at work in a folder."""
+    command = [sys.executable, "-m", f"{__package__}.make_dataset", *STUDY, *runner]
+    command += [f"--num_genotypes={FLAGS.num_genotypes}", f"--output_dir={folder}"]
+    command += [f"--compilation_cache={FLAGS.compilation_cache}"]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def written(folder: pathlib.Path) -> dict[str, int]:
+    """When each unit's file was written, by name."""
+    found = [path for kind in ("fits", "scores") for path in (folder / kind).glob("*.parquet")]
+    return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
+
+
+def workers() -> list[psutil.Process]:
+    """Processes of Ray that do a job now."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        if (process.info["cmdline"] or [""])[0].startswith("ray::") and "IDLE" not in str(
+            process.info
+        ):
+            found.append(process)
+    return found
+
+
+def main(_: Sequence[str]) -> None:
+    """The story: a run here, a run by Ray with kills, a comparison."""
+    from ray.cluster_utils import Cluster
+
+    place, draw = pathlib.Path(FLAGS.output_dir), random.Random(FLAGS.seed)
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    log = open(place / "log.txt", "w", buffering=1)  # noqa: SIM115
+    begun = time.monotonic()
+
+    def say(text: str) -> None:
+        print(f"{time.monotonic() - begun:6.0f} s  {text}", file=log)
+
+    here, by_ray = place / "here", place / "by_ray"
+    if failed := start(here, "--runner=processes", "--workers=1").wait():
+        raise ValueError(f"the study ended with exit code {failed}")
+    units = written(here)
+    say(f"without Ray: {len(units)} units")
+
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
+    nodes = [cluster.add_node(num_cpus=1) for _ in range(FLAGS.nodes - 1)]
+    driver = start(by_ray, "--runner=ray", f"--ray_address={cluster.address}")
+    seen: dict[str, int] = {}
+    twice: set[str] = set()
+    kills = dict.fromkeys(("worker", "node", "driver"), 0)
+
+    def look() -> None:
+        for name, at in written(by_ray).items():
+            if seen.setdefault(name, at) != at:
+                twice.add(name)
+
+    due = time.monotonic() + draw.uniform(*PAUSE)
+    while (code := driver.poll()) is None or sum(kills.values()) < 1:
+        time.sleep(0.2)
+        look()
+        if time.monotonic() < due or sum(kills.values()) >= FLAGS.kills:
+            continue
+        kind, at_work = draw.choice(list(kills)), workers()
+        if kind == "worker" and at_work:
+            draw.choice(at_work).kill()
+        elif kind == "node":
+            cluster.remove_node(nodes.pop(draw.randrange(len(nodes))), allow_graceful=False)
+            nodes.append(cluster.add_node(num_cpus=1))
+        elif kind == "driver":
+            driver.kill()
+            driver.wait()
+            driver = start(by_ray, "--runner=ray", f"--ray_address={cluster.address}")
+        else:
+            continue
+        kills[kind] += 1
+        say(f"{len(seen)} units; killed a {kind}")
+        due = time.monotonic() + draw.uniform(*PAUSE)
+    look()
+    say(f"{len(seen)} units; the driver ended with exit code {code}")
+    cluster.shutdown()
+    missing = units.keys() - seen.keys()
+    different = [
+        name
+        for name in units.keys() & seen.keys()
+        if (here / name).read_bytes() != (by_ray / name).read_bytes()
+    ]
+    killed = ", ".join(f"{number} {kind}s" for kind, number in kills.items())
+    result = (
+        f"{len(units)} units; killed {killed}: {len(missing)} missing, {len(twice)} written twice, "
+        f"{len(different)} different from a run without Ray"
+    )
+    say(result)
+    print(f"{result}; see {place / 'log.txt'}")
+
+
+if __name__ == "__main__":
+    cli.run(main)
