@@ -10,7 +10,6 @@ apart, must be those of the unbroken run, byte for byte. About half an hour on
 two cores; expected: 0 files lost, 0 records different.
 """
 
-import hashlib
 import os
 import pathlib
 import random
@@ -24,6 +23,7 @@ from collections.abc import Sequence
 from absl import flags
 
 from . import cli
+from .kept import finished
 
 FLAGS = flags.FLAGS
 
@@ -47,11 +47,9 @@ SCRIPTS = {
         *("--selection=closest", "--combine=selected"),
     ),
 }
-# Of runs under way, or different in equal runs.
-APART = ("timings", "timings.json", "report.html")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-# What a script that one of these stopped exits with: Ctrl-C is heard.
-STOPPED = (-signal.SIGKILL, -signal.SIGTERM, 130)
+# What a script that one of these stopped exits with: Ctrl-C is heard once it has begun.
+STOPPED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130)
 
 
 def start(script: str, folder: pathlib.Path) -> subprocess.Popen:
@@ -60,19 +58,6 @@ def start(script: str, folder: pathlib.Path) -> subprocess.Popen:
     command = [sys.executable, "-m", f"{__package__}.{script}", *SMALL, *SCRIPTS[script], cache]
     quiet = subprocess.DEVNULL
     return subprocess.Popen([*command, f"--output_dir={folder}"], stdout=quiet, stderr=quiet)
-
-
-def finished(folder: pathlib.Path) -> dict[str, str]:
-    """Digests of the records in a folder, by name: no hidden files, checkpoints or timings."""
-    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
-    kept = [
-        name
-        for name in names
-        if not name.name.startswith(".")
-        and name.suffix != ".checkpoint"
-        and name.parts[0] not in APART
-    ]
-    return {str(n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in sorted(kept)}
 
 
 def check(code: int) -> None:

@@ -5,8 +5,8 @@ r"""Kill workers, nodes and drivers of a study on a Ray cluster, and compare wit
 A cluster of three nodes on this machine, one core each. At random moments a worker
 process, the raylet of a node (another node comes in its place), or the driver (it is
 started again) is killed by SIGKILL. In the end no unit may be missing, none written
-twice, and all files must be those of a run without Ray, byte for byte. Expected: 0 missing, 0 written
-twice, 0 different. Needs the extra `ray`.
+twice, and all files must be those of a run without Ray, byte for byte. Expected:
+0 missing, 0 written twice, 0 different. Needs the extra `ray`.
 """
 
 import pathlib

@@ -1,0 +1,20 @@
+"""The records that a run left in its folder, to be compared with those of another."""
+
+import hashlib
+import pathlib
+
+# Of runs under way, or different in equal runs.
+APART = ("timings", "timings.json", "report.html")
+
+
+def finished(folder: pathlib.Path) -> dict[str, str]:
+    """Digests of the records in a folder, by name: no hidden files, checkpoints or timings."""
+    names = (path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    kept = [
+        name
+        for name in names
+        if not name.name.startswith(".")
+        and name.suffix != ".checkpoint"
+        and name.parts[0] not in APART
+    ]
+    return {str(n): hashlib.sha256((folder / n).read_bytes()).hexdigest() for n in sorted(kept)}
