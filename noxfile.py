@@ -4,7 +4,7 @@ import configparser
 
 import nox
 
-nox.options.sessions = ["tests"]
+nox.options.sessions = ["tests", "lowest"]
 
 
 @nox.session(python=["3.11", "3.12", "3.13"])

@@ -67,8 +67,8 @@ def main(_: Sequence[str]) -> None:
         if text := item(dataset, folder, settings):
             print(text)
     described = {"script": "analyze", "dataset": FLAGS.dataset, **dataclasses.asdict(settings)}
-    described["recorded"] = {"command": cli.command()}
-    records.write_json(folder / "settings.json", described)
+    records.write_json(folder / "analysis.json", described)
+    cli.write_command(folder)
     print(f"see {report.write_page(folder)}")
 
 

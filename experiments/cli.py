@@ -17,7 +17,7 @@ import numpy as np
 from absl import app, flags, logging
 
 import isnas_jax as isnas
-from isnas_jax import running
+from isnas_jax import report, running
 from isnas_jax.io import images, records
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
@@ -365,21 +365,24 @@ def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
         if flag.name not in (*_APART, *besides)
     }
     settings = {"script": _script(), **flags_given, **depends}
-    return records.claim(FLAGS.output_dir, settings, recorded={"command": command()})
+    folder = records.claim(FLAGS.output_dir, settings)
+    write_command(folder)
+    return folder
 
 
 def _script() -> str:
     return pathlib.Path(sys.argv[0]).stem
 
 
-def command() -> str:
-    """What does the same again, from a clone or where it is installed, wherever it is put."""
-    kept = [text for text in sys.argv[1:] if not text.startswith("--output_dir=")]
-    installed = [f"isnas-{_script().replace('_', '-')}"]
-    start = (
-        ["python", "-m", f"experiments.{_script()}"] if __package__ == "experiments" else installed
-    )
-    return shlex.join([*start, *kept])
+def write_command(folder: pathlib.Path) -> None:
+    """Writes down what does the same again, from a clone or where it is installed."""
+    start = ["python", "-m", f"experiments.{_script()}"]
+    if __package__ != "experiments":
+        start = [f"isnas-{_script().replace('_', '-')}"]
+    known = FLAGS.get_key_flags_for_module(sys.argv[0])
+    given = [flag.serialize() for flag in known if flag.present and flag.name != "output_dir"]
+    content = shlex.join([*start, *filter(None, given)]) + "\n"
+    records.write_bytes(folder / report.COMMAND, content.encode())
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

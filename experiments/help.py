@@ -1,6 +1,7 @@
 """A script's --help: what it does, and its flags by what they are about."""
 
 import functools
+import pathlib
 import sys
 import textwrap
 from collections.abc import Callable
@@ -17,7 +18,9 @@ _EXITS = """Exit codes
   3    done, but for units of a study that failed
   130  stopped by Ctrl-C; the same command goes on
 
-  --flagfile=FILE takes flags from a file, one a line; presets are in experiments/presets."""
+  --flagfile=FILE takes flags from a file, one a line; some are in
+  """
+_PRESETS = pathlib.Path(__file__).parent / "presets"
 
 
 def group(title: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
@@ -50,7 +53,7 @@ def text() -> str:
     for title, members in found.items():
         if members:
             parts.append("\n".join([title, *map(_described, members)]))
-    return "\n\n".join([*parts, _EXITS])
+    return "\n\n".join([*parts, f"{_EXITS}{_PRESETS}"])
 
 
 def _described(flag: flags.Flag) -> str:

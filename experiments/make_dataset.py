@@ -13,7 +13,6 @@ out a few architectures for some steps.
 """
 
 import dataclasses
-import itertools
 import re
 import sys
 from collections.abc import Sequence
@@ -153,13 +152,14 @@ def main(_: Sequence[str]) -> None:
         candidates=whole.genotypes,
     )
 
-    shown, ended = progress.shown(), itertools.count(1)
+    left = study.unfinished(whole, folder, todo, retry_failed=FLAGS.retry_failed)
+    waiting, shown = {unit.name for unit in left}, progress.shown()
 
     def report(unit, news):
         if news is None:
-            shown("units", (next(ended), len(todo)))
-        else:
-            shown("+".join(unit.name), news)
+            waiting.discard(unit.name)
+        note = f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}" if news else ""
+        shown("units", (len(todo) - len(waiting), len(todo)), note)
 
     options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
     failed = study.run(whole, folder, todo, report=report, **options)

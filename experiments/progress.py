@@ -13,9 +13,9 @@ _EVERY = 10.0
 
 
 class Shown(Protocol):
-    """Takes a stage and where it is: a `Progress`, or the pair done and total."""
+    """Takes a stage, where it is (a `Progress`, or the pair done and total), and what to add."""
 
-    def __call__(self, stage: str, news: Any) -> None: ...
+    def __call__(self, stage: str, news: Any, note: str = "") -> None: ...
 
     def close(self) -> None:
         """Ends what is shown."""
@@ -26,8 +26,11 @@ def shown() -> Shown:
     return Bars() if sys.stderr.isatty() else Lines()
 
 
-def _numbers(news: Any) -> tuple[int, int]:
-    return (news.iteration, news.iterations) if isinstance(news, Progress) else news
+def _read(news: Any, note: str) -> tuple[int, int, str]:
+    """Done, total, and what to add."""
+    if isinstance(news, Progress):
+        return news.iteration, news.iterations, f"loss {news.loss:.5f}"
+    return *news, note
 
 
 class Bars:
@@ -36,16 +39,15 @@ class Bars:
     def __init__(self) -> None:
         self._bars: dict[str, tqdm] = {}
 
-    def __call__(self, stage: str, news: Any) -> None:
-        done, total = _numbers(news)
+    def __call__(self, stage: str, news: Any, note: str = "") -> None:
+        done, total, note = _read(news, note)
         if stage not in self._bars:
             # What was done when a stage is first heard of took no time that is known.
             self._bars[stage] = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
         bar = self._bars[stage]
         bar.total = total
         bar.update(done - bar.n)
-        if isinstance(news, Progress):
-            bar.set_postfix_str(f"loss {news.loss:.5f}")
+        bar.set_postfix_str(note)
         if done >= total:
             self._bars.pop(stage).close()
 
@@ -62,15 +64,13 @@ class Lines:
         self._begun: dict[str, tuple[float, int]] = {}
         self._said: dict[str, float] = {}
 
-    def __call__(self, stage: str, news: Any) -> None:
-        (done, total), now = _numbers(news), time.monotonic()
+    def __call__(self, stage: str, news: Any, note: str = "") -> None:
+        (done, total, note), now = _read(news, note), time.monotonic()
         begun, first = self._begun.setdefault(stage, (now, done))
         if done < total and now - self._said.setdefault(stage, begun) < _EVERY:
             return
         self._said[stage] = now
-        line = f"{stage}: {done}/{total}"
-        if isinstance(news, Progress):
-            line += f", loss {news.loss:.5f}"
+        line = f"{stage}: {done}/{total}{', ' if note else ''}{note}"
         if first < done < total:
             line += f", {(total - done) * (now - begun) / (done - first):.0f} s left at most"
         print(line, file=sys.stderr, flush=True)

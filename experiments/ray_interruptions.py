@@ -9,6 +9,7 @@ twice, and all files must be those of a run without Ray, byte for byte. Expected
 0 missing, 0 written twice, 0 different. Needs the extra `ray`.
 """
 
+import contextlib
 import pathlib
 import random
 import shutil
@@ -21,6 +22,7 @@ import psutil
 from absl import flags
 
 from . import cli
+from .kept import finished
 
 FLAGS = flags.FLAGS
 
@@ -47,19 +49,19 @@ def start(folder: pathlib.Path, *runner: str) -> subprocess.Popen:
 
 
 def written(folder: pathlib.Path) -> dict[str, int]:
-    """When each unit's file was written, by name."""
+    """When each unit's file was written, by name; looked at five times a second."""
     found = [path for kind in ("fits", "scores") for path in (folder / kind).glob("*.parquet")]
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in found}
 
 
 def workers() -> list[psutil.Process]:
-    """Processes of Ray that do a job now."""
+    """Processes of this cluster that do a job now."""
     found = []
-    for process in psutil.process_iter(["cmdline"]):
-        if (process.info["cmdline"] or [""])[0].startswith("ray::") and "IDLE" not in str(
-            process.info
-        ):
-            found.append(process)
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            title = " ".join(process.cmdline())
+            if title.startswith("ray::") and "IDLE" not in title:
+                found.append(process)
     return found
 
 
@@ -102,7 +104,8 @@ def main(_: Sequence[str]) -> None:
             continue
         kind, at_work = draw.choice(list(kills)), workers()
         if kind == "worker" and at_work:
-            draw.choice(at_work).kill()
+            with contextlib.suppress(psutil.NoSuchProcess):
+                draw.choice(at_work).kill()
         elif kind == "node":
             cluster.remove_node(nodes.pop(draw.randrange(len(nodes))), allow_graceful=False)
             nodes.append(cluster.add_node(num_cpus=1))
@@ -119,11 +122,8 @@ def main(_: Sequence[str]) -> None:
     say(f"{len(seen)} units; the driver ended with exit code {code}")
     cluster.shutdown()
     missing = units.keys() - seen.keys()
-    different = [
-        name
-        for name in units.keys() & seen.keys()
-        if (here / name).read_bytes() != (by_ray / name).read_bytes()
-    ]
+    expected, found = finished(here), finished(by_ray)
+    different = [name for name in expected | found if expected.get(name) != found.get(name)]
     killed = ", ".join(f"{number} {kind}s" for kind, number in kills.items())
     result = (
         f"{len(units)} units; killed {killed}: {len(missing)} missing, {len(twice)} written twice, "

@@ -1,4 +1,6 @@
+import jax
 import numpy as np
+import pytest
 
 import isnas_jax as isnas
 from experiments.benchmarks import machine, ops
@@ -17,3 +19,20 @@ def test_forms_of_an_operation_compute_the_same():
         first, *others = (form(*case.arguments) for form in case.forms.values())
         for other in others:
             np.testing.assert_allclose(first, other, atol=1e-3, err_msg=case.name)
+
+
+CELLS = (5, 53, 86, 100, 150, 172, 200, 260, 316)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_pytorchs_network_computes_the_same(cell):
+    """A cell of each kind; the skips are those of 172:0000011001001001100111101."""
+    pytest.importorskip("torch")
+    from experiments.benchmarks import pytorch
+
+    genotype = isnas.Genotype(cell, "0000011001001001100111101")
+    net = isnas.build_network(genotype, out_channels=3, channels=16)
+    z = 0.1 * jax.random.uniform(jax.random.key(0), (1, 64, 64, 3))
+    ours, variables = net.init_with_output(jax.random.key(1), z)
+    _, theirs = next(pytorch.steps(net, variables["params"], z, np.zeros((64, 64, 3)), 1))
+    np.testing.assert_allclose(theirs, ours[0], atol=1e-4)

@@ -1,6 +1,7 @@
-"""Files that a disk or a copy damaged: never a traceback, never wrong numbers, never a hang."""
+"""Files that a disk or a copy damaged: what we wrote is noticed, what others did is one line."""
 
 import logging
+import pathlib
 
 import numpy as np
 import pyarrow as pa
@@ -10,7 +11,7 @@ from hypothesis import strategies as st
 
 import isnas_jax as isnas
 from isnas_jax.io import Checkpoint, images, records
-from isnas_jax.study import store
+from isnas_jax.study import compaction, store
 
 # What is done to the content of a file: a byte changed, an end cut off, something put in.
 DAMAGES = st.one_of(
@@ -125,3 +126,26 @@ def test_what_is_damaged_is_said(tmp_path, caplog):
     (tmp_path / "settings.json").write_text("{")
     with pytest.raises(ValueError, match=r"settings.json' is damaged"):
         records.claim(tmp_path, {"seed": 0})
+
+
+def test_a_damaged_table_is_left_out_and_compaction_goes_on(tmp_path, caplog):
+    caplog.set_level(logging.WARNING)
+    schema = pa.schema([("name", pa.string()), ("value", pa.int32())])
+    (tmp_path / "study.json").write_text("{}")
+    for kind in ("fits", "timings/fits"):
+        for name in "abc":
+            path = tmp_path / kind / f"{name}.parquet"
+            store.write(path, store.table([(name, 1)], schema), "study")
+        path.write_bytes(path.read_bytes()[:-20])
+    assert store.read_all(tmp_path / "fits").column("name").to_pylist() == ["a", "b"]
+    assert "c.parquet' is damaged" in caplog.text
+    assert compaction.compact(tmp_path) == 2
+    assert not store.holds(path, "study")
+    (folded,) = (tmp_path / "fits" / "folded").glob("*.parquet")
+    assert store.read_all(tmp_path / "fits").column("name").to_pylist() == ["a", "b"]
+    folded.write_bytes(folded.read_bytes()[:-20])
+    there = compaction.Folded(tmp_path, "study")
+    caplog.clear()
+    for _ in range(3):
+        assert pathlib.PurePosixPath("fits/a.parquet") not in there
+    assert len(caplog.records) == 1

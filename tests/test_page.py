@@ -1,7 +1,6 @@
 import base64
 import html.parser
 import io
-import json
 import re
 
 import numpy as np
@@ -11,10 +10,11 @@ from PIL import Image
 import isnas_jax as isnas
 from experiments import screenshots
 from isnas_jax import figures, report
-from isnas_jax.io import records
+from isnas_jax.io import images, records
 from isnas_jax.networks.genotypes import NUM_CELLS, decode_cell
 
 GENOTYPE = "5:0011000010011000010011110"
+COMMAND = "python -m experiments.search --image='<&>.png'"
 
 
 @pytest.fixture(scope="module")
@@ -34,9 +34,17 @@ def folder(tmp_path_factory):
         folder, problem, truth, [report.Member(GENOTYPE, 0.75, fit)], truth
     )
     assert record["restored"]["psnr"] == np.inf
-    settings = {"script": "search", "image": "<&>.png", "task": "denoising", "seed": 3}
-    settings["recorded"] = {"command": "python -m experiments.search --image='<&>.png'"}
+    settings = {"script": "search", "image": "<&>.png", "task": "denoising", "seed": 0}
     records.write_json(folder / "settings.json", settings)
+    (folder / report.COMMAND).write_text(COMMAND + "\n")
+    rows = [
+        {"rank": 0, "member": GENOTYPE, "score": 1.5, "weight": 0.75, "restored_at": 7.0},
+        {"rank": 1, "member": "dip", "score": np.nan, "weight": 0.25, "restored_at": 9.0},
+    ]
+    for rank, row in enumerate(rows):
+        images.save(folder / "cohort" / f"0{rank}.png", truth)
+        row |= {"validation": 0.1, "selected": rank == 1}
+    records.write_csv(folder / "cohort.csv", rows)
     scores = {"strip": np.array([[3.0], [1.0], [2.0]])}
     others = ["172:0000011001001001100111101", "316:0001010110110101110010111"]
     report.write_scores(folder, [GENOTYPE, *others], scores)
@@ -176,7 +184,24 @@ def test_the_slider_divides_and_columns_sort(opened, folder):
     assert run(genotypes, True) == ["5", "316", "172"]
 
 
-def test_settings_stay_readable(folder):
+def test_the_page_says_who_was_chosen_and_how_to_repeat_it(folder):
     page = Elements((folder / report.PAGE).read_text())
-    kept = json.loads((folder / "settings.json").read_text())
-    assert kept["recorded"]["command"] in page.text
+    said = [text.strip() for text in page.text if text.strip()]
+    assert COMMAND in said
+    cohort = said[said.index("The cohort") :]
+    dip = cohort.index("dip")
+    assert cohort[dip - 1] == "selected"
+    assert cohort[dip + 1 : dip + 4] == ["0.1", "0.25", "9"]
+    assert cohort[cohort.index(GENOTYPE) - 1] != "selected"
+    assert said[said.index("seed") + 1] == "0"
+    assert sum("cohort: " in image["alt"] for image in page.all("img")) == 2
+
+
+def test_an_observation_smaller_than_an_image_may_be(tmp_path):
+    truth = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
+    problem = isnas.super_resolution(truth[::8, ::8], 8)
+    report.write_restoration(tmp_path, problem, truth, [report.Member("bicubic", 1.0, None)])
+    records.write_json(tmp_path / "settings.json", {"script": "restore"})
+    page = Elements(report.write_page(tmp_path).read_text())
+    assert any("observed" in image["alt"] for image in page.all("img"))
+    assert not any("less restored" in image["alt"] for image in page.all("img"))

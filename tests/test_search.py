@@ -229,6 +229,7 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
         assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
+        "command.txt",
         "comparison.png",
         "curves.csv",
         "curves.png",

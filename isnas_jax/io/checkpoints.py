@@ -61,7 +61,7 @@ class Checkpoint:
             return tree
         digest, _, content = self.path.read_bytes().partition(b"\n")
         if digest.decode(errors="replace") != identity.digest(content):
-            records.anew(records.DamagedError(self.path, "its digest does not agree"))
+            records.say_anew(records.DamagedError(self.path, "its digest does not agree"))
             return tree
         described, _, state = content.partition(b"\n")
         records.check(self.path, json.loads(described), self._of)

@@ -1,8 +1,10 @@
 """Image files to arrays and back: float32 (H, W, C) in [0, 1], C = 1 or 3."""
 
 import io
+import math
 import os
 import pathlib
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +13,8 @@ from PIL import Image, ImageOps
 from isnas_jax.io import records
 
 SMALLEST_SIDE = 16
+# A gigabyte of float32 in colour.
+MOST_PIXELS = 2**30 // 12
 
 # Photographs, micrographs and medical images that scikit-image ships with, no download needed.
 SAMPLES = (
@@ -43,14 +47,20 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
       ValueError: If the file is missing, is not an image, is smaller than 16
-        pixels on a side, or has more pixels than Pillow takes for an image.
+        pixels on a side, or has more than 2**30 / 12 pixels.
     """
     name = os.fspath(path)
     if name.startswith("sample:"):
         image = _from_array(_sample(name.removeprefix("sample:")))
     else:
         try:
-            with Image.open(name) as opened:
+            with warnings.catch_warnings():
+                # Pillow warns of what is refused here, and refuses twice as many itself.
+                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+                opened = Image.open(name)
+            with opened:
+                if math.prod(opened.size) > MOST_PIXELS:
+                    raise ValueError(f"{opened.size} pixels are more than {MOST_PIXELS:,}")
                 image = _from_pillow(ImageOps.exif_transpose(opened))
         except FileNotFoundError:
             raise ValueError(f"image {name!r} does not exist") from None

@@ -35,9 +35,14 @@ class DamagedError(ValueError):
         super().__init__(f"{os.fspath(path)!r} is damaged: {reason}")
 
 
-def anew(error: DamagedError) -> None:
+def say_anew(error: DamagedError) -> None:
     """Says that what was damaged is computed again."""
     _LOG.warning("%s; it is computed again", error)
+
+
+def say_left_out(error: DamagedError) -> None:
+    """Says that what was damaged is left out."""
+    _LOG.warning("%s; it is left out", error)
 
 
 def _sync(path: pathlib.Path) -> None:
@@ -172,27 +177,27 @@ def once(
     if path is None:
         return compute()
     path, described = pathlib.Path(path), identity.of(of)
-    kept = _kept(path)
-    if kept is None:
+    try:
+        found, of_found = read_arrays(path)
+    except (FileNotFoundError, DamagedError):
         with alone(path):
-            kept = _kept(path)
-            if kept is None:
-                write_bytes(path, _arrays(compute(), described))
-                kept = read_arrays(path)
-    found, of_found = kept
+            found, of_found = _found_or_made(path, lambda: _arrays(compute(), described))
     check(path, of_found, described)
     return found
 
 
-def _kept(path: pathlib.Path) -> tuple[dict[str, np.ndarray], Any] | None:
-    """What `read_arrays` finds; None if there is nothing that can be used."""
+def _found_or_made(
+    path: pathlib.Path, make: Callable[[], bytes]
+) -> tuple[dict[str, np.ndarray], Any]:
+    """What another has written meanwhile, or the content made now."""
     try:
         return read_arrays(path)
     except FileNotFoundError:
-        return None
+        pass
     except DamagedError as error:
-        anew(error)
-        return None
+        say_anew(error)
+    write_bytes(path, make())
+    return read_arrays(path)
 
 
 def claim(

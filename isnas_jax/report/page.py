@@ -14,12 +14,15 @@ import jinja2
 import markupsafe
 import numpy as np
 import pandas as pd
+from PIL import Image
 
 from isnas_jax import figures
 from isnas_jax.io import images, records
 from isnas_jax.networks import Genotype
 
 PAGE = "report.html"
+# What does the same again.
+COMMAND = "command.txt"
 MOST_ROWS = 500
 # How wide the divided pair of images is shown at first, in pixels.
 _WIDE = 600
@@ -90,13 +93,13 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
     folder = pathlib.Path(folder)
     kept = {
         path.name: path.read_text(encoding="utf-8")
-        for name in ("settings", "result", "timings")
+        for name in ("analysis", "settings", "result", "timings")
         if (path := folder / f"{name}.json").is_file()
     }
     if not kept:
         raise ValueError(f"{str(folder)!r} holds no records of a run, such as settings.json")
-    settings = json.loads(kept.get("settings.json", "{}"))
-    if "result.json" in kept:
+    settings = json.loads(kept.get("analysis.json") or kept.get("settings.json", "{}"))
+    if "result.json" in kept and "analysis.json" not in kept:
         result = json.loads(kept["result.json"])
         page = _run(folder, settings, result)
     else:
@@ -109,8 +112,9 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["shown"] = _shown
+    command = folder / COMMAND
     text = environment.get_template("page.html").render(
-        command=settings.get("recorded", {}).get("command"), records=kept, **page
+        command=command.read_text().strip() if command.is_file() else "", records=kept, **page
     )
     records.write_bytes(folder / PAGE, text.encode())
     return folder / PAGE
@@ -208,8 +212,10 @@ def _images(
 
     for title in ("observed", "restored", "truth"):
         add(folder / f"{title}.png", title, _quality(result[title]) if title in result else "")
-    observed = images.load(folder / "observed.png")
-    if observed.shape == restored.shape:
+    with Image.open(folder / "observed.png") as opened:
+        same = opened.size == restored.shape[1::-1]
+    if same:
+        observed = images.load(folder / "observed.png")
         uri = figures.image_uri(0.5 + (observed - restored))
         alt = "Observed less restored; mid-grey is no difference"
         found.append(Picture("difference", uri, alt, "observed less restored", width))
@@ -299,7 +305,9 @@ def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
     if (file := folder / "timings.json").is_file():
         seconds = records.read_json(file)["seconds"]
         found |= {f"{stage}, seconds": round(value, 1) for stage, value in seconds.items()}
-    rows = [{"what": name, "value": str(value)} for name, value in found.items() if value]
+    rows = [
+        {"what": name, "value": str(value)} for name, value in found.items() if value is not None
+    ]
     return Section("In numbers", tables=[Table(rows, "Of this run")] if rows else ())
 
 

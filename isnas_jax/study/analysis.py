@@ -22,6 +22,7 @@ from isnas_jax.study.intervals import estimate, resample
 
 CASE = ["task", "image"]
 _LARGE = ["loss", "psnr", "psnr_mean", "criterion", "restored", "best"]
+_SCALARS = [name for name in store.FITS.names if name not in _LARGE]
 
 # What a fit arrived at, by name, from the rows of its table.
 OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
@@ -93,17 +94,15 @@ class Dataset:
 
     def large(self, column: str, task: str, image: str, seed: int = 0) -> pd.Series:
         """Curves or pictures of one case, by architecture; see `store.FITS`."""
-        filters = [("task", "==", task), ("image", "==", image), ("seed", "==", seed)]
-        table = pd.read_parquet(
-            self.folder / "fits", columns=["architecture", column], filters=filters
-        )
+        names = ["architecture", *CASE, "seed", column]
+        table = store.read_all(self.folder / "fits", names).to_pandas()
+        table = table[(table[CASE] == [task, image]).all(axis=1) & (table["seed"] == seed)]
         return table.drop_duplicates("architecture").set_index("architecture")[column]
 
     def pictures(self, task: str, image: str) -> dict[str, np.ndarray]:
         """The truth and the observation of a case, (H, W, C) in steps of 1/255."""
-        (row,) = pd.read_parquet(
-            self.folder / "images", filters=[("task", "==", task), ("image", "==", image)]
-        ).to_dict("records")
+        table = store.read_all(self.folder / "images").to_pandas()
+        (row,) = table[(table[CASE] == [task, image]).all(axis=1)].to_dict("records")
         sizes = {
             "truth": (row["height"], row["width"], row["channels"]),
             "observed": (row["observed_height"], row["observed_width"], row["channels"]),
@@ -116,9 +115,9 @@ def load(folder: pathlib.Path) -> Dataset:
     for part in ("fits", "scores", "images"):
         if not any((folder / part).rglob("*.parquet")):
             raise ValueError(f"{str(folder)!r} is no dataset: it holds no {part}")
-    fits = pd.read_parquet(folder / "fits", columns=_scalars(folder / "fits"))
+    fits = store.read_all(folder / "fits", _SCALARS).to_pandas()
     fits = fits.drop_duplicates([*CASE, "architecture", "seed"])
-    scores = pd.read_parquet(folder / "scores")
+    scores = store.read_all(folder / "scores").to_pandas()
     scores = (
         scores.groupby(["architecture", *CASE, "reference"], as_index=False)
         .mean()
@@ -134,13 +133,6 @@ def load(folder: pathlib.Path) -> Dataset:
         raise ValueError(f"{str(folder)!r} holds no genotype with all its fits and scores")
     fits = fits[fits["architecture"].isin(complete)]
     return Dataset(folder, fits, scores.reset_index(drop=True), incomplete)
-
-
-def _scalars(folder: pathlib.Path) -> list[str]:
-    import pyarrow.dataset
-
-    names = pyarrow.dataset.dataset(folder, exclude_invalid_files=False).schema.names
-    return [name for name in names if name not in _LARGE]
 
 
 def kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:

@@ -37,8 +37,9 @@ class Folded:
     def __contains__(self, name: pathlib.PurePosixPath) -> bool:
         inside = self._folder / name.parent / "folded"
         for path in inside.glob("*.parquet"):
-            if path not in self._names and store.holds(path, self._study):
-                self._names[path] = frozenset(_names(path))
+            if path not in self._names:
+                there = store.holds(path, self._study)
+                self._names[path] = frozenset(_names(path) if there else ())
         return any(
             name.name in names for path, names in list(self._names.items()) if path.parent == inside
         )
@@ -80,12 +81,22 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
 
 def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
     """The files of units that are in no folded one, for a kill may have left some; those go."""
-    files = sorted((folder / part).glob("*.parquet"))
+    files = list(filter(_is_whole, sorted((folder / part).glob("*.parquet"))))
     folded = Folded(folder, store.study_of(files[0])) if files else ()
     twice = [path for path in files if pathlib.PurePosixPath(part, path.name) in folded]
     for path in twice:
         path.unlink()
     return [path for path in files if path not in twice]
+
+
+def _is_whole(path: pathlib.Path) -> bool:
+    """Whether a file is not damaged, which is said."""
+    try:
+        store.study_of(path)
+    except records.DamagedError as error:
+        records.say_left_out(error)
+        return False
+    return True
 
 
 def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:

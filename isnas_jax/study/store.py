@@ -150,13 +150,34 @@ def _seal(body: bytes, footer: bytes) -> bytes:
     return identity.digest(body + footer).encode()
 
 
-def read(path: pathlib.Path) -> pa.Table:
-    """Reads a table; `DamagedError` if its digest does not agree."""
+def _whole(path: pathlib.Path) -> io.BytesIO:
+    """A file's content; `DamagedError` if its digest does not agree."""
     content = path.read_bytes()
     rest, footer = _parts(content)
     if rest[-_SEAL:] != _seal(rest[:-_SEAL], footer):
         raise records.DamagedError(path, "its digest does not agree")
-    return pq.read_table(io.BytesIO(content))
+    return io.BytesIO(content)
+
+
+def read(path: pathlib.Path) -> pa.Table:
+    """Reads a table; `DamagedError` if its digest does not agree."""
+    return pq.read_table(_whole(path))
+
+
+def read_all(folder: pathlib.Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """Reads the tables of a folder and those inside it as one, damaged ones left out.
+
+    Args:
+      folder: A dataset's "fits", "scores" or "images".
+      columns: Of those; all by default.
+    """
+    tables = []
+    for path in sorted(folder.rglob("*.parquet")):
+        try:
+            tables.append(pq.read_table(_whole(path), columns=columns))
+        except records.DamagedError as error:
+            records.say_left_out(error)
+    return pa.concat_tables(tables).replace_schema_metadata(None)
 
 
 def holds(path: pathlib.Path, study: str) -> bool:
@@ -166,7 +187,7 @@ def holds(path: pathlib.Path, study: str) -> bool:
     except FileNotFoundError:
         return False
     except records.DamagedError as error:
-        records.anew(error)
+        records.say_anew(error)
         return False
     records.check(path, {"study": found}, {"study": study})
     return True
@@ -174,7 +195,7 @@ def holds(path: pathlib.Path, study: str) -> bool:
 
 def study_of(path: pathlib.Path) -> str:
     """The digest of the study that a file is of; `DamagedError` as `read`."""
-    return read(path).schema.metadata[_STUDY].decode()
+    return pq.read_schema(_whole(path)).metadata[_STUDY].decode()
 
 
 def to_bytes(image: Any) -> bytes:
