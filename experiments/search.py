@@ -30,6 +30,15 @@ flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table
 flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or random for control.")
 
 
+def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
+    """What will be done, in a line; how long it takes, the stages say."""
+    search, (height, width, _) = recipe.search, problem.shape
+    candidates = f"{getattr(search.strategy, 'num', 'some')} genotypes to score"
+    members = f"{search.cohort + len(search.members)} members to fit"
+    each = f"{search.fit.folds} x {search.fit.iterations} iterations each at most"
+    return f"{height} x {width} pixels: {candidates}, {members}, {each}; then whoever has a weight"
+
+
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
     key = jax.random.key(FLAGS.seed)
@@ -37,6 +46,8 @@ def main(_: Sequence[str]) -> None:
     recipe = cli.recipe(problem)
     folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
+    if not FLAGS.json:
+        print(plan(problem, recipe), flush=True)
     bars = progress.shown()
     found = isnas.search(
         key,
