@@ -162,10 +162,8 @@ def _run(
 ) -> dict[str, Any]:
     """A search's or a restoration's page."""
     cohort = _read(folder / "cohort.csv")
-    members = " and ".join(
-        f"{member['member']} ({member['weight']:.0%})" for member in result["members"]
-    )
-    lead = f"Restored by {members}."
+    members = [f"{member['member']} ({member['weight']:.0%})" for member in result["members"]]
+    lead = f"Restored by {', '.join(members)}."
     if "restored" in result:
         before = f"from {_quality(result['observed'])} " if "observed" in result else ""
         lead += f" It goes {before}to {_quality(result['restored'])}, by the clean image."
