@@ -34,6 +34,15 @@ _CAPTIONS = {
     "ssim": "SSIM: mean ± standard error over seeds",
     "ssim_differences": "SSIM, paired: what ISNAS-DIP wins, with 95 % intervals",
     "comparison": "Truth, observation and what the methods made of it, first seed",
+    "table1": "Kendall's τ of scores without training with what came of the fits; negative: the "
+    "lower the score, the more of it; with 95 % intervals, and a random score as control",
+    "published": "The paper's numbers beside these",
+    "figure1": "PSNR increase of all genotypes on each image, in the order of one of them",
+    "agreement": "Kendall's τ between images: of what genotypes reach, and of their scores",
+    "transfer": "What is lost where another image's best genotypes are taken",
+    "figure2": "PSNR of several networks by iteration, peaks marked",
+    "histograms": "What all genotypes reach, the best by score beside as many at random",
+    "qualitative": "Truth, observation, DIP, NAS-DIP and the genotype of the best score",
 }
 
 
@@ -314,7 +323,7 @@ def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]
     sections = []
     stems = sorted({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
     for stem in stems:
-        title = _CAPTIONS.get(stem, stem.replace("-", ", ").replace("_", " "))
+        title = _caption(stem)
         rows = _read(folder / f"{stem}.csv")
         text = f"The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
         found = [Table(rows[:MOST_ROWS], title)] if rows else []
@@ -330,6 +339,13 @@ def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]
         "images": [],
         "sections": [*sections, _facts(settings, folder)],
     }
+
+
+def _caption(stem: str) -> str:
+    """What a table or figure is, by its file's name: NAME-DETAIL-..."""
+    name, *details = stem.replace("_", " ").split("-")
+    caption = _CAPTIONS.get(stem) or _CAPTIONS.get(name, name)
+    return f"{caption} ({', '.join(details)})" if details else caption
 
 
 def _figures(folder: pathlib.Path) -> list[str]:
