@@ -3,8 +3,8 @@
 import hashlib
 import pathlib
 
-# Of runs under way, or different in equal runs.
-APART = ("timings", "timings.json", "report.html")
+# Of runs under way, or different in runs whose results are equal.
+APART = ("timings", "timings.json", "report.html", "command.txt")
 
 
 def finished(folder: pathlib.Path) -> dict[str, str]:

@@ -37,7 +37,7 @@ STUDY = (
     *("--tasks=denoising:60", "--stopping=fixed", "--num_seeds=3", "--metrics=psd_db_mse"),
 )
 # Seconds between two kills.
-PAUSE = (10.0, 30.0)
+PAUSE = (8.0, 20.0)
 # A driver goes with the node that it is on; more often than that is a fault of ours.
 MOST_STARTS = 50
 
