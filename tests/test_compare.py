@@ -34,7 +34,7 @@ FLAGS = (
 
 def run(place, *flags):
     return subprocess.run(
-        [sys.executable, "-m", "experiments.compare", *FLAGS, *flags],
+        [sys.executable, "-m", "isnas_jax.experiments.compare", *FLAGS, *flags],
         cwd=place,
         env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled")},
         capture_output=True,

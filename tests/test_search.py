@@ -205,7 +205,7 @@ def test_presets_follow_the_problem(problem):
 
 
 def script(name, *flags, cwd):
-    command = [sys.executable, "-m", f"experiments.{name}", *flags]
+    command = [sys.executable, "-m", f"isnas_jax.experiments.{name}", *flags]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
     return subprocess.run(
         command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
@@ -388,7 +388,7 @@ def test_flags_of_files_are_known(tmp_path, preset):
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
     flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
-    command = [sys.executable, "-m", "experiments.restore", *flags, "--output_dir=out"]
+    command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
     process = subprocess.Popen(
         command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True

@@ -47,7 +47,7 @@ FLAGS = (
 
 
 def start(script, *flags, cwd):
-    command = [sys.executable, "-m", f"experiments.{script}", *flags]
+    command = [sys.executable, "-m", f"isnas_jax.experiments.{script}", *flags]
     environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
     return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
 
