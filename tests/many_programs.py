@@ -4,9 +4,9 @@ import sys
 
 import flax.linen as nn
 import jax
+from isnas_jax.experiments.benchmarks import machine
 
 import isnas_jax as isnas
-from experiments.benchmarks import machine
 from isnas_jax.networks import blocks, cells
 from isnas_jax.searching import _cellwise, scoring
 
