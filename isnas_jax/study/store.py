@@ -170,6 +170,9 @@ def read_all(folder: pathlib.Path, columns: Sequence[str] | None = None) -> pa.T
     Args:
       folder: A dataset's "fits", "scores" or "images".
       columns: Of those; all by default.
+
+    Raises:
+      ValueError: If none is left.
     """
     tables = []
     for path in sorted(folder.rglob("*.parquet")):
@@ -177,6 +180,8 @@ def read_all(folder: pathlib.Path, columns: Sequence[str] | None = None) -> pa.T
             tables.append(pq.read_table(_whole(path), columns=columns))
         except records.DamagedError as error:
             records.say_left_out(error)
+    if not tables:
+        raise ValueError(f"{str(folder)!r} holds no table that is whole")
     return pa.concat_tables(tables).replace_schema_metadata(None)
 
 
