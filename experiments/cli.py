@@ -17,7 +17,7 @@ import numpy as np
 from absl import app, flags, logging
 
 import isnas_jax as isnas
-from isnas_jax import report, running
+from isnas_jax import running
 from isnas_jax.io import images, records
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
@@ -382,7 +382,7 @@ def write_command(folder: pathlib.Path) -> None:
     known = FLAGS.get_key_flags_for_module(sys.argv[0])
     given = [flag.serialize() for flag in known if flag.present and flag.name != "output_dir"]
     content = shlex.join([*start, *filter(None, given)]) + "\n"
-    records.write_bytes(folder / report.COMMAND, content.encode())
+    records.write_bytes(folder / records.COMMAND, content.encode())
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:

@@ -36,7 +36,7 @@ def folder(tmp_path_factory):
     assert record["restored"]["psnr"] == np.inf
     settings = {"script": "search", "image": "<&>.png", "task": "denoising", "seed": 0}
     records.write_json(folder / "settings.json", settings)
-    (folder / report.COMMAND).write_text(COMMAND + "\n")
+    (folder / records.COMMAND).write_text(COMMAND + "\n")
     rows = [
         {"rank": 0, "member": GENOTYPE, "score": 1.5, "weight": 0.75, "restored_at": 7.0},
         {"rank": 1, "member": "dip", "score": np.nan, "weight": 0.25, "restored_at": 9.0},

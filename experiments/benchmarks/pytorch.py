@@ -8,7 +8,7 @@ Feature maps are NCHW.
 import contextlib
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,7 @@ from flax import traverse_util
 from torch.nn import functional
 
 from isnas_jax.networks import SearchedNetwork
+from isnas_jax.networks.cells import in_order
 from isnas_jax.networks.genotypes import LEVELS, Cell, decode_cell
 from isnas_jax.ops import ACTIVATION_SLOPES
 
@@ -76,14 +77,7 @@ def _cell(cell: Cell, weights: Weights, name: str, x: torch.Tensor) -> torch.Ten
             x = torch.stack(x.chunk(4, 1)).sum(0)
         return functional.conv2d(x, kernel, padding=low)
 
-    steps: list[Callable[[torch.Tensor], torch.Tensor]] = [resample, convolve]
-    if cell.resample == "transposed":
-        steps = [convolve]
-    elif cell.convolution == "identity":
-        steps = [resample]
-    elif cell.convolution_first:
-        steps = [convolve, resample]
-    for step in steps:
+    for step in in_order(cell, resample, convolve):
         x = step(x)
         if cell.activation != "none":
             x = functional.leaky_relu(x, ACTIVATION_SLOPES[cell.activation])

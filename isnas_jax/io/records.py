@@ -22,6 +22,9 @@ import numpy as np
 
 from isnas_jax.io import identity
 
+# A folder's file that says what does the same again.
+COMMAND = "command.txt"
+
 _OF = "described"
 # Bytes at the end of an .npz file: a comment's length, and the comment.
 _SEAL = 2 + 16

@@ -3,6 +3,9 @@
 Feature maps are (N, H, W, C); a cell doubles H and W.
 """
 
+from collections.abc import Callable
+from typing import Any, TypeAlias
+
 import flax.linen as nn
 
 from isnas_jax import ops
@@ -14,8 +17,19 @@ from isnas_jax.networks.blocks import (
     TransposedConv,
     submodules,
 )
-from isnas_jax.networks.genotypes import decode_cell
+from isnas_jax.networks.genotypes import Cell, decode_cell
 from isnas_jax.ops import Arithmetic
+
+Step: TypeAlias = Callable[[Any], Any]
+
+
+def in_order(cell: Cell, resample: Step, convolve: Step) -> list[Step]:
+    """Which of its two steps a cell has, in their order; each is followed by its activation."""
+    if cell.resample == "transposed":
+        return [convolve]
+    if cell.convolution == "identity":
+        return [resample]
+    return [convolve, resample] if cell.convolution_first else [resample, convolve]
 
 
 def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
@@ -42,14 +56,7 @@ def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
             x = ops.split_stack_sum(x)
         return module("conv", Conv, leaving, cell.kernel, 1, "zeros", False)(x)
 
-    steps = [resample, convolve]
-    if cell.resample == "transposed":
-        steps = [convolve]
-    elif cell.convolution == "identity":
-        steps = [resample]
-    elif cell.convolution_first:
-        steps = [convolve, resample]
-    for step in steps:
+    for step in in_order(cell, resample, convolve):
         x = step(x)
         if cell.activation != "none":
             x = ops.leaky_relu(x, ops.ACTIVATION_SLOPES[cell.activation])

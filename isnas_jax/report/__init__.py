@@ -3,7 +3,7 @@
 Needs the extra `experiments`.
 """
 
-from isnas_jax.report.page import COMMAND, PAGE, write_page
+from isnas_jax.report.page import PAGE, write_page
 from isnas_jax.report.paper import ITEMS, PaperSettings
 from isnas_jax.report.run import (
     Member,
@@ -15,7 +15,6 @@ from isnas_jax.report.run import (
 )
 
 __all__ = [
-    "COMMAND",
     "ITEMS",
     "PAGE",
     "Member",

@@ -21,8 +21,6 @@ from isnas_jax.io import images, records
 from isnas_jax.networks import Genotype
 
 PAGE = "report.html"
-# What does the same again.
-COMMAND = "command.txt"
 MOST_ROWS = 500
 # How wide the divided pair of images is shown at first, in pixels.
 _WIDE = 600
@@ -121,7 +119,7 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters["shown"] = _shown
-    command = folder / COMMAND
+    command = folder / records.COMMAND
     text = environment.get_template("page.html").render(
         command=command.read_text().strip() if command.is_file() else "", records=kept, **page
     )
