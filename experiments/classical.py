@@ -29,7 +29,7 @@ def main(_: Sequence[str]) -> None:
     report = {}
     for name in classical.names_of(problem.task):
         restored = classical.restore(name, problem)
-        images.save(folder / f"{name.replace(' ', '_')}.png", restored)
+        images.save(folder / f"{name.replace(' ', '_')}.png", restored, bits=cli.bits())
         if truth is not None:
             report[name] = quality.report(restored, truth)
             print(f"{name}: {report[name]['psnr']:.2f} dB, SSIM {report[name]['ssim']:.3f}")

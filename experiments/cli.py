@@ -327,6 +327,11 @@ def _sigma_of(observed: np.ndarray) -> float | None:
     return sigma
 
 
+def bits() -> int:
+    """Bits of a channel in the images that are written: as many as in the one that was given."""
+    return images.bits(FLAGS.observed or FLAGS.image)
+
+
 def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
     """The problem that the flags pose, and the clean image where there is one.
 

@@ -47,6 +47,8 @@ SCRIPTS = {
         *("--selection=closest", "--combine=selected"),
     ),
 }
+flags.DEFINE_list("scripts", list(SCRIPTS), "Whom to stop.")
+
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # What a script that one of these stopped exits with: Ctrl-C is heard once it has begun.
 STOPPED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130)
@@ -72,8 +74,8 @@ def main(_: Sequence[str]) -> None:
     place.mkdir(parents=True, exist_ok=True)
     log = open(place / "log.txt", "w", buffering=1)  # noqa: SIM115
     lost = different = runs = 0
-    kills = dict.fromkeys(SCRIPTS, 0)
-    for script in SCRIPTS:
+    kills, most = dict.fromkeys(FLAGS.scripts, 0), FLAGS.kills // len(FLAGS.scripts)
+    for script in FLAGS.scripts:
         shutil.rmtree(place / script, ignore_errors=True)
         check(start(script, place / script / "whole").wait())  # fills the compilation cache
         shutil.rmtree(place / script / "whole")
@@ -83,12 +85,12 @@ def main(_: Sequence[str]) -> None:
         print(f"{script}: {seconds:.1f} s undisturbed, {len(whole)} records", file=log)
         broken = place / script / "broken"
         # The last one runs to its end, whatever became of it before.
-        while kills[script] < FLAGS.kills // len(SCRIPTS) or broken.exists():
+        while kills[script] < most or broken.exists():
             before = finished(broken) if broken.exists() else {}
             process = start(script, broken)
-            enough = kills[script] >= FLAGS.kills // len(SCRIPTS)
+            enough = kills[script] >= most
             try:
-                process.wait(None if enough else draw.uniform(0.3, 1.0) * seconds)
+                process.wait(None if enough else draw.uniform(0.1, 0.8) * seconds)
             except subprocess.TimeoutExpired:
                 sent = draw.choice(SIGNALS)
                 os.kill(process.pid, sent)

@@ -47,7 +47,9 @@ def main(_: Sequence[str]) -> None:
     bars.close()
 
     member = report.Member(FLAGS.architecture, 1.0, fit)
-    record = report.write_restoration(folder, problem, fit.restored, [member], truth)
+    record = report.write_restoration(
+        folder, problem, fit.restored, [member], truth, bits=cli.bits()
+    )
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     report.write_page(folder)
     print(json.dumps(record) if FLAGS.json else report.summary(record, folder))

@@ -60,7 +60,9 @@ def main(_: Sequence[str]) -> None:
     )
     bars.close()
 
-    record = report.write_search(folder, found, problem, recipe.search.proxy, FLAGS.metric, truth)
+    record = report.write_search(
+        folder, found, problem, recipe.search.proxy, FLAGS.metric, truth, bits=cli.bits()
+    )
     report.write_page(folder)
     print(json.dumps(record) if FLAGS.json else report.summary(record, folder))
 

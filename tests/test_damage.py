@@ -92,8 +92,16 @@ def test_a_units_table_is_whole_or_not_there(folder, damage):
 
 @given(damage=DAMAGES, suffix=st.sampled_from([".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"]))
 def test_an_image_is_read_or_refused(folder, damage, suffix):
-    path = folder / f"image{suffix}"
-    images.save(path, np.random.default_rng(0).random((20, 24, 3)))
+    look_at_damaged_image(folder / f"image{suffix}", damage, 8)
+
+
+@given(damage=DAMAGES)
+def test_sixteen_bits_are_read_or_refused(folder, damage):
+    look_at_damaged_image(folder / "deep.png", damage, 16)
+
+
+def look_at_damaged_image(path, damage, bits):
+    images.save(path, np.random.default_rng(0).random((20, 24, 3)), bits=bits)
     path.write_bytes(damaged(path.read_bytes(), damage))
     found, refusal = tried(images.load, path)
     assert not refusal or str(path) in refusal

@@ -1,5 +1,10 @@
+import struct
+import zlib
+
 import numpy as np
+import png
 import pytest
+import tifffile
 from PIL import Image
 
 from isnas_jax.io import images
@@ -25,6 +30,57 @@ def test_sixteen_bits_keep_their_precision(tmp_path):
     levels = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16) * 257
     Image.fromarray(levels).save(tmp_path / "x.png")
     np.testing.assert_allclose(images.load(tmp_path / "x.png")[..., 0], levels / 65535, atol=1e-7)
+
+
+def deep_colour(path, levels):
+    """A file of 16 bits, not written by Pillow."""
+    if path.suffix == ".tif":
+        order, packed = "<" if path.stem == "little" else ">", path.stem == "zlib"
+        options = {"byteorder": order, "compression": "zlib" if packed else None}
+        tifffile.imwrite(path, levels, photometric="rgb", **options)
+        return
+    height, width, channels = levels.shape
+    with open(path, "wb") as file:
+        writer = png.Writer(width, height, bitdepth=16, greyscale=False, alpha=channels == 4)
+        writer.write(file, levels.reshape(height, -1))
+
+
+@pytest.mark.parametrize("name", ["x.png", "big.tif", "little.tif", "zlib.tif"])
+def test_sixteen_bits_of_colour_keep_their_precision(name, tmp_path):
+    levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
+    deep_colour(tmp_path / name, levels)
+    np.testing.assert_allclose(images.load(tmp_path / name), levels / 65535, atol=1e-7)
+    assert images.bits(tmp_path / name) == 16
+
+
+def test_sixteen_bits_are_written(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
+    images.save(tmp_path / "colour.png", levels / 65535, bits=16)
+    rows = png.Reader(filename=str(tmp_path / "colour.png")).asDirect()[2]
+    np.testing.assert_array_equal(np.vstack([*map(np.asarray, rows)]), levels.reshape(16, -1))
+    images.save(tmp_path / "x.png", levels[..., :1] / 65535, bits=16)
+    np.testing.assert_array_equal(Image.open(tmp_path / "x.png"), levels[..., 0])
+    assert images.bits(tmp_path / "x.png") == 16
+    images.save(tmp_path / "y.png", levels / 65535)
+    assert images.bits(tmp_path / "y.png") == images.bits("sample:camera") == 8
+    with pytest.raises(ValueError, match=r"x.jpg cannot have 16 bits"):
+        images.save(tmp_path / "x.jpg", levels / 65535, bits=16)
+
+
+def test_sixteen_bits_are_turned_and_composed_as_eight_are(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 256, (16, 20, 4), np.uint8)
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        Image.fromarray(levels).save(tmp_path / "eight.png", exif=exif)
+        deep_colour(tmp_path / "x.png", levels * np.uint16(257))
+        # pypng writes no EXIF: its chunk goes after the header, which has 33 bytes.
+        content, plain = (tmp_path / "x.png").read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = b"eXIf" + plain
+        chunk = struct.pack(">I", len(plain)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        (tmp_path / "sixteen.png").write_bytes(content[:33] + chunk + content[33:])
+        eight, sixteen = (images.load(tmp_path / f"{name}.png") for name in ("eight", "sixteen"))
+        np.testing.assert_allclose(sixteen, eight, atol=1 / 255)
 
 
 def test_transparency_is_composed_over_white(tmp_path):

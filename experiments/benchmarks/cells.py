@@ -28,7 +28,8 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("channels", 16, "Width of the networks; 16 at least for all cells.")
 flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-flags.DEFINE_integer("num_cells", None, "How many cells; by default all.")
+flags.DEFINE_integer("first", 0, "The first of the cells, to go on where a run was stopped.")
+flags.DEFINE_integer("num_cells", None, "How many cells; by default all from there on.")
 flags.DEFINE_integer("num_genotypes", 3, "How many of each cell.")
 
 METRICS: dict[str, Metric] = {
@@ -53,7 +54,7 @@ def main(_: Sequence[str]) -> None:
     z = draw_noise_map(z_key, network(0, np.ones(25, int)), problem.shape)
     bits = np.random.default_rng(0)
     worst = dict.fromkeys(METRICS, 0.0)
-    cells = valid_cells(FLAGS.channels)[: FLAGS.num_cells]
+    cells = valid_cells(FLAGS.channels)[FLAGS.first :][: FLAGS.num_cells]
     for cell in tqdm(cells):
         nets = [network(cell, bits.integers(0, 2, 25)) for _ in range(FLAGS.num_genotypes)]
         together = score(key, nets, problem, METRICS, draws, together=True)

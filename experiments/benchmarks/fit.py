@@ -32,6 +32,7 @@ flags.DEFINE_integer("channels", 128, "Width of the networks.")
 flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "What to fit.")
 flags.DEFINE_integer("steps", 5, "Steps in a timed chunk.")
 flags.DEFINE_integer("chunks", 5, "Timed chunks; their median counts.")
+flags.DEFINE_integer("batch", 1, "Fits at a time, of as many seeds; times are a fit's share.")
 flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 flags.DEFINE_list(
     "forms",
@@ -73,15 +74,16 @@ def measure(text: str, form: str, problem: isnas.Problem) -> dict[str, Any]:
     net = network(text, form)
     compilations, before = machine.Compilations(), machine.matmul_rate()
     ends = [time.perf_counter()]
-    isnas.fit(
-        jax.random.key(1),
-        net,
-        problem,
-        iterations=FLAGS.steps * (FLAGS.chunks + 1),
-        chunk=FLAGS.steps,
-        progress=lambda _: ends.append(time.perf_counter()),
-    )
-    steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(ends[1:])]
+
+    def note(position: int, _: fitting.Progress) -> None:
+        if position == 0:
+            ends.append(time.perf_counter())
+
+    asked = [isnas.Fitting(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
+    settings = isnas.FitSettings(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
+    isnas.fit_many(asked, settings, together=FLAGS.batch > 1, progress=note)
+    taken = FLAGS.steps * FLAGS.batch
+    steps = [(end - start) / taken for start, end in itertools.pairwise(ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
     row = {
@@ -131,7 +133,8 @@ def main(_: Sequence[str]) -> None:
     mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
     if FLAGS.json:
-        settings = {"size": FLAGS.size, "channels": FLAGS.channels, "remat": FLAGS.remat}
+        names = "size", "channels", "batch", "remat"
+        settings = {name: FLAGS[name].value for name in names}
         result = record | settings | {"geometric_mean": mean, "fits": rows}
         records.write_json(pathlib.Path(FLAGS.json), result)
 

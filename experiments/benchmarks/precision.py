@@ -27,7 +27,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("channels", 16, "Width of the networks.")
 flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-flags.DEFINE_list("genotypes", list(machine.GENOTYPES[:2]), "What to fit, besides DIP.")
+flags.DEFINE_list("networks", ["dip", *machine.GENOTYPES[:2]], "What to fit.")
 flags.DEFINE_list("images", ["camera", "chelsea"], "Photographs to fit, with noise of sigma 25.")
 flags.DEFINE_integer("num_seeds", 3, "Of each.", lower_bound=2)
 flags.DEFINE_integer("num_iterations", 600, "Of each fit.")
@@ -48,7 +48,7 @@ def curves(architecture: str, image: str, dtype: str) -> np.ndarray:
 def main(_: Sequence[str]) -> None:
     """The story: each network and image in both types; then how far apart all are."""
     rows = []
-    cases = list(itertools.product(["dip", *FLAGS.genotypes], FLAGS.images))
+    cases = list(itertools.product(FLAGS.networks, FLAGS.images))
     for architecture, image in tqdm(cases):
         single, half = (curves(architecture, image, dtype) for dtype in ("float32", "bfloat16"))
         pairs = list(itertools.combinations(single, 2))

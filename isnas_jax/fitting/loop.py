@@ -414,6 +414,7 @@ def lower_steps(
     problem: Problem,
     settings: FitSettings = FitSettings(1),
     *,
+    truth: Any = None,
     target: str | jax.Device | None = None,
 ) -> jax.stages.Lowered:
     """The program of a fit's steps, to be compiled and looked at.
@@ -422,13 +423,14 @@ def lower_steps(
       net: As for `fit`.
       problem: As for `fit`.
       settings: As for `fit`.
+      truth: As for `fit`.
       target: A platform ("cuda", "tpu"), or a device of a described topology, for
         which it can be compiled without one; this backend by default. For
         another one the network has to say by its arithmetic what suits it.
     """
 
     def arguments():
-        return start(jax.random.key(0), net, problem, settings)[1:]
+        return start(jax.random.key(0), net, problem, settings, truth=truth)[1:]
 
     state, given = jax.eval_shape(arguments)
     structure = _structure(net, settings)

@@ -4,11 +4,13 @@ import io
 import math
 import os
 import pathlib
+import sys
 import warnings
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
 
 from isnas_jax.io import records
 
@@ -35,7 +37,7 @@ SAMPLES = (
 def load(path: str | os.PathLike[str]) -> np.ndarray:
     """Loads an image.
 
-    Greyscale of 8 or 16 bits gives one channel, everything else three.
+    Greyscale gives one channel, everything else three; PNG and TIFF keep up to 16 bits.
     Transparency is composed over white, and a photograph is turned as its
     camera was held (EXIF). Floating-point files must already lie in [0, 1].
 
@@ -54,14 +56,14 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
         image = _from_array(_sample(name.removeprefix("sample:")))
     else:
         try:
-            with warnings.catch_warnings():
-                # Pillow warns of what is refused here, and refuses twice as many itself.
-                warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-                opened = Image.open(name)
-            with opened:
+            with _opened(name) as opened:
                 if math.prod(opened.size) > MOST_PIXELS:
                     raise ValueError(f"{opened.size} pixels are more than {MOST_PIXELS:,}")
-                image = _from_pillow(ImageOps.exif_transpose(opened))
+                if _has_deep_colour(opened):
+                    with _lower_half(name) as lower:
+                        image = _deep_colour(opened, lower)
+                else:
+                    image = _from_pillow(ImageOps.exif_transpose(opened))
         except FileNotFoundError:
             raise ValueError(f"image {name!r} does not exist") from None
         except Exception as error:  # of damaged files Pillow's decoders raise many kinds
@@ -72,6 +74,59 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
             f"the smallest side is {SMALLEST_SIDE}"
         )
     return image
+
+
+def bits(path: str | os.PathLike[str]) -> int:
+    """How many bits a channel needs to be saved as it was loaded: 8 or 16, of a path as above."""
+    name = os.fspath(path)
+    if name.startswith("sample:"):
+        return 8
+    with _opened(name) as opened:
+        return 16 if opened.mode[0] in "IF" or _has_deep_colour(opened) else 8
+
+
+def _opened(name: str) -> ImageFile.ImageFile:
+    with warnings.catch_warnings():
+        # Pillow warns of what is refused here, and refuses twice as many itself.
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(name)
+
+
+# Raw modes of 16 bits a channel, of which Pillow keeps the upper eight, and those that keep the
+# lower: of the other byte order (N is the machine's own).
+_UPPER_TO_LOWER = {
+    f"{mode};16{order}": f"{mode};16{other}"
+    for mode in ("RGB", "RGBA")
+    for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
+}
+
+
+def _lower(tile: Any) -> Any:
+    """Where the lower eight bits of a file's pixels lie; None if they have no more than eight."""
+    raw, *others = (tile.args,) if isinstance(tile.args, str) else tile.args or (None,)
+    return tile._replace(args=(_UPPER_TO_LOWER[raw], *others)) if raw in _UPPER_TO_LOWER else None
+
+
+def _has_deep_colour(image: ImageFile.ImageFile) -> bool:
+    """Whether an open file holds colour of 16 bits a channel."""
+    return any(map(_lower, image.tile))
+
+
+def _lower_half(name: str) -> Image.Image:
+    """The lower eight bits of such a file, as an image of their own."""
+    opened = _opened(name)
+    opened.tile = [_lower(tile) for tile in opened.tile]
+    return opened
+
+
+def _deep_colour(upper: Image.Image, lower: Image.Image) -> np.ndarray:
+    """All bits of such a file, in (H, W, 3)."""
+    high, low = (np.asarray(ImageOps.exif_transpose(half), np.float32) for half in (upper, lower))
+    pixels = (256 * high + low) / np.float32(65535)
+    if pixels.shape[-1] == 4:
+        opaque = pixels[..., 3:]
+        pixels = opaque * pixels[..., :3] + (1 - opaque)
+    return pixels
 
 
 def _sample(name: str) -> np.ndarray:
@@ -109,18 +164,34 @@ def _from_pillow(image: Image.Image) -> np.ndarray:
     return pixels.reshape(*pixels.shape[:2], -1)
 
 
-def save(path: str | os.PathLike[str], image: np.ndarray) -> None:
-    """Writes (H, W, C) in [0, 1] as 8 bits, rounded to the nearest level and clipped."""
+def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> None:
+    """Writes (H, W, C) in [0, 1], rounded to the nearest level and clipped.
+
+    Args:
+      path: The file; its suffix says in what format.
+      image: (H, W, C).
+      bits: Of a channel: 8, or 16 for PNG (in colour by pypng).
+
+    Raises:
+      ValueError: For a format that is not known, or has not so many bits.
+    """
     path, content, formats = pathlib.Path(path), io.BytesIO(), Image.registered_extensions()
-    if path.suffix.lower() not in formats:
+    if (suffix := path.suffix.lower()) not in formats:
         raise ValueError(f"no image format is called {path.suffix!r}; .png is one")
-    _to_pillow(image).save(content, formats[path.suffix.lower()])
+    if bits != 8 and (bits, formats[suffix]) != (16, "PNG"):
+        raise ValueError(f"{path.name} cannot have {bits} bits; .png takes 8 or 16, others 8")
+    kind = np.uint8 if bits == 8 else np.uint16
+    levels = np.rint(np.clip(np.asarray(image), 0, 1) * np.iinfo(kind).max).astype(kind)
+    if bits == 8 or levels.shape[-1] == 1:
+        pillow = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
+        pillow.save(content, formats[suffix])
+    else:
+        import png
+
+        height, width, _ = levels.shape
+        writer = png.Writer(width, height, bitdepth=16, greyscale=False)
+        writer.write(content, levels.reshape(height, -1))
     records.write_bytes(path, content.getvalue())
-
-
-def _to_pillow(image: np.ndarray) -> Image.Image:
-    levels = np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8)
-    return Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
 
 
 def resize(image: np.ndarray, short_side: int) -> np.ndarray:

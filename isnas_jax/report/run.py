@@ -77,6 +77,8 @@ def write_search(
     proxy: Proxy,
     metric: str,
     truth: Any = None,
+    *,
+    bits: int = 8,
 ) -> dict[str, Any]:
     """Writes all of a search; returns the record of its restoration."""
     candidates = found.candidates
@@ -88,7 +90,7 @@ def write_search(
         Member(str(found.cohort.members[rank]), float(found.weights[rank]), fit)
         for rank, fit in found.fits.items()
     ]
-    return write_restoration(folder, problem, found.restored, members, truth)
+    return write_restoration(folder, problem, found.restored, members, truth, bits=bits)
 
 
 class Member(NamedTuple):
@@ -121,6 +123,8 @@ def write_restoration(
     restored: np.ndarray,
     members: Sequence[Member],
     truth: Any = None,
+    *,
+    bits: int = 8,
 ) -> dict[str, Any]:
     """Writes images, figures and curves of a restoration.
 
@@ -131,6 +135,7 @@ def write_restoration(
       members: Whose weighted mean it is. The curves are those of the one with
         the greatest weight that has a fit.
       truth: The clean image, for the evaluation.
+      bits: Of a channel in the images' files: 8 or 16.
 
     Returns:
       The record that `result.json` holds.
@@ -143,7 +148,7 @@ def write_restoration(
         record["sigma"] = float(problem.sigma)
     if truth is not None:
         truth = np.asarray(truth)
-        images.save(folder / "truth.png", truth)
+        images.save(folder / "truth.png", truth, bits=bits)
         record["restored"] = quality.report(restored, truth)
         if observed.shape == truth.shape:
             record["observed"] = quality.report(observed, truth)
@@ -152,8 +157,8 @@ def write_restoration(
             f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
             for title, image in shown.items()
         } | {"truth": truth}
-    images.save(folder / "observed.png", observed)
-    images.save(folder / "restored.png", restored)
+    images.save(folder / "observed.png", observed, bits=bits)
+    images.save(folder / "restored.png", restored, bits=bits)
     content = io.BytesIO()
     np.save(content, restored)
     records.write_bytes(folder / "restored.npy", content.getvalue())

@@ -6,7 +6,7 @@ Needs pandas and pyarrow, which are extras.
 from isnas_jax.study.comparison import compare, differences, methods, summary
 from isnas_jax.study.plan import Plan, plan
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, alike, key_of, pose, share, units
-from isnas_jax.study.work import compute, run, unfinished
+from isnas_jax.study.work import run, unfinished
 
 __all__ = [
     "Case",
@@ -16,7 +16,6 @@ __all__ = [
     "Study",
     "alike",
     "compare",
-    "compute",
     "differences",
     "key_of",
     "methods",

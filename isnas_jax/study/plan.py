@@ -20,7 +20,7 @@ from isnas_jax.fitting import (
 )
 from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike
-from isnas_jax.study.work import compute, network
+from isnas_jax.study.work import draw_outputs, network, score_rows
 
 # Steps between two looks at the clock, of which the second and third tell what a step takes.
 _STEPS = 3
@@ -37,7 +37,8 @@ class Trial(NamedTuple):
       memory: Bytes that a fit holds.
       compiling: Seconds until the first step.
       step: Seconds for each fit; in a batch of up to 16 where fits go by batches.
-      scoring: Seconds of its scores in all cases; 0 of a baseline.
+      scoring: Seconds of its scores in all cases, if each takes what this one did; 0 of a
+        baseline.
     """
 
     operations: float
@@ -93,13 +94,17 @@ def try_out(
     one = Fitting(jax.random.key(0), net, case.problem, case.truth)
     fit_many([one] * fits, settings, progress=look)
     first, *others = (after - before for before, after in itertools.pairwise(clock))
-    compiled = lower_steps(net, case.problem, settings).compile()
+    compiled = lower_steps(net, case.problem, settings, truth=case.truth).compile()
     costs = compiled.cost_analysis() or {}
     scoring = 0.0
     if architecture not in study.baselines:
         begun = time.perf_counter()
-        compute(study, ScoreUnit(architecture))
-        scoring = time.perf_counter() - begun
+        outputs = jax.block_until_ready(draw_outputs(study, architecture, case.problem))
+        drawn = time.perf_counter()
+        score_rows(study, architecture, case, outputs)
+        ended = time.perf_counter()
+        shapes = {case.problem.shape for case in study.cases}
+        scoring = len(shapes) * (drawn - begun) + len(study.cases) * (ended - drawn)
     return Trial(
         costs.get("flops", 0.0),
         costs.get("bytes accessed", 0.0),

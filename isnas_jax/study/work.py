@@ -26,16 +26,6 @@ from isnas_jax.study.compaction import Folded
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike, key_of, units
 
 
-def compute(study: Study, unit: Unit) -> pa.Table:
-    """The rows of a unit."""
-    if isinstance(unit, ScoreUnit):
-        return _scores(study, unit)
-    (found,) = _fits(study, [unit])
-    if isinstance(found[1], FloatingPointError):
-        raise found[1]
-    return found[1]
-
-
 def network(study: Study, architecture: str, problem: Problem) -> Any:
     """An architecture's network for a problem, as the study has it."""
     parsed = parse_architecture(architecture, study.space)
@@ -109,19 +99,31 @@ def _fit_row(unit: FitUnit, result: Fit) -> pa.Table:
 
 
 def _scores(study: Study, unit: ScoreUnit) -> pa.Table:
-    @functools.cache
-    def outputs(shape: Sequence[int], net: Any) -> jax.Array:
-        return random_outputs(key_of(study.seed, "score"), net, shape, study.draws)
-
+    drawn: dict[Sequence[int], jax.Array] = {}
     rows = []
     for case in study.cases:
-        drawn = outputs(case.problem.shape, network(study, unit.architecture, case.problem))
-        for reference, (problem, seen) in _comparisons(case, drawn).items():
-            scores = evaluate(seen, problem, study.metrics)
-            for output in range(study.draws.num):
-                row = (unit.architecture, case.image, case.task, reference, output)
-                rows.append((*row, *(scores[name][output] for name in study.metrics)))
+        shape = case.problem.shape
+        if shape not in drawn:
+            drawn[shape] = draw_outputs(study, unit.architecture, case.problem)
+        rows += score_rows(study, unit.architecture, case, drawn[shape])
     return store.table(rows, store.score_schema(study.metrics))
+
+
+def draw_outputs(study: Study, architecture: str, problem: Problem) -> jax.Array:
+    """An architecture's random outputs for images of a problem's shape: (draws, H, W, C)."""
+    net = network(study, architecture, problem)
+    return random_outputs(key_of(study.seed, "score"), net, problem.shape, study.draws)
+
+
+def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) -> list[tuple]:
+    """The rows of a case's scores."""
+    rows = []
+    for reference, (problem, seen) in _comparisons(case, outputs).items():
+        scores = evaluate(seen, problem, study.metrics)
+        for output in range(study.draws.num):
+            row = (architecture, case.image, case.task, reference, output)
+            rows.append((*row, *(scores[name][output] for name in study.metrics)))
+    return rows
 
 
 def _comparisons(case: Case, outputs: jax.Array) -> dict[str, tuple[Problem, jax.Array]]:
