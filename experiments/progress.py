@@ -1,7 +1,9 @@
 """Where a run is: bars on a terminal, a line now and then in a file."""
 
+import re
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tqdm import tqdm
@@ -31,6 +33,49 @@ def _read(news: Any, note: str) -> tuple[int, int, str]:
     if isinstance(news, Progress):
         return news.iteration, news.iterations, f"loss {news.loss:.5f}"
     return *news, note
+
+
+def _position(stage: str) -> tuple[int, int]:
+    """Which of how many a stage is: 8 of 27 for "cohort 3/9, fold 2/3"; 1 of 1 without numbers."""
+    position, count = 0, 1
+    for number, of in re.findall(r"(\d+)/(\d+)", stage):
+        position, count = position * int(of) + int(number) - 1, count * int(of)
+    return position + 1, count
+
+
+class Whole:
+    """The whole run beside its stages: iterations of all fits, so that the time left is known.
+
+    Args:
+      shown: Where both are shown.
+      expected: For the first word of the stages' names, in their order, how many such
+        stages there will be and of how many iterations, both at most. Until they
+        begin: then their names say how many there are.
+    """
+
+    def __init__(self, shown: Shown, expected: Mapping[str, tuple[int, int]]) -> None:
+        self._shown = shown
+        self._expected = expected
+        self._heard: dict[str, Progress] = {}
+        self._left: dict[str, int] = {}
+
+    def __call__(self, stage: str, news: Any, note: str = "") -> None:
+        self._shown(stage, news, note)
+        if not isinstance(news, Progress):
+            return
+        self._heard[stage] = news
+        kind, (position, count) = stage.split()[0], _position(stage)
+        self._left[kind] = min(count - position, self._left.get(kind, count))
+        done = sum(one.iteration for one in self._heard.values())
+        total = sum(one.iterations for one in self._heard.values())
+        for kind, (number, iterations) in reversed(list(self._expected.items())):
+            total += self._left.get(kind, number) * iterations
+            if kind in self._left:  # what comes before it has ended
+                break
+        self._shown("whole run", (done, total))
+
+    def close(self) -> None:
+        self._shown.close()
 
 
 class Bars:

@@ -33,7 +33,10 @@ def main(_: Sequence[str]) -> None:
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
-    bars, start = progress.shown(), time.perf_counter()
+    parts = recipe.fit.folds if recipe.fit.split else 0
+    most = recipe.fit.iterations
+    bars = progress.Whole(progress.shown(), {"validate": (parts, most), "restore": (1, most)})
+    start = time.perf_counter()
     fit = isnas.restore(
         key,
         problem,

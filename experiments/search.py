@@ -39,6 +39,14 @@ def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
     return f"{height} x {width} pixels: {candidates}, {members}, {each}; then whoever has a weight"
 
 
+def expected(recipe: isnas.Recipe) -> dict[str, tuple[int, int]]:
+    """Fits and their iterations by stage, at most: every network may get a weight."""
+    search = recipe.search
+    networks = search.cohort + sum(name in isnas.BASELINES for name in search.members)
+    cohort = (networks * search.fit.folds, search.fit.iterations)
+    return {"cohort": cohort, "restore": (networks, recipe.fit.iterations)}
+
+
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
     key = jax.random.key(FLAGS.seed)
@@ -48,7 +56,7 @@ def main(_: Sequence[str]) -> None:
 
     if not FLAGS.json:
         print(plan(problem, recipe), flush=True)
-    bars = progress.shown()
+    bars = progress.Whole(progress.shown(), expected(recipe))
     found = isnas.search(
         key,
         problem,

@@ -254,9 +254,10 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     clash = script("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
     assert clash.returncode == 2
     assert "seed was 0 and is now 5" in clash.stderr
-    images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)))
+    images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)), bits=16)
     mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
     assert script("restore", *mine, cwd=tmp_path).returncode == 0
+    assert images.bits(tmp_path / "mine" / "restored.png") == 16
     images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
     clash = script("restore", *mine, cwd=tmp_path)
     assert clash.returncode == 2

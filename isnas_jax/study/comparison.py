@@ -208,7 +208,8 @@ def compare(
       cases: Seeds with cases.
       recipe: For the networks and the search; `presets.quick` by default.
       folder: Where to keep and find what is finished or begun.
-      progress: Called with case, method and stage, and where that is; perhaps in other threads.
+      progress: Called with case, method and stage, and where that is, and with "compared" and
+        the pair done and total; perhaps in other threads.
       runner: Who does the work: see `RUNNERS`.
 
     Returns:
@@ -216,7 +217,8 @@ def compare(
       restored images (H, W, C) by these three.
     """
     rows, restored, cases = [], {}, list(cases)
-    with runner(progress or silent) as pool:
+    progress = progress or silent
+    with runner(progress) as pool:
         shared = [(seed, case, pool.share(case)) for seed, case in cases]
         common = pool.share((recipe, folder))
         begun = [
@@ -228,6 +230,7 @@ def compare(
             restored[name, case.image, seed], values = future.result()
             row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
             rows.append(row | values)
+            progress("compared", (len(rows), len(begun)))
     return pd.DataFrame(rows), restored
 
 
