@@ -1,3 +1,4 @@
+import os
 import pathlib
 
 import numpy as np
@@ -19,6 +20,14 @@ LONGEST = ["test_programs", "test_readme", "test_fitting", "test_study", "test_s
 def pytest_collection_modifyitems(items):
     names = [*LONGEST, *dict.fromkeys(item.path.stem for item in items)]
     items.sort(key=lambda item: names.index(item.path.stem))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory):
+    """What one test's script has compiled another's finds, be it another worker's."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
 
 
 DATA = pathlib.Path(__file__).parent / "data"

@@ -1,6 +1,5 @@
 """The comparison table, through the script."""
 
-import os
 import statistics
 import subprocess
 import sys
@@ -36,7 +35,6 @@ def run(place, *flags):
     return subprocess.run(
         [sys.executable, "-m", "isnas_jax.experiments.compare", *FLAGS, *flags],
         cwd=place,
-        env=os.environ | {"JAX_COMPILATION_CACHE_DIR": str(place / "compiled")},
         capture_output=True,
         text=True,
         check=False,

@@ -3,7 +3,6 @@
 import csv
 import dataclasses
 import json
-import os
 import pathlib
 import shutil
 import signal
@@ -206,10 +205,7 @@ def test_presets_follow_the_problem(problem):
 
 def script(name, *flags, cwd):
     command = [sys.executable, "-m", f"isnas_jax.experiments.{name}", *flags]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
-    return subprocess.run(
-        command, cwd=cwd, env=environment, capture_output=True, text=True, check=False
-    )
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
 
 
 PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
@@ -390,10 +386,7 @@ def test_flags_of_files_are_known(tmp_path, preset):
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
     flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
     command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path / "compiled")}
-    process = subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stderr=subprocess.PIPE, text=True
-    )
+    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
     while not (tmp_path / "out" / "work").exists():
         time.sleep(0.05)
     time.sleep(2)

@@ -2,7 +2,6 @@
 
 import concurrent.futures
 import dataclasses
-import os
 import signal
 import subprocess
 import sys
@@ -48,8 +47,7 @@ FLAGS = (
 
 def start(script, *flags, cwd):
     command = [sys.executable, "-m", f"isnas_jax.experiments.{script}", *flags]
-    environment = os.environ | {"JAX_COMPILATION_CACHE_DIR": str(cwd / "compiled")}
-    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
 
 
 def run(script, *flags, cwd):

@@ -19,6 +19,7 @@ from isnas_jax.searching import selection
 from isnas_jax.searching.strategies import Candidates
 from isnas_jax.study import store
 from isnas_jax.study.intervals import estimate, resample
+from isnas_jax.study.units import fit_name
 
 CASE = ["task", "image"]
 _LARGE = ["loss", "psnr", "psnr_mean", "criterion", "restored", "best"]
@@ -94,9 +95,13 @@ class Dataset:
 
     def large(self, column: str, task: str, image: str, seed: int = 0) -> pd.Series:
         """Curves or pictures of one case, by architecture; see `store.FITS`."""
-        names = ["architecture", *CASE, "seed", column]
-        table = store.read_all(self.folder / "fits", names).to_pandas()
-        table = table[(table[CASE] == [task, image]).all(axis=1) & (table["seed"] == seed)]
+        names = sorted(set(self.fits["architecture"]))
+        table = store.read_all(
+            self.folder / "fits",
+            ["architecture", column],
+            units=[store.place(*fit_name(task, image, name, seed)).name for name in names],
+            where={"task": task, "image": image, "seed": seed},
+        ).to_pandas()
         return table.drop_duplicates("architecture").set_index("architecture")[column]
 
     def pictures(self, task: str, image: str) -> dict[str, np.ndarray]:

@@ -17,7 +17,7 @@ channels). Needs pyarrow.
 import io
 import pathlib
 import urllib.parse
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -164,20 +164,34 @@ def read(path: pathlib.Path) -> pa.Table:
     return pq.read_table(_whole(path))
 
 
-def read_all(folder: pathlib.Path, columns: Sequence[str] | None = None) -> pa.Table:
+def read_all(
+    folder: pathlib.Path,
+    columns: Sequence[str] | None = None,
+    *,
+    units: Iterable[str] | None = None,
+    where: Mapping[str, Any] | None = None,
+) -> pa.Table:
     """Reads the tables of a folder and those inside it as one, damaged ones left out.
 
     Args:
       folder: A dataset's "fits", "scores" or "images".
       columns: Of those; all by default.
+      units: Names of the units' files to look into, besides folded ones; all by default.
+      where: Values of columns that the rows must have.
 
     Raises:
       ValueError: If none is left.
     """
+    if units is None:
+        paths = sorted(folder.rglob("*.parquet"))
+    else:
+        paths = sorted(folder.glob("*/*.parquet"))
+        paths += [path for name in units if (path := folder / name).exists()]
+    filters = [(name, "==", value) for name, value in (where or {}).items()] or None
     tables = []
-    for path in sorted(folder.rglob("*.parquet")):
+    for path in paths:
         try:
-            tables.append(pq.read_table(_whole(path), columns=columns))
+            tables.append(pq.read_table(_whole(path), columns=columns, filters=filters))
         except records.DamagedError as error:
             records.say_left_out(error)
     if not tables:

@@ -92,6 +92,11 @@ class Study:
                 )
 
 
+def fit_name(task: str, image: str, architecture: str, seed: int) -> tuple[str, ...]:
+    """The name of a `FitUnit`."""
+    return ("fits", task, image, architecture, str(seed))
+
+
 class FitUnit(NamedTuple):
     """One fit."""
 
@@ -102,7 +107,7 @@ class FitUnit(NamedTuple):
     @property
     def name(self) -> tuple[str, ...]:
         """What tells it from all other units."""
-        return ("fits", self.case.task, self.case.image, self.architecture, str(self.seed))
+        return fit_name(self.case.task, self.case.image, self.architecture, self.seed)
 
 
 class ScoreUnit(NamedTuple):
