@@ -13,7 +13,7 @@ import gc
 import os
 import sys
 import threading
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -119,6 +119,24 @@ def shapes(*trees: Any) -> Hashable:
     """The structure of pytrees with the shapes and types of their arrays."""
     leaves, structure = jax.tree.flatten(trees)
     return structure, tuple(jax.typeof(leaf) for leaf in leaves)
+
+
+def lower(function: Any, arguments: Sequence[Any], target: str | jax.Device) -> jax.stages.Lowered:
+    """A jitted function lowered for other than this backend.
+
+    Args:
+      function: What `jax.jit` returned.
+      arguments: Arrays, or what `jax.eval_shape` makes of them.
+      target: A platform ("cuda", "tpu"), or a device of a described topology, for which
+        it can be compiled without one.
+    """
+    platform = target
+    if not isinstance(target, str):
+        platform, there = target.platform, jax.sharding.SingleDeviceSharding(target)
+        arguments = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), arguments
+        )
+    return function.trace(*arguments).lower(lowering_platforms=(platform,))
 
 
 def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
+from isnas_jax.searching import lower_scores
 from isnas_jax.searching._sharing import Shared, forward
 
 GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
@@ -74,6 +75,28 @@ def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_networ
     for name in metrics:
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-3)
     assert heard[-1] == 4 * draws.num
+
+
+@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+def test_scores_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
+    net = isnas.build_network(
+        isnas.Genotype(172, "1" * 25),
+        out_channels=1,
+        channels=32,
+        arithmetic=isnas.Arithmetic("convolutions"),
+    )
+    metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
+    problem = isnas.denoising(jnp.zeros((32, 32, 1)))
+    lowered = lower_scores(net, problem, metrics, platform, genotypes=2, draws=3)
+    lines = lowered.as_text().splitlines()
+    convolutions = [line for line in lines if "stablehlo.convolution" in line]
+    # All a forward pass has, some functions called twice; on a CPU it would be products.
+    assert len(convolutions) > 30
+    for line in lines:
+        if "stablehlo.convolution" in line or "stablehlo.dot_general" in line:
+            assert line.count("HIGHEST") == 2, line
+        assert "custom_call" not in line or "@Sharding" in line, line
+    assert {str(value.shape) for value in lowered.out_info.values()} == {"(2, 3)"}
 
 
 def test_order_of_genotypes_does_not_matter(problem):

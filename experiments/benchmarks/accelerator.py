@@ -1,9 +1,10 @@
-r"""What a TPU's compiler plans for the steps of a fit, without a TPU.
+r"""What a TPU's compiler plans for the steps of a fit or for scores, without a TPU.
 
     python -m experiments.benchmarks.accelerator --size=512 --topologies=v5e:2x2
 
 Needs libtpu (the extra `tpu-check`). Compiling takes a minute or more a program.
-Operations and bytes are the compiler's own counts of one step; times are not
+Operations and bytes are the compiler's own counts of one step, or of scoring some
+genotypes of a cell at a time (--scoring=8); times are not
 estimated. The memory is that of arguments, results and temporaries together.
 """
 
@@ -29,6 +30,7 @@ import isnas_jax as isnas
 from isnas_jax.fitting import lower_steps, planned_by
 from isnas_jax.io import records
 from isnas_jax.networks import cell_network
+from isnas_jax.searching import lower_scores
 
 from .. import cli
 from . import machine
@@ -42,12 +44,13 @@ flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Whose steps to compile.
 flags.DEFINE_list("implementations", ["convolutions"], "Also: products.")
 flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps.")
 flags.DEFINE_boolean("joint", False, "Instead, the network that serves all genotypes of a cell.")
+flags.DEFINE_integer("scoring", 0, "Instead, scores of so many genotypes of the cell at a time.")
 flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
 def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, float]:
-    """What a device's compiler plans for a step of a genotype's fit."""
+    """What a device's compiler plans for a step of a genotype's fit, or for its cell's scores."""
     net = isnas.build_network(
         isnas.Genotype.parse(text),
         out_channels=3,
@@ -55,11 +58,15 @@ def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, f
         remat=FLAGS.remat,
         arithmetic=arithmetic,
     )
-    if FLAGS.joint:
-        net, _ = cell_network(net)
     problem = isnas.denoising(jax.numpy.zeros((FLAGS.size, FLAGS.size, 3)))
     begun = time.perf_counter()
-    compiled = lower_steps(net, problem, isnas.FitSettings(1, chunk=1), target=device).compile()
+    if FLAGS.scoring:
+        metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
+        lowered = lower_scores(net, problem, metrics, device, genotypes=FLAGS.scoring)
+    else:
+        served = cell_network(net)[0] if FLAGS.joint else net
+        lowered = lower_steps(served, problem, isnas.FitSettings(1, chunk=1), target=device)
+    compiled = lowered.compile()
     seconds = time.perf_counter() - begun
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
@@ -89,14 +96,15 @@ def main(_: Sequence[str]) -> None:
                     )
                     print(
                         f"{topology} {text} {implementation} {dtype}: {row['memory_gb']:.1f} GB, "
-                        f"{row['temporaries_gb']:.1f} of them temporaries; a step "
+                        f"{row['temporaries_gb']:.1f} of them temporaries; "
                         f"{row['bytes_gb']:.1f} GB and {row['operations_t']:.2f} T operations; "
                         f"compiled in {row['compile_s']:.0f} s",
                         flush=True,
                     )
     if FLAGS.json:
-        settings = {name: FLAGS[name].value for name in ("size", "channels", "joint", "remat")}
-        records.write_json(pathlib.Path(FLAGS.json), {"settings": settings, "steps": rows})
+        names = "size", "channels", "joint", "scoring", "remat"
+        settings = {name: FLAGS[name].value for name in names}
+        records.write_json(pathlib.Path(FLAGS.json), {"settings": settings, "programs": rows})
 
 
 if __name__ == "__main__":

@@ -437,15 +437,8 @@ def lower_steps(
     if target is None:
         with chunk_program(structure, settings.chunk, state, given) as advance:
             return advance.lower(state, given)
-    platform = target
-    if not isinstance(target, str):
-        platform, there = target.platform, jax.sharding.SingleDeviceSharding(target)
-        state, given = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there),
-            (state, given),
-        )
     advance = jax.jit(functools.partial(_advance, structure, settings.chunk), donate_argnums=0)
-    return advance.trace(state, given).lower(lowering_platforms=(platform,))
+    return _programs.lower(advance, (state, given), target)
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

@@ -1,6 +1,7 @@
 """The search: metrics, scores, strategies, the cohort, and the pipeline from image to image."""
 
 from isnas_jax.searching import presets
+from isnas_jax.searching._cellwise import lower_scores
 from isnas_jax.searching.cohort import COHORTS, Cohort, Fold
 from isnas_jax.searching.combination import COMBINATIONS
 from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
@@ -32,6 +33,7 @@ __all__ = [
     "Search",
     "SearchSettings",
     "evaluate",
+    "lower_scores",
     "oracle",
     "presets",
     "random_outputs",

@@ -14,7 +14,7 @@ import numpy as np
 
 from isnas_jax import _programs
 from isnas_jax.fitting import draw_noise_map
-from isnas_jax.networks import CellNetwork
+from isnas_jax.networks import CellNetwork, SearchedNetwork, cell_network
 from isnas_jax.problems import Problem
 from isnas_jax.searching.metrics import Metric
 
@@ -41,10 +41,48 @@ def measure(
     Returns:
       (G, K) for each metric.
     """
-    height, width, _ = problem.shape
+    given = (problem, jnp.stack(bits), *drawn)
+    key = (net, tuple(metrics.items()), _programs.shapes(given))
+
+    def make():
+        options = _programs.compiler_options()
+        return jax.jit(_program(net, problem.shape, metrics), compiler_options=options)
+
+    return PROGRAMS.get(key, make)(*given)
+
+
+def lower_scores(
+    net: SearchedNetwork,
+    problem: Problem,
+    metrics: Mapping[str, Metric],
+    target: str | jax.Device,
+    *,
+    genotypes: int = 1,
+    draws: int = 1,
+) -> jax.stages.Lowered:
+    """The program that scores a network's cell, to be compiled and looked at.
+
+    Args:
+      net: A network of the cell.
+      problem: What outputs are compared with.
+      metrics: Metrics by name.
+      target: As for `isnas_jax.fitting.lower_steps`.
+      genotypes: How many at a time.
+      draws: Random outputs of each.
+    """
+    joint, bits = cell_network(net)
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), draws))
+    several = jax.ShapeDtypeStruct((genotypes, *bits.shape), bits.dtype)
+    given = (jax.eval_shape(lambda: problem), several, keys, keys)
+    return _programs.lower(jax.jit(_program(joint, problem.shape, metrics)), given, target)
+
+
+def _program(net: CellNetwork, shape: Sequence[int], metrics: Mapping[str, Metric]) -> Any:
+    """From a problem, bits (G, 25) and two times keys (K,) to (G, K) for each metric."""
+    height, width = shape[:2]
 
     def of_draw(problem, bits, z_key, init_key):
-        z = draw_noise_map(z_key, net, problem.shape)
+        z = draw_noise_map(z_key, net, shape)
         weights = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
 
         def of_genotype(own):
@@ -54,11 +92,4 @@ def measure(
 
         return jax.vmap(of_genotype)(bits)
 
-    def make():
-        return jax.jit(
-            jax.vmap(of_draw, (None, None, 0, 0), 1),
-            compiler_options=_programs.compiler_options(),
-        )
-
-    given = (problem, jnp.stack(bits), *drawn)
-    return PROGRAMS.get((net, tuple(metrics.items()), _programs.shapes(given)), make)(*given)
+    return jax.vmap(of_draw, (None, None, 0, 0), 1)
