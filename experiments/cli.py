@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-import importlib
+import importlib.util
 import inspect
 import os
 import pathlib
@@ -328,8 +328,11 @@ def _sigma_of(observed: np.ndarray) -> float | None:
 
 
 def bits() -> int:
-    """Bits of a channel in the images that are written: as many as in the one that was given."""
-    return images.bits(FLAGS.observed or FLAGS.image)
+    """Bits of a channel in the images to be written: as many as in the one that was given."""
+    found = images.bits(FLAGS.observed or FLAGS.image)
+    if found > 8 and not importlib.util.find_spec("png"):
+        raise ValueError("an image of 16 bits needs pypng to be written: pip install pypng")
+    return found
 
 
 def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:

@@ -152,19 +152,19 @@ def main(_: Sequence[str]) -> None:
         candidates=whole.genotypes,
     )
 
-    waiting, shown = {unit.name for unit in todo}, progress.shown()
+    # Those that failed as well, to be listed again.
+    left = study.unfinished(whole, folder, todo, retry_failed=True)
+    waiting, shown = {unit.name for unit in left}, progress.shown()
+    shown("units", (len(todo) - len(left), len(todo)))
 
     def report(unit, news):
-        # What was there before the first news took no time.
         if news is None:
             waiting.discard(unit.name)
-        else:
-            note = f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}"
-            shown("units", (len(todo) - len(waiting), len(todo)), note)
+        note = f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}" if news else ""
+        shown("units", (len(todo) - len(waiting), len(todo)), note)
 
     options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
-    failed = study.run(whole, folder, todo, report=report, **options)
-    shown("units", (len(todo), len(todo)))
+    failed = study.run(whole, folder, left, report=report, **options)
     shown.close()
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)

@@ -2,13 +2,14 @@
 
 import re
 import sys
+import threading
 import time
-from collections.abc import Mapping
 from typing import Any, Protocol
 
 from tqdm import tqdm
 
 from isnas_jax.fitting import Progress
+from isnas_jax.searching.stages import Stages
 
 # Seconds between two lines of a stage.
 _EVERY = 10.0
@@ -43,36 +44,50 @@ def _position(stage: str) -> tuple[int, int]:
     return position + 1, count
 
 
+def _kind(stage: str) -> str:
+    """Of the stage of this name: its first word."""
+    return re.split(r"\W", stage)[0]
+
+
 class Whole:
     """The whole run beside its stages: iterations of all fits, so that the time left is known.
 
+    What a fit had done before counts as neither done nor to be done.
+
     Args:
       shown: Where both are shown.
-      expected: For the first word of the stages' names, in their order, how many such
-        stages there will be and of how many iterations, both at most. Until they
-        begin: then their names say how many there are.
+      expected: The kinds of stages to come, until the stages' names say how many there are.
     """
 
-    def __init__(self, shown: Shown, expected: Mapping[str, tuple[int, int]]) -> None:
+    def __init__(self, shown: Shown, expected: Stages) -> None:
         self._shown = shown
         self._expected = expected
-        self._heard: dict[str, Progress] = {}
-        self._left: dict[str, int] = {}
+        self._first: dict[str, int] = {}
+        self._now: dict[str, Progress] = {}
+        self._to_come: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     def __call__(self, stage: str, news: Any, note: str = "") -> None:
-        self._shown(stage, news, note)
-        if not isinstance(news, Progress):
-            return
-        self._heard[stage] = news
-        kind, (position, count) = stage.split()[0], _position(stage)
-        self._left[kind] = min(count - position, self._left.get(kind, count))
-        done = sum(one.iteration for one in self._heard.values())
-        total = sum(one.iterations for one in self._heard.values())
+        with self._lock:  # stages may have threads of their own
+            self._shown(stage, news, note)
+            if isinstance(news, Progress):
+                self._hear(stage, news)
+                done = sum(one.iteration - self._first[name] for name, one in self._now.items())
+                self._shown("whole run", (done, done + self._left()))
+
+    def _hear(self, stage: str, news: Progress) -> None:
+        self._first.setdefault(stage, news.iteration)
+        self._now[stage] = news
+        kind, (position, count) = _kind(stage), _position(stage)
+        self._to_come[kind] = min(count - position, self._to_come.get(kind, count))
+
+    def _left(self) -> int:
+        left = sum(one.iterations - one.iteration for one in self._now.values())
         for kind, (number, iterations) in reversed(list(self._expected.items())):
-            total += self._left.get(kind, number) * iterations
-            if kind in self._left:  # what comes before it has ended
+            left += self._to_come.get(kind, number) * iterations
+            if kind in self._to_come:  # what comes before it has begun
                 break
-        self._shown("whole run", (done, total))
+        return left
 
     def close(self) -> None:
         self._shown.close()

@@ -13,6 +13,7 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import report
 from isnas_jax.networks import parse_architecture
+from isnas_jax.searching import stages
 
 from . import cli, progress
 
@@ -29,13 +30,12 @@ def main(_: Sequence[str]) -> None:
     """The story: pose the problem, fit the architecture, write everything down."""
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
+    bits = cli.bits()
     recipe = cli.recipe(problem)
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
-    parts = recipe.fit.folds if recipe.fit.split else 0
-    most = recipe.fit.iterations
-    bars = progress.Whole(progress.shown(), {"validate": (parts, most), "restore": (1, most)})
+    bars = progress.Whole(progress.shown(), stages.of_restoration(recipe))
     start = time.perf_counter()
     fit = isnas.restore(
         key,
@@ -50,9 +50,7 @@ def main(_: Sequence[str]) -> None:
     bars.close()
 
     member = report.Member(FLAGS.architecture, 1.0, fit)
-    record = report.write_restoration(
-        folder, problem, fit.restored, [member], truth, bits=cli.bits()
-    )
+    record = report.write_restoration(folder, problem, fit.restored, [member], truth, bits=bits)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     report.write_page(folder)
     print(json.dumps(record) if FLAGS.json else report.summary(record, folder))

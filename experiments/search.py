@@ -16,6 +16,7 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import report
+from isnas_jax.searching import stages
 
 from . import cli, progress
 
@@ -39,24 +40,17 @@ def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
     return f"{height} x {width} pixels: {candidates}, {members}, {each}; then whoever has a weight"
 
 
-def expected(recipe: isnas.Recipe) -> dict[str, tuple[int, int]]:
-    """Fits and their iterations by stage, at most: every network may get a weight."""
-    search = recipe.search
-    networks = search.cohort + sum(name in isnas.BASELINES for name in search.members)
-    cohort = (networks * search.fit.folds, search.fit.iterations)
-    return {"cohort": cohort, "restore": (networks, recipe.fit.iterations)}
-
-
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
+    bits = cli.bits()
     recipe = cli.recipe(problem)
     folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
     if not FLAGS.json:
         print(plan(problem, recipe), flush=True)
-    bars = progress.Whole(progress.shown(), expected(recipe))
+    bars = progress.Whole(progress.shown(), stages.of_search(problem, recipe))
     found = isnas.search(
         key,
         problem,
@@ -69,7 +63,7 @@ def main(_: Sequence[str]) -> None:
     bars.close()
 
     record = report.write_search(
-        folder, found, problem, recipe.search.proxy, FLAGS.metric, truth, bits=cli.bits()
+        folder, found, problem, recipe.search.proxy, FLAGS.metric, truth, bits=bits
     )
     report.write_page(folder)
     print(json.dumps(record) if FLAGS.json else report.summary(record, folder))

@@ -1,6 +1,7 @@
 """What is decided without the clean image: how long to fit, whom to weigh; and what measures it."""
 
 import dataclasses
+import re
 import zlib
 
 import jax
@@ -11,9 +12,9 @@ import pytest
 
 import isnas_jax as isnas
 from experiments.decisions import curves, gather, tables
-from isnas_jax.fitting import Decision, fit_once, loop, refit
+from isnas_jax.fitting import Decision, Progress, fit_once, loop, refit
 from isnas_jax.problems import TASKS, HoldOut, classical, nothing
-from isnas_jax.searching import COMBINATIONS, SELECTIONS
+from isnas_jax.searching import COMBINATIONS, SELECTIONS, stages
 from isnas_jax.study import Case, key_of
 
 KEY = jax.random.key(5)
@@ -274,6 +275,42 @@ def test_decisions_that_validate_need_a_split_before_anything_is_computed(
     )
     with pytest.raises(ValueError, match=r"(least_validation|Stack) needs a split"):
         isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
+
+
+@pytest.mark.parametrize("how", ["alike", "shorter cohort", "one of them", "without a split"])
+def test_stages_are_known_before(how, noisy, small_network):
+    recipe = stacked(small_network, noisy, ("non-local means",))
+    fit = dataclasses.replace(recipe.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
+    search = dataclasses.replace(recipe.search, fit=fit)
+    if how == "shorter cohort":
+        search = dataclasses.replace(search, fit=dataclasses.replace(fit, iterations=30))
+    if how == "one of them":
+        search = dataclasses.replace(search, combination=COMBINATIONS["selected"])
+    if how == "without a split":
+        fit = isnas.FitSettings(30)
+        search = dataclasses.replace(
+            search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
+        )
+    recipe = dataclasses.replace(recipe, fit=fit, search=search)
+    longest = {}
+
+    def note(stage, news):
+        if isinstance(news, Progress):
+            longest[stage] = max(news.iterations, longest.get(stage, 0))
+
+    found = isnas.search(KEY, noisy, recipe, progress=note)
+    expected = stages.of_search(noisy, recipe)
+    kinds = [re.match(r"\w+", stage)[0] for stage in longest]
+    assert set(kinds) <= set(expected)
+    assert kinds.count("cohort") == expected["cohort"][0]
+    networks = sum(fit is not None for fit in found.fits.values())
+    if how == "without a split":
+        assert list(expected) == ["cohort"]
+    elif networks:
+        assert kinds.count("restore") == networks <= expected["restore"][0]
+        assert kinds.count("validate") == (2 * networks if "validate" in expected else 0)
+    for stage, kind in zip(longest, kinds, strict=True):
+        assert longest[stage] <= expected[kind][1]
 
 
 def test_folds_decide_together(truth, noisy, small_network):

@@ -83,6 +83,32 @@ def test_sixteen_bits_are_turned_and_composed_as_eight_are(tmp_path):
         np.testing.assert_allclose(sixteen, eight, atol=1 / 255)
 
 
+@pytest.mark.parametrize("grey", [True, False])
+def test_sixteen_bits_of_a_transparent_colour_are_white(grey, tmp_path):
+    levels = np.full((16, 16, 1 if grey else 3), 513, np.uint16)
+    levels[8:] = 514  # of the same upper eight bits
+    transparent = 514 if grey else (514,) * 3
+    with open(tmp_path / "x.png", "wb") as file:
+        writer = png.Writer(16, 16, greyscale=grey, bitdepth=16, transparent=transparent)
+        writer.write(file, levels.reshape(16, -1))
+    loaded = images.load(tmp_path / "x.png")
+    np.testing.assert_allclose(loaded[:8], 513 / 65535, atol=1e-7)
+    np.testing.assert_array_equal(loaded[8:], 1)
+
+
+def test_planes_of_sixteen_bits_are_refused(tmp_path):
+    levels = np.zeros((3, 16, 20), np.uint16)
+    for packed in (None, "zlib"):
+        tifffile.imwrite(
+            tmp_path / "x.tif", levels, photometric="rgb", planarconfig=2, compression=packed
+        )
+        for read in (images.load, images.bits):
+            with pytest.raises(ValueError, match=r"x.tif' cannot be read .* plane"):
+                read(tmp_path / "x.tif")
+    with pytest.raises(ValueError, match="does not exist"):
+        images.bits(tmp_path / "missing.png")
+
+
 def test_transparency_is_composed_over_white(tmp_path):
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[:8] = (255, 0, 0, 255)

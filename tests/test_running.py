@@ -7,7 +7,6 @@ import pathlib
 import signal
 import sys
 import threading
-import time
 
 import jax
 import jax.numpy as jnp
@@ -16,9 +15,8 @@ import pytest
 from conftest import SmallNetwork
 
 import isnas_jax as isnas
-from experiments.progress import Bars, Lines
 from isnas_jax import study
-from isnas_jax.fitting import Decision, Progress
+from isnas_jax.fitting import Decision
 from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
 
 SOON = 120  # seconds: who hangs fails
@@ -272,27 +270,3 @@ def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
         other = tmp_path / "apart" / "fits" / file.name
         ours, theirs = (study.store.pq.read_table(path).to_pydict() for path in (file, other))
         np.testing.assert_allclose(ours["loss"][0], theirs["loss"][0], rtol=1e-4)
-
-
-def test_bars_of_several_stages_at_once(capsys):
-    bars = Bars()
-    for iteration in (50, 100):
-        for stage in ("cohort 1/2", "cohort 2/2"):
-            bars(stage, Progress(iteration, 100 if iteration == 100 else 800, 0.1, 20.0))
-    shown = capsys.readouterr().err
-    assert shown.count("cohort 1/2: 100%") == shown.count("cohort 2/2: 100%") >= 1
-    assert not bars._bars
-
-
-def test_lines_in_a_file_are_few_and_whole(capsys, monkeypatch):
-    clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    lines = Lines()
-    for done in range(0, 101, 10):
-        lines("restore", Progress(done, 100, 0.25, 20.0))
-    lines("restore", (1, 2))
-    assert capsys.readouterr().err.splitlines() == [
-        "restore: 40/100, loss 0.25000, 18 s left at most",
-        "restore: 80/100, loss 0.25000, 6 s left at most",
-        "restore: 100/100, loss 0.25000",
-    ]

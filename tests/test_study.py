@@ -20,7 +20,9 @@ import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.fitting import Decision
 from isnas_jax.io import images, records
-from isnas_jax.study import compaction, store
+from isnas_jax.running import silent
+from isnas_jax.study import analysis, compaction, store
+from isnas_jax.study.plan import try_out
 
 FEW = pa.schema([])
 
@@ -291,6 +293,38 @@ def test_a_plan_counts_what_there_is_to_do_and_tries_some_of_it(
     study.run(whole, tmp_path, todo[:4])
     assert study.unfinished(whole, tmp_path, todo) == todo[4:]
     assert study.plan(whole, []).fits == 0
+
+
+def test_a_trial_compiles_the_steps_once_and_takes_scores_of_all_cases(caplog):
+    whole = small_study()
+    (genotype,), (case,) = whole.genotypes, whole.cases
+    with jax.log_compiles():
+        trial = try_out(silent, whole, str(genotype), case, 1)
+    assert sum("XLA compilation of jit(_advance)" in line for line in caplog.messages) == 1
+    assert trial.memory > 4 * 3 * 64**2
+    assert trial.scoring > 0
+
+
+def test_curves_of_a_case_are_in_its_units_files_or_in_folded_ones(
+    monkeypatch, small_network, tmp_path
+):
+    for name in ("one", "two"):
+        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
+    truth = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
+    cases = [study.pose(0, image, truth, "inpainting", missing=50) for image in "ab"]
+    whole = small_study(genotypes=[], baselines=["one", "two"], seeds=2, cases=cases)
+    study.run(whole, tmp_path, study.units(whole))
+    rows = pd.read_parquet(tmp_path / "fits")
+    rows = rows[(rows["image"] == "b") & (rows["seed"] == 1)].set_index("architecture")["loss"]
+    dataset = analysis.Dataset(tmp_path, pd.read_parquet(tmp_path / "fits"), pd.DataFrame(), 0)
+    pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
+    kept = {path: path.read_bytes() for path in (tmp_path / "fits").glob("*.parquet")}
+    compaction.compact(tmp_path)
+    pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
+    # Other cases' files are not looked into, and what is there twice counts once.
+    for path, content in kept.items():
+        path.write_bytes(content if "+b+" in path.name else b"nothing")
+    pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
 
 
 def test_units_are_the_same_alone_as_in_company(place):

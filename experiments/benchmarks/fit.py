@@ -73,15 +73,19 @@ def measure(text: str, form: str, problem: isnas.Problem) -> dict[str, Any]:
     """Fits one genotype; the first chunk, which compiles, does not count."""
     net = network(text, form)
     compilations, before = machine.Compilations(), machine.matmul_rate()
-    ends = [time.perf_counter()]
+    ends, batch = [time.perf_counter()], set()
 
     def note(position: int, _: fitting.Progress) -> None:
         if position == 0:
             ends.append(time.perf_counter())
+        if len(ends) == 2:
+            batch.add(position)
 
     asked = [isnas.Fitting(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
     settings = isnas.FitSettings(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
     isnas.fit_many(asked, settings, together=FLAGS.batch > 1, progress=note)
+    if len(batch) < FLAGS.batch:
+        raise ValueError(f"memory suffices for a batch of {len(batch)}, not {FLAGS.batch}")
     taken = FLAGS.steps * FLAGS.batch
     steps = [(end - start) / taken for start, end in itertools.pairwise(ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([before, machine.matmul_rate()])
@@ -112,6 +116,8 @@ def main(_: Sequence[str]) -> None:
             planned = fitting.planned_memory(network(genotype), problem)
             print(f"{genotype}: XLA plans {planned / 1e9:.2f} GB", flush=True)
         return
+    if FLAGS.pytorch and FLAGS.batch > 1:
+        raise ValueError("pytorch takes single fits, and no batch")
     record = machine.describe()
     rows = []
     for genotype, form in itertools.product(FLAGS.genotypes, FLAGS.forms):

@@ -1,12 +1,13 @@
 """Image files to arrays and back: float32 (H, W, C) in [0, 1], C = 1 or 3."""
 
+import contextlib
 import io
 import math
 import os
 import pathlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -37,7 +38,8 @@ SAMPLES = (
 def load(path: str | os.PathLike[str]) -> np.ndarray:
     """Loads an image.
 
-    Greyscale gives one channel, everything else three; PNG and TIFF keep up to 16 bits.
+    Greyscale gives one channel, everything else three. Of 16 bits a channel all count in grey,
+    RGB and RGBA (PNG, TIFF), the upper eight elsewhere.
     Transparency is composed over white, and a photograph is turned as its
     camera was held (EXIF). Floating-point files must already lie in [0, 1].
 
@@ -49,25 +51,19 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
 
     Raises:
       ValueError: If the file is missing, is not an image, is smaller than 16
-        pixels on a side, or has more than 2**30 / 12 pixels.
+        pixels on a side, has more than 2**30 / 12 pixels, or is a TIFF of 16 bits whose
+        channels lie in planes.
     """
     name = os.fspath(path)
     if name.startswith("sample:"):
         image = _from_array(_sample(name.removeprefix("sample:")))
     else:
-        try:
-            with _opened(name) as opened:
-                if math.prod(opened.size) > MOST_PIXELS:
-                    raise ValueError(f"{opened.size} pixels are more than {MOST_PIXELS:,}")
-                if _has_deep_colour(opened):
-                    with _lower_half(name) as lower:
-                        image = _deep_colour(opened, lower)
-                else:
-                    image = _from_pillow(ImageOps.exif_transpose(opened))
-        except FileNotFoundError:
-            raise ValueError(f"image {name!r} does not exist") from None
-        except Exception as error:  # of damaged files Pillow's decoders raise many kinds
-            raise ValueError(f"{name!r} cannot be read as an image: {error}") from None
+        with _read(name) as opened:
+            if _has_deep_colour(opened):
+                with _lower_half(name) as lower:
+                    image = _deep_colour(opened, lower)
+            else:
+                image = _from_pillow(ImageOps.exif_transpose(opened))
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
             f"image {name!r} is {image.shape[0]} x {image.shape[1]} pixels; "
@@ -77,12 +73,37 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def bits(path: str | os.PathLike[str]) -> int:
-    """How many bits a channel needs to be saved as it was loaded: 8 or 16, of a path as above."""
+    """How many bits a channel needs to be saved as it was loaded, 8 or 16; see `load`.
+
+    Args:
+      path: As for `load`.
+
+    Raises:
+      ValueError: If the file is missing or is no image that `load` takes.
+    """
     name = os.fspath(path)
     if name.startswith("sample:"):
         return 8
-    with _opened(name) as opened:
+    with _read(name) as opened:
         return 16 if opened.mode[0] in "IF" or _has_deep_colour(opened) else 8
+
+
+@contextlib.contextmanager
+def _read(name: str) -> Iterator[ImageFile.ImageFile]:
+    """Opens an image file; ValueError for what goes wrong with it."""
+    try:
+        with _opened(name) as opened:
+            if math.prod(opened.size) > MOST_PIXELS:
+                raise ValueError(f"{opened.size} pixels are more than {MOST_PIXELS:,}")
+            # TIFF's PlanarConfiguration and BitsPerSample: Pillow reads these wrongly.
+            tags = getattr(opened, "tag_v2", {})
+            if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
+                raise ValueError("its 16 bits lie in a plane for each channel")
+            yield opened
+    except FileNotFoundError:
+        raise ValueError(f"image {name!r} does not exist") from None
+    except Exception as error:  # of damaged files Pillow's decoders raise many kinds
+        raise ValueError(f"{name!r} cannot be read as an image: {error}") from None
 
 
 def _opened(name: str) -> ImageFile.ImageFile:
@@ -122,11 +143,20 @@ def _lower_half(name: str) -> Image.Image:
 def _deep_colour(upper: Image.Image, lower: Image.Image) -> np.ndarray:
     """All bits of such a file, in (H, W, 3)."""
     high, low = (np.asarray(ImageOps.exif_transpose(half), np.float32) for half in (upper, lower))
-    pixels = (256 * high + low) / np.float32(65535)
+    levels = 256 * high + low
+    pixels = levels / np.float32(65535)
     if pixels.shape[-1] == 4:
         opaque = pixels[..., 3:]
         pixels = opaque * pixels[..., :3] + (1 - opaque)
-    return pixels
+    return _with_white(pixels, levels, upper)
+
+
+def _with_white(pixels: np.ndarray, levels: np.ndarray, image: Image.Image) -> np.ndarray:
+    """White where an image of 16 bits has the colour that it calls transparent."""
+    transparent = image.info.get("transparency")
+    if transparent is None:
+        return pixels
+    return np.where((levels == transparent).all(axis=-1, keepdims=True), np.float32(1), pixels)
 
 
 def _sample(name: str) -> np.ndarray:
@@ -146,7 +176,8 @@ def _from_array(array: np.ndarray) -> np.ndarray:
 def _from_pillow(image: Image.Image) -> np.ndarray:
     """Scales by the mode's range; composes transparency over white."""
     if image.mode.startswith("I"):
-        pixels = np.asarray(image, np.float32) / np.float32(65535)
+        levels = np.asarray(image, np.float32)[..., None]
+        pixels = _with_white(levels / np.float32(65535), levels, image)
     elif image.mode == "F":
         pixels = np.asarray(image, np.float32)
     else:

@@ -32,7 +32,7 @@ from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, classical, denoising
 from isnas_jax.running import Here, Pool, ProgressCallback, Runner, silent
-from isnas_jax.searching import scoring
+from isnas_jax.searching import scoring, stages
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.presets import quick
 from isnas_jax.searching.result import Search
@@ -374,10 +374,8 @@ def _restore_with(
     run: _Run, pool: Pool, cohort: Cohort, weights: np.ndarray, nets: list[Any]
 ) -> tuple[dict[int, Fit | None], dict[int, np.ndarray]]:
     """Fits and images of the members with a weight, of the whole problem."""
-    recipe = run.recipe
     # A cohort fitted so to the whole problem has done the work, to a part of it the first half.
-    alike = recipe.search.proxy(run.problem) is run.problem and recipe.search.fit == recipe.fit
-    done = alike and recipe.fit.split is None
+    done = stages.cohort_restores(run.problem, run.recipe)
     ranks = np.flatnonzero(weights > 0).tolist()
     of_all = {
         rank: f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
@@ -388,7 +386,7 @@ def _restore_with(
         for rank in ranks
         if nets[rank] is not None and not done
     }
-    if alike:
+    if stages.fits_agree(run.problem, run.recipe):
         parts = {rank: cohort.fits(rank) for rank in fitted}
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}

@@ -177,19 +177,28 @@ def measure(
         methods and cases may share it, and what they have in common.
       progress: Called with the stage and where that is.
     """
-    recipe = recipe or PRESETS["quick"](case.problem)
-    key = key_of(seed, "compare", case.image, case.task)
+    of = _description(method, case, seed, recipe)
 
     def compute():
-        restored = method(key, case.problem, recipe, folder=folder, progress=progress)
+        restored = method(of["key"], case.problem, of["recipe"], folder=folder, progress=progress)
         return {"restored": np.asarray(restored)}
 
-    of = {"method": method, "key": key, "problem": case.problem, "recipe": recipe}
-    # What the names of both stand for.
-    of |= {"networks": dict(BASELINES), "classical": dict(CLASSICAL)}
     file = records.place(folder, "restored", of) if folder else None
     restored = records.once(file, of, compute)["restored"]
     return restored, quality.report(restored, case.truth)
+
+
+def _description(method: Method, case: Case, seed: int, recipe: Recipe | None) -> dict[str, Any]:
+    """All that a restoration depends on."""
+    return {
+        "method": method,
+        "key": key_of(seed, "compare", case.image, case.task),
+        "problem": case.problem,
+        "recipe": recipe or PRESETS["quick"](case.problem),
+        # What the names of both stand for.
+        "networks": dict(BASELINES),
+        "classical": dict(CLASSICAL),
+    }
 
 
 def compare(
@@ -208,8 +217,8 @@ def compare(
       cases: Seeds with cases.
       recipe: For the networks and the search; `presets.quick` by default.
       folder: Where to keep and find what is finished or begun.
-      progress: Called with case, method and stage, and where that is, and with "compared" and
-        the pair done and total; perhaps in other threads.
+      progress: Called with case, method and stage, and where that is; and with "compared"
+        and the pair done and total, first with what was there. Perhaps in other threads.
       runner: Who does the work: see `RUNNERS`.
 
     Returns:
@@ -218,6 +227,19 @@ def compare(
     """
     rows, restored, cases = [], {}, list(cases)
     progress = progress or silent
+
+    def is_there(method, seed, case):
+        of = _description(method, case, seed, recipe)
+        return folder is not None and records.place(folder, "restored", of).exists()
+
+    new = {
+        (name, seed, case.image)
+        for name, method in compared.items()
+        for seed, case in cases
+        if not is_there(method, seed, case)
+    }
+    total = len(compared) * len(cases)
+    progress("compared", (total - len(new), total))
     with runner(progress) as pool:
         shared = [(seed, case, pool.share(case)) for seed, case in cases]
         common = pool.share((recipe, folder))
@@ -230,7 +252,8 @@ def compare(
             restored[name, case.image, seed], values = future.result()
             row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
             rows.append(row | values)
-            progress("compared", (len(rows), len(begun)))
+            new.discard((name, seed, case.image))
+            progress("compared", (total - len(new), total))
     return pd.DataFrame(rows), restored
 
 

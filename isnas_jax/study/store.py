@@ -17,7 +17,7 @@ channels). Needs pyarrow.
 import io
 import pathlib
 import urllib.parse
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -182,21 +182,24 @@ def read_all(
     Raises:
       ValueError: If none is left.
     """
-    if units is None:
-        paths = sorted(folder.rglob("*.parquet"))
-    else:
-        paths = sorted(folder.glob("*/*.parquet"))
-        paths += [path for name in units if (path := folder / name).exists()]
     filters = [(name, "==", value) for name, value in (where or {}).items()] or None
     tables = []
-    for path in paths:
+    for path in _files(folder, units):
         try:
             tables.append(pq.read_table(_whole(path), columns=columns, filters=filters))
+        except FileNotFoundError:  # folded meanwhile
+            continue
         except records.DamagedError as error:
             records.say_left_out(error)
     if not tables:
         raise ValueError(f"{str(folder)!r} holds no table that is whole")
     return pa.concat_tables(tables).replace_schema_metadata(None)
+
+
+def _files(folder: pathlib.Path, units: Iterable[str] | None) -> Iterator[pathlib.Path]:
+    """Files of units, then folded ones: a unit's own file goes once it is in a folded one."""
+    yield from sorted(folder.glob("*.parquet")) if units is None else map(folder.joinpath, units)
+    yield from sorted(folder.glob("*/*.parquet"))
 
 
 def holds(path: pathlib.Path, study: str) -> bool:
