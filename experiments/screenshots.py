@@ -23,6 +23,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_string("folder", "out", "Folder that a run left.")
 flags.DEFINE_string("output_dir", "docs/images", "Folder for the pictures.")
+flags.DEFINE_string("name", "report", "What the pictures' names begin with.")
 
 # Width and height in CSS pixels, whether it is a phone, the colour scheme.
 VIEWS = {
@@ -77,7 +78,7 @@ def main(_: Sequence[str]) -> None:
         for view in VIEWS:
             look(opened, page, view)
             seen = opened.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-            path = pathlib.Path(FLAGS.output_dir) / f"report_{view}.png"
+            path = pathlib.Path(FLAGS.output_dir) / f"{FLAGS.name}_{view}.png"
             records.write_bytes(path, base64.b64decode(seen["data"]))
             print(path)
 

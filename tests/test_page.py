@@ -100,10 +100,24 @@ def test_a_folder_without_records_is_refused(tmp_path):
 
 def test_tables_of_a_comparison(tmp_path):
     records.write_json(tmp_path / "settings.json", {"script": "compare", "images": ["a.png"]})
-    records.write_csv(tmp_path / "psnr.csv", [{"image": "a", "DIP": "28.1 ± 0.1"}])
+    records.write_csv(tmp_path / "psnr.csv", [{"image": "a", "DIP": "28.1 ± 0.1", "BM3D": "27.70"}])
+    runs = [
+        {"task": "denoising", "image": image, "seed": 0, "method": method, "psnr": psnr}
+        for method, image, psnr in (
+            *(("DIP", "a", 28.123456789), ("DIP", "b", 30.5)),
+            *(("BM3D", "a", 27.75), ("BM3D", "b", 31.45)),
+        )
+    ]
+    records.write_csv(tmp_path / "runs.csv", runs)
     report.write_page(tmp_path)
     page = Elements((tmp_path / report.PAGE).read_text())
-    assert "28.1 ± 0.1" in page.text
+    for shown in (
+        "denoising, 2 images, 1 seed. Mean PSNR: BM3D 29.60 dB, DIP 29.31 dB.",
+        *("28.1 ± 0.1", "27.70", "28.12"),
+    ):
+        assert shown in page.text
+    # Said once for those who see it.
+    assert {found["class"] for found in page.all("caption")} == {"unseen"}
     assert any("standard error" in text for text in page.text)
 
 

@@ -22,6 +22,8 @@ from isnas_jax.networks import Genotype
 
 PAGE = "report.html"
 MOST_ROWS = 500
+# Characters of a number that is shown as its file spells it.
+_ROUNDED = 7
 # How wide the divided pair of images is shown at first, in pixels.
 _WIDE = 600
 
@@ -127,15 +129,33 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
     return folder / PAGE
 
 
+class _Spelled(float):
+    """A number that was rounded where its text was written: 27.70."""
+
+    text: str
+
+
+def _spelled(text: str) -> _Spelled | str:
+    """The number that a text spells, else the text."""
+    try:
+        number = _Spelled(text)
+    except ValueError:
+        return text
+    number.text = text
+    return number
+
+
 def _shown(value: Any) -> Any:
+    if isinstance(value, _Spelled) and len(value.text) <= _ROUNDED:
+        return value.text
     return f"{value:.4g}" if isinstance(value, float) else value
 
 
-def _read(path: pathlib.Path) -> list[dict[str, Any]]:
+def _read(path: pathlib.Path, dtype: Any = None) -> list[dict[str, Any]]:
     """The rows of a CSV file; what is missing is an empty text."""
     if not path.is_file():
         return []
-    frame = pd.read_csv(path).astype(object)
+    frame = pd.read_csv(path, dtype=dtype).astype(object)
     return frame.where(frame.notna(), "").to_dict("records")
 
 
@@ -317,26 +337,37 @@ def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
 
 
 def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """A comparison's or an analysis's page: its tables and its figures."""
+    """A comparison's or an analysis's page: its tables, as they are spelled, and its figures."""
     sections = []
     stems = sorted({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
     for stem in stems:
         title = _caption(stem)
-        rows = _read(folder / f"{stem}.csv")
+        rows = [
+            {name: _spelled(str(value)) for name, value in row.items()}
+            for row in _read(folder / f"{stem}.csv", dtype=str)
+        ]
         text = f"The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
         found = [Table(rows[:MOST_ROWS], title)] if rows else []
         sections.append(Section(title, text, found, _plot(folder / f"{stem}.png", title)))
     what = settings.get("dataset") or ", ".join(settings.get("images") or [])
     return {
         "title": f"{settings.get('script', 'run')}: {what}",
-        "lead": " ".join(
-            str(value)
-            for value in (settings.get("task"), f"{len(sections)} tables and figures.")
-            if value
-        ),
+        "lead": _of_runs(folder / "runs.csv") or f"{len(sections)} tables and figures.",
         "images": [],
         "sections": [*sections, _facts(settings, folder)],
     }
+
+
+def _of_runs(path: pathlib.Path) -> str:
+    """What a comparison found, in a sentence or two; nothing without one."""
+    if not path.is_file():
+        return ""
+    runs = pd.read_csv(path)
+    means = runs.groupby("method")["psnr"].mean().sort_values(ascending=False)
+    reached = ", ".join(f"{method} {psnr:.2f} dB" for method, psnr in means.items())
+    numbers = {what: runs[what].nunique() for what in ("image", "seed")}
+    size = [f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items()]
+    return f"{', '.join([*sorted(set(runs['task'])), *size])}. Mean PSNR: {reached}."
 
 
 def _caption(stem: str) -> str:
