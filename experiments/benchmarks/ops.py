@@ -59,6 +59,7 @@ def _xla(stride: int = 1, dilation: int = 1, groups: int = 1) -> Callable[..., j
             lhs_dilation=(dilation,) * 2,
             dimension_numbers=("NHWC", "HWIO", "NHWC"),
             feature_group_count=groups,
+            precision=lax.Precision.HIGHEST,
         )
 
     return convolution
