@@ -66,7 +66,13 @@ def main(_: Sequence[str]) -> None:
     for item in items.values():
         if text := item(dataset, folder, settings):
             print(text)
-    described = {"script": "analyze", "dataset": FLAGS.dataset, **dataclasses.asdict(settings)}
+    described = {
+        "script": "analyze",
+        "dataset": FLAGS.dataset,
+        "genotypes": len(dataset.genotypes),
+        "cases": {task: dataset.images(task) for task in dataset.tasks},
+        **dataclasses.asdict(settings),
+    }
     records.write_json(folder / "analysis.json", described)
     cli.write_command(folder)
     print(f"see {report.write_page(folder)}")

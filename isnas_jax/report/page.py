@@ -7,7 +7,7 @@ pillow.
 
 import json
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
@@ -27,13 +27,14 @@ _ROUNDED = 7
 # How wide the divided pair of images is shown at first, in pixels.
 _WIDE = 600
 
+# Of tables and figures by their files' names, in the order of a page.
 _CAPTIONS = {
-    "runs": "Every run",
+    "comparison": "Truth, observation and what the methods made of it, first seed",
     "psnr": "PSNR in dB: mean ± standard error over seeds",
     "psnr_differences": "PSNR in dB, paired: what ISNAS-DIP wins, with 95 % intervals",
     "ssim": "SSIM: mean ± standard error over seeds",
     "ssim_differences": "SSIM, paired: what ISNAS-DIP wins, with 95 % intervals",
-    "comparison": "Truth, observation and what the methods made of it, first seed",
+    "runs": "Every run",
     "table1": "Kendall's τ of scores without training with what came of the fits; negative: the "
     "lower the score, the more of it; with 95 % intervals, and a random score as control",
     "published": "The paper's numbers beside these",
@@ -339,7 +340,7 @@ def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
 def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
     """A comparison's or an analysis's page: its tables, as they are spelled, and its figures."""
     sections = []
-    stems = sorted({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
+    stems = _in_order({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
     for stem in stems:
         title = _caption(stem)
         rows = [
@@ -352,7 +353,7 @@ def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]
     what = settings.get("dataset") or ", ".join(settings.get("images") or [])
     return {
         "title": f"{settings.get('script', 'run')}: {what}",
-        "lead": _of_runs(folder / "runs.csv") or f"{len(sections)} tables and figures.",
+        "lead": _of_runs(folder / "runs.csv") or _of_analysis(settings),
         "images": [],
         "sections": [*sections, _facts(settings, folder)],
     }
@@ -368,6 +369,30 @@ def _of_runs(path: pathlib.Path) -> str:
     numbers = {what: runs[what].nunique() for what in ("image", "seed")}
     size = [f"{number} {what}{'s' * (number != 1)}" for what, number in numbers.items()]
     return f"{', '.join([*sorted(set(runs['task'])), *size])}. Mean PSNR: {reached}."
+
+
+def _of_analysis(settings: Mapping[str, Any]) -> str:
+    """What was analysed; nothing of anything else."""
+    if "cases" not in settings:
+        return ""
+    cases = "; ".join(f"{task}: {', '.join(images)}" for task, images in settings["cases"].items())
+    return (
+        f"{settings['genotypes']} genotypes. Images by task: {cases}. Scores marked N compare with "
+        "what was observed, GT with the truth."
+    )
+
+
+def _in_order(stems: Collection[str]) -> list[str]:
+    """Tables and figures as a page has them: first those that have a caption."""
+    order = [*_CAPTIONS]
+
+    def place(stem: str) -> tuple[bool, int, str]:
+        name = stem.split("-")[0]
+        # One that others are excerpts of is long.
+        long = any(other.startswith(f"{stem}-") for other in stems)
+        return long, order.index(name) if name in order else len(order), stem
+
+    return sorted(stems, key=place)
 
 
 def _caption(stem: str) -> str:
