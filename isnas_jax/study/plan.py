@@ -1,11 +1,12 @@
 """What a study will take, from a few of its architectures tried out for a moment."""
 
 import dataclasses
+import functools
 import itertools
 import statistics
 import time
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
 
 import jax
 
@@ -22,7 +23,7 @@ from isnas_jax.running import Here, ProgressCallback, Runner, silent
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike
 from isnas_jax.study.work import draw_outputs, network, score_rows
 
-# Steps between two looks at the clock, of which the second and third tell what a step takes.
+# Steps between two looks at the clock, the second of which tells what a step takes.
 _STEPS = 3
 # The most architectures to try, and fits of one.
 _MOST = 16
@@ -80,7 +81,7 @@ def try_out(
     del progress
     net = network(study, architecture, case.problem)
     settings = dataclasses.replace(
-        study.fit[case.task], iterations=3 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
+        study.fit[case.task], iterations=2 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
     clock, batch = [time.perf_counter()], set()
 
@@ -93,28 +94,38 @@ def try_out(
 
     one = Fitting(jax.random.key(0), net, case.problem, case.truth)
     fit_many([one] * fits, settings, progress=look)
-    first, *others = (after - before for before, after in itertools.pairwise(clock))
+    first, second = (after - before for before, after in itertools.pairwise(clock[:3]))
     compiled = lower_steps(net, case.problem, settings, truth=case.truth).compile()
     costs = compiled.cost_analysis() or {}
-    scoring = 0.0
-    if architecture not in study.baselines:
-        begun = time.perf_counter()
-        outputs = jax.block_until_ready(draw_outputs(study, architecture, case.problem))
-        drawn = time.perf_counter()
-        score_rows(study, architecture, case, outputs)  # compiles the metrics, once a process
-        compiled_then = time.perf_counter()
-        score_rows(study, architecture, case, outputs)
-        ended = time.perf_counter()
-        shapes = {case.problem.shape for case in study.cases}
-        scoring = len(shapes) * (drawn - begun) + len(study.cases) * (ended - compiled_then)
     return Trial(
         costs.get("flops", 0.0),
         costs.get("bytes accessed", 0.0),
         planned_by(compiled),
-        max(0.0, first - min(others)),
-        min(others) / _STEPS / len(batch),
-        scoring,
+        max(0.0, first - second),
+        second / _STEPS / len(batch),
+        0.0 if architecture in study.baselines else _scoring(study, architecture, case),
     )
+
+
+def _scoring(study: Study, architecture: str, case: Case) -> float:
+    """Seconds of an architecture's scores, by one random output, its compilation apart."""
+    one = dataclasses.replace(study, draws=dataclasses.replace(study.draws, num=1))
+
+    def draw():
+        return jax.block_until_ready(draw_outputs(one, architecture, case.problem))
+
+    outputs = draw()
+    measure = functools.partial(score_rows, one, architecture, case, outputs)
+    measure()  # metrics are compiled once a process
+    drawing, measuring = _seconds(draw), _seconds(measure)
+    shapes = len({case.problem.shape for case in study.cases})
+    return study.draws.num * (shapes * drawing + len(study.cases) * measuring)
+
+
+def _seconds(call: Callable[[], Any]) -> float:
+    begun = time.perf_counter()
+    call()
+    return time.perf_counter() - begun
 
 
 def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
