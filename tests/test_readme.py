@@ -71,3 +71,11 @@ def test_the_quickstart_runs(tmp_path):
     pages = [output.data["text/html"] for output in shown if "text/html" in output.get("data", {})]
     assert sum("<img" in page for page in pages) == 2  # a search and a fit
     assert sum("<svg" in page for page in pages) >= 1  # a genotype
+
+
+def test_documented_commands_have_the_flags_that_they_are_given():
+    script = pathlib.Path(__file__).parent / "documented_commands.py"
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    *wrong, last = done.stdout.splitlines()
+    assert not wrong, done.stderr
+    assert int(last.split()[0]) > 40
