@@ -14,6 +14,7 @@ import sys
 import isnas_jax.experiments.benchmarks.machine
 import isnas_jax.experiments.cli
 import isnas_jax.experiments.progress
+
 import isnas_jax.report
 import isnas_jax.study  # noqa: F401
 
