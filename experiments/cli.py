@@ -7,7 +7,9 @@ import inspect
 import os
 import pathlib
 import shlex
+import signal
 import sys
+import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -39,6 +41,9 @@ flags.DEFINE_string(
 )
 flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, tasks and the like.")
 
+
+# Seconds after Ctrl-C in which a runner may end what it began.
+_PATIENCE = 30.0
 
 # Errors in what the user gave, and what a machine may lack.
 _GIVEN = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, running.WorkerDiedError)
@@ -422,9 +427,23 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
 
+    def interrupt(*_: Any) -> None:
+        # An exception may get lost on its way, as in a callback from compiled code.
+        last = threading.Timer(_PATIENCE, _stop)
+        last.daemon = True
+        last.start()
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
+        signal.signal(signal.SIGINT, interrupt)
     try:
         app.run(guarded, flags_parser=parse)
     except KeyboardInterrupt:
-        print("\nstopped; the same command goes on where it was", file=sys.stderr, flush=True)
-        # At once: the device is still at work, and must not outlive the interpreter's shutdown.
-        os._exit(130)
+        _stop()
+
+
+def _stop() -> None:
+    """Ends the process after Ctrl-C."""
+    print("\nstopped; the same command goes on where it was", file=sys.stderr, flush=True)
+    # At once: the device is still at work, and must not outlive the interpreter's shutdown.
+    os._exit(130)
