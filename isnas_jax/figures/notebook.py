@@ -1,22 +1,19 @@
 """What results look like in a notebook."""
 
 import base64
-import io
 from html import escape
 from typing import Any
 
 import numpy as np
-from PIL import Image
+
+from isnas_jax.io import images
 
 _SMALLEST = 256
 
 
 def image_uri(image: Any) -> str:
     """An image (H, W, C) in [0, 1], C 1 or 3, as the address of an 8-bit PNG."""
-    levels = np.round(np.clip(np.asarray(image, np.float32), 0, 1) * 255).astype(np.uint8)
-    content = io.BytesIO()
-    Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels).save(content, "PNG")
-    return png_uri(content.getvalue())
+    return png_uri(images.encode(image))
 
 
 def png_uri(content: bytes) -> str:

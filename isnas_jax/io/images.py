@@ -206,23 +206,30 @@ def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> N
     Raises:
       ValueError: For a format that is not known, or has not so many bits.
     """
-    path, content, formats = pathlib.Path(path), io.BytesIO(), Image.registered_extensions()
-    if (suffix := path.suffix.lower()) not in formats:
-        raise ValueError(f"no image format is called {path.suffix!r}; .png is one")
-    if bits != 8 and (bits, formats[suffix]) != (16, "PNG"):
-        raise ValueError(f"{path.name} cannot have {bits} bits; .png takes 8 or 16, others 8")
-    kind = np.uint8 if bits == 8 else np.uint16
-    levels = np.rint(np.clip(np.asarray(image), 0, 1) * np.iinfo(kind).max).astype(kind)
+    path = pathlib.Path(path)
+    records.write_bytes(path, encode(image, path.suffix, bits=bits))
+
+
+def encode(image: np.ndarray, suffix: str = ".png", *, bits: int = 8) -> bytes:
+    """The content of an image file, as `save` writes it."""
+    kind = Image.registered_extensions().get(suffix.lower())
+    if not kind:
+        raise ValueError(f"no image format is called {suffix!r}; .png is one")
+    if bits != 8 and (bits, kind) != (16, "PNG"):
+        raise ValueError(f"{suffix} cannot have {bits} bits; .png takes 8 or 16, others 8")
+    content, level = io.BytesIO(), np.uint8 if bits == 8 else np.uint16
+    pixels = np.clip(np.asarray(image, np.float32), 0, 1)
+    levels = np.rint(pixels * np.iinfo(level).max).astype(level)
     if bits == 8 or levels.shape[-1] == 1:
         pillow = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-        pillow.save(content, formats[suffix])
+        pillow.save(content, kind)
     else:
         import png
 
         height, width, _ = levels.shape
         writer = png.Writer(width, height, bitdepth=16, greyscale=False)
         writer.write(content, levels.reshape(height, -1))
-    records.write_bytes(path, content.getvalue())
+    return content.getvalue()
 
 
 def resize(image: np.ndarray, short_side: int) -> np.ndarray:
