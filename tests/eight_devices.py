@@ -1,12 +1,14 @@
 """Run by test_fitting in a process of its own, since the devices are counted at the start."""
 
 import dataclasses
+import functools
 import pathlib
 import tempfile
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pyarrow.parquet as pq
 from conftest import SmallNetwork
 
@@ -35,7 +37,10 @@ brightness = jnp.array([1.0, 0.2, 0.2, 1.0, 0.2]).reshape(5, 1, 1, 1)
 truths = brightness * jax.random.uniform(jax.random.key(1), (5, 40, 64, 1))
 masks = jax.random.bernoulli(jax.random.key(2), 0.5, (5, 40, 64))
 problems = [isnas.inpainting(*pair) for pair in zip(truths, masks, strict=True)]
-settings = isnas.FitSettings(8, DarkFirst(), chunk=3)
+# Adam's first step is as long for a gradient that is nothing but rounding (a bias
+# before a normalisation), with either sign; larger steps of SGD are chaotic too.
+momentum = functools.partial(optax.sgd, momentum=0.9)
+settings = isnas.FitSettings(8, DarkFirst(), 1e-3, optimizer=momentum, chunk=3)
 
 # Two genotypes by five images: 10 fits in 16 places, after three iterations 4 in 8.
 all_nets = [net for net in nets for _ in problems]
@@ -46,13 +51,11 @@ for index, fit in enumerate(fits):
     given = keys[index], all_nets[index], problems[index % 5]
     single = isnas.fit(*given, settings, truth=truths[index % 5])
     assert len(fit.loss) == len(single.loss) == (3 if index % 5 in (1, 2, 4) else 8)
-    # Rounding grows fast at Adam's first steps.
-    tolerance = np.array([1e-6, 1e-5, 1e-3] + [3e-3] * 5)[: len(fit.loss)]
-    assert np.all(np.abs(fit.loss - single.loss) <= tolerance), fit.loss - single.loss
-    np.testing.assert_allclose(fit.psnr_mean[:3], single.psnr_mean[:3], atol=1e-2)
-    np.testing.assert_allclose(fit.restored, single.restored, atol=5e-2)
-    shapes, expected = (jax.tree.map(jnp.shape, of.variables) for of in (fit, single))
-    assert shapes == expected
+    np.testing.assert_allclose(fit.loss, single.loss, rtol=1e-4)
+    np.testing.assert_allclose(fit.psnr_mean, single.psnr_mean, atol=1e-2)
+    np.testing.assert_allclose(fit.restored, single.restored, atol=1e-3)
+    near = functools.partial(np.testing.assert_allclose, atol=1e-5)  # the most move by 1e-4
+    jax.tree.map(near, fit.variables, single.variables)
 
 # A study fits what shares a program in one batch.
 isnas.BASELINES["small"] = lambda task, **_: SmallNetwork()

@@ -9,6 +9,7 @@ import pytest
 from jax import lax
 
 from isnas_jax import ops
+from isnas_jax.ops import _depthwise as depthwise
 from isnas_jax.ops import _winograd as winograd
 
 NHWC = ("NHWC", "HWIO", "NHWC")
@@ -35,15 +36,61 @@ def assert_same_with_gradients(ours, plain, *arguments):
         np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 
-@pytest.mark.parametrize("channels", [3, 12])
+@pytest.mark.parametrize(("inputs", "outputs"), [(3, 9), (12, 5), (12, 9)])
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_convolution(size, channels):
+def test_convolution(size, inputs, outputs):
     def plain(x, kernel):
         half = (size // 2,) * 2
         return lax.conv_general_dilated(x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC)
 
-    arguments = normal(2, 8, 10, channels), normal(size, size, channels, 5, seed=1)
-    assert_same_with_gradients(ops.convolution, plain, *arguments)
+    for height in (2, 8):  # less than the kernel, and more
+        arguments = normal(2, height, 10, inputs), normal(size, size, inputs, outputs, seed=1)
+        assert_same_with_gradients(ops.convolution, plain, *arguments)
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
+def test_convolutions_in_a_batch(axes):
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=NHWC)
+
+    x, kernel = normal(3, 2, 8, 10, 12), normal(3, 3, 3, 12, 9, seed=1)
+    arguments = x if axes[0] == 0 else x[0], kernel if axes[1] == 0 else kernel[0]
+    ours, expected = (jax.vmap(function, axes) for function in (ops.convolution, plain))
+    assert_same_with_gradients(ours, expected, *arguments)
+
+
+def test_gradients_of_gradients():
+    x, kernel = normal(1, 8, 8, 9), normal(3, 3, 9, 9, seed=1)
+
+    def squares(of, x):
+        return jnp.square(jax.grad(lambda x: jnp.square(of(x, kernel)).sum())(x)).sum()
+
+    def plain(x, kernel):
+        return lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=NHWC)
+
+    found, expected = (
+        jax.grad(functools.partial(squares, of))(x) for of in (ops.convolution, plain)
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-8)
+
+
+@pytest.mark.parametrize(("side", "size"), [(2, 3), (4, 5), (4, 7), (8, 3), (16, 7)])
+def test_no_convolution_of_a_step_is_naive(side, size):
+    """On CPUs all but direct convolutions are naive in a loop."""
+    x = jnp.zeros((1, side, side, 12), jnp.float32)
+    kernel = jnp.zeros((size, size, 12, 12), jnp.float32)
+
+    def step(carried, _):
+        value, pull = jax.vjp(ops.convolution, *carried)
+        return pull(value), None
+
+    steps = jax.jit(lambda *carried: lax.scan(step, carried, length=3)[0])
+    text = steps.lower(x, kernel).compile().as_text()
+    for line in text.splitlines():
+        if " convolution(" in line:
+            assert "dim_labels=b01f_01io->b01f" in line
+            for slow in ("lhs_dilate", "rhs_dilate", "rhs_reversal", "group_count"):
+                assert slow not in line
 
 
 @pytest.mark.parametrize(("size", "tolerance"), [(3, 3e-5), (5, 1e-4), (7, 6e-4)])
@@ -67,10 +114,13 @@ def test_winograd_rounds_as_float32_does(size, tolerance):
 
 
 def test_large_convolutions_take_the_tiled_form():
-    x, kernel = normal(1, 16, 16, 32), normal(3, 3, 32, 32, seed=1)
-    tiled, direct = (str(jax.make_jaxpr(ops.convolution)(y, kernel)) for y in (x, x[:, :8]))
+    x, kernel = normal(1, 16, 16, 16), normal(3, 3, 16, 16, seed=1)
+    tiled, *direct = (
+        str(jax.make_jaxpr(ops.convolution)(*arguments))
+        for arguments in ((x, kernel), (x[:, :8], kernel), (x[..., :15], kernel[:, :, :15]))
+    )
     assert "36" in tiled
-    assert "36" not in direct
+    assert all("36" not in text for text in direct)
 
 
 IMPLEMENTATIONS = [ops.Arithmetic("products"), ops.Arithmetic("convolutions")]
@@ -120,8 +170,48 @@ def test_depthwise_convolution(size, arithmetic):
             x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC, feature_group_count=4
         )
 
-    arguments = normal(2, 6, 8, 4), normal(size, size, 1, 4, seed=1)
-    assert_same_with_gradients(ours, plain, *arguments)
+    for height in (6, 32):  # less than a block of rows, and two
+        x, kernel = normal(2, height, 8, 4), normal(size, size, 1, 4, seed=1)
+        assert_same_with_gradients(ours, plain, x, kernel)
+        # What is lowered for a GPU.
+        np.testing.assert_allclose(depthwise.grouped(x, kernel), plain(x, kernel), atol=1e-10)
+        cotangent = normal(*x.shape, seed=9)
+        (expected,) = jax.vjp(functools.partial(plain, x), kernel)[1](cotangent)
+        found = depthwise.sums_of_blocks(x, cotangent, kernel)
+        np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_depthwise_convolutions_follow_the_platform():
+    def step(x, kernel):
+        arithmetic = ops.Arithmetic("convolutions")
+        convolve = functools.partial(ops.depthwise_convolution, arithmetic=arithmetic)
+        value, pull = jax.vjp(convolve, x, kernel)
+        return value, pull(value)
+
+    for platform, convolutions, blocks in (("cuda", 2, 1), ("tpu", 0, 0)):
+        traced = jax.jit(step).trace(normal(1, 32, 32, 4), normal(7, 7, 1, 4))
+        text = traced.lower(lowering_platforms=(platform,)).as_text()
+        assert text.count("stablehlo.convolution") == convolutions, platform
+        assert text.count("optimization_barrier") == blocks, platform
+
+
+def test_bfloat16_adds_up_in_float32():
+    """49 taps of one sign: the error is that of rounding once, 2^-9."""
+    rng = np.random.default_rng(0)
+    x, kernel = (
+        jnp.asarray(rng.uniform(1, 2, shape), jnp.bfloat16)
+        for shape in ((1, 64, 64, 8), (7, 7, 1, 8))
+    )
+    arithmetic = ops.Arithmetic("convolutions", dtype="bfloat16")
+    convolve = functools.partial(ops.depthwise_convolution, arithmetic=arithmetic)
+    found, pull = jax.vjp(convolve, x, kernel)
+    exact, exact_pull = jax.vjp(depthwise.grouped, x.astype(float), kernel.astype(float))
+    np.testing.assert_allclose(found.astype(float), exact, rtol=2**-8)
+    pulled, expected = pull(found), exact_pull(found.astype(float))
+    blocks = depthwise.sums_of_blocks(x, found, kernel)
+    assert blocks.dtype == jnp.float32
+    for ours, wanted in zip((*pulled, blocks), (*expected, expected[1]), strict=True):
+        np.testing.assert_allclose(ours.astype(float), wanted, rtol=2**-8)
 
 
 @pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)

@@ -20,12 +20,13 @@ class Arithmetic:
     normalisations and the image itself are float32 in any case.
 
     Attributes:
-      implementation: "products", matrix products (some by Winograd's filtering) and
-        shifted sums with gradients of their own, always at the highest
-        precision; or "convolutions", XLA's, with maps written out around
-        normalisations. By default what suits the backend: products on CPUs,
-        convolutions elsewhere.
-      precision: Of convolutions: "highest" (float32), "high" or "default".
+      implementation: "products", matrix products (some by Winograd's filtering),
+        direct convolutions and shifted sums with gradients of their own, always at
+        the highest precision; or "convolutions", XLA's, depthwise ones apart, with
+        maps written out around normalisations. By default what suits the backend:
+        products on CPUs, convolutions elsewhere.
+      precision: Of XLA's convolutions: "highest" (float32), "high" or "default";
+        depthwise ones are always at the highest.
       dtype: Of feature maps: "float32" or "bfloat16".
 
     Raises:

@@ -1,25 +1,28 @@
 """Convolutions, as functions of arrays.
 
 Feature maps are float32 or as the arithmetic says, NHWC; kernels are HWIO, a
-depthwise kernel (k, k, 1, C). On CPUs, XLA's convolutions run far below the rate
-of its matrix products, and dilated ones, grouped ones and the automatic gradients
-of any inside a scan fall to a naive loop. There everything is therefore written in
-terms of matrix products and shifted sums, gradients included, and in few separate
-steps, since their number is what compilation time follows. Elsewhere XLA's
-convolutions serve, with its gradients, but for depthwise ones: shifted sums too.
+depthwise kernel (k, k, 1, C). On CPUs, XLA's dilated and grouped convolutions and
+the automatic gradients of any inside a scan fall to a naive loop, and Winograd's
+filtering of large maps beats the others. Everything is therefore written in terms
+of that, of direct convolutions, matrix products and shifted sums, gradients
+included, and in few separate steps, since their number is what compilation time
+follows. Elsewhere XLA's convolutions serve, with its gradients, but for depthwise
+ones (`_depthwise`).
 """
 
 import functools
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 
 from isnas_jax import _programs
-from isnas_jax.ops import _winograd
+from isnas_jax.ops import _depthwise, _winograd
 from isnas_jax.ops.arithmetic import Arithmetic
 
-_FEW_CHANNELS = 8
+_FEW_CHANNELS = 4
+_DIRECT_CHANNELS = 8  # from these on XLA's direct convolution is as fast, and one step
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
 
 
@@ -35,8 +38,27 @@ def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
 def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
     """Cross-correlation without padding, at stride 1, or 2 for even sides and odd kernels.
 
-    (N, H, W, I) and (k, k, I, O) to (N, (H - k) // stride + 1, ..., O), as one
-    matrix product for each row of the kernel. Inputs of few channels make one
+    (N, H, W, I) and (k, k, I, O) to (N, (H - k) // stride + 1, ..., O).
+    """
+    outer = kernel.shape[0] - 1
+    if _runs_direct(kernel, [side - outer for side in x.shape[1:3]]):
+        return _direct(x, kernel, stride)
+    return _by_products(x, kernel, stride)
+
+
+def _runs_direct(kernel: jax.Array, sides: Sequence[int]) -> bool:
+    """Whether XLA's convolution is fast with a kernel (k, k, I, O), given a map's sides unpadded.
+
+    It would swap a kernel with a map smaller than it, and then run a naive loop.
+    """
+    size, _, inputs, outputs = kernel.shape
+    return min(inputs, outputs) >= _DIRECT_CHANNELS and min(sides) >= size
+
+
+def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """One matrix product for each row of the kernel.
+
+    Inputs of very few channels, as a network's own, make one
     product, summed channel by channel in the order of the published code: the
     first normalisation of a network magnifies every rounding that comes before.
     """
@@ -56,6 +78,32 @@ def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
 _product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
+def _direct(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """By XLA's convolution; a batch of kernels, which would make it a grouped one, by products."""
+
+    @jax.custom_batching.custom_vmap
+    def convolve(x, kernel):
+        return lax.conv_general_dilated(
+            x,
+            kernel,
+            (stride, stride),
+            "VALID",
+            dimension_numbers=_LAYOUT,
+            precision=lax.Precision.HIGHEST,
+        )
+
+    @convolve.def_vmap
+    def _(count, batched, x, kernel):
+        x_batched, kernel_batched = batched
+        if kernel_batched:
+            each = functools.partial(_by_products, stride=stride)
+            return jax.vmap(each, (0 if x_batched else None, 0))(x, kernel), True
+        together = convolve(x.reshape(-1, *x.shape[2:]), kernel)
+        return together.reshape(count, -1, *together.shape[1:]), True
+
+    return convolve(x, kernel)
+
+
 def _correlate_forward(x, kernel, stride):
     return correlate(x, kernel, stride), (x, kernel)
 
@@ -70,8 +118,13 @@ def _kernel_cotangent(rows, cotangent):
 
 def _correlate_backward(stride, residuals, cotangent):
     x, kernel = residuals
-    rows = _row_patches(x, kernel.shape[0], stride)
-    return scatter(cotangent, kernel.swapaxes(2, 3), stride), _kernel_cotangent(rows, cotangent)
+    size, adjoint = kernel.shape[0], kernel.swapaxes(2, 3)
+    if stride == 1 and _runs_direct(kernel, cotangent.shape[1:3]):
+        around = pad(cotangent, size - 1, "zeros")
+        x_cotangent = correlate(around, adjoint[::-1, ::-1])
+    else:
+        x_cotangent = scatter(cotangent, adjoint, stride)
+    return x_cotangent, _kernel_cotangent(_row_patches(x, size, stride), cotangent)
 
 
 correlate.defvjp(_correlate_forward, _correlate_backward)
@@ -187,7 +240,7 @@ def convolution(
             precision=arithmetic.lax_precision,
         )
     tiled = stride == 1 and size in _winograd.SIZES and x.dtype != jnp.bfloat16
-    if tiled and min(x.shape[1:3]) >= 16 and min(inputs, outputs) >= 32:
+    if tiled and min(*x.shape[1:3], inputs, outputs) >= 16:
         return _winograd.correlate(padded, kernel)
     return correlate(padded, kernel, stride)
 
@@ -223,69 +276,7 @@ def transposed_convolution(
 def depthwise_convolution(
     x: jax.Array, kernel: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
 ) -> jax.Array:
-    """Every channel with its own k x k kernel, zero-padded, stride 1, as a shifted sum."""
+    """Every channel with its own k x k kernel, zero-padded, stride 1."""
     x, kernel = arithmetic.cast(x, kernel)
-    return _depthwise(x, kernel) if arithmetic.by_products else _shifted_sum(x, kernel)
-
-
-def _taps(x: jax.Array, size: int) -> list[list[jax.Array]]:
-    """What lies under each tap of a kernel, padded by zeros: size rows of maps like x."""
-    height, width = x.shape[1:3]
-    x = pad(x, size // 2, "zeros")
-    return [[x[:, i : i + height, j : j + width] for j in range(size)] for i in range(size)]
-
-
-@jax.custom_vjp
-def _shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """What an accelerator's compiler makes one pass of, gradients included."""
-    size = kernel.shape[0]
-    seen = _taps(x, size)
-    taps = [seen[i][j] * kernel[i, j, 0] for i in range(size) for j in range(size)]
-    return functools.reduce(jnp.add, taps)
-
-
-def _shifted_sum_backward(residuals, cotangent):
-    x, kernel = residuals
-    size = kernel.shape[0]
-    products = [[(tap * cotangent).sum((0, 1, 2)) for tap in row] for row in _taps(x, size)]
-    kernel_cotangent = jnp.array(products)[:, :, None].astype(kernel.dtype)
-    return _shifted_sum(cotangent, kernel[::-1, ::-1]), kernel_cotangent
-
-
-_shifted_sum.defvjp(lambda x, kernel: (_shifted_sum(x, kernel), (x, kernel)), _shifted_sum_backward)
-
-
-@jax.custom_vjp
-def _depthwise(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    size = kernel.shape[0]
-    height, width = x.shape[1:3]
-    x = pad(x, size // 2, "zeros")
-    total = jnp.zeros((), x.dtype)
-    for i in range(size):
-        rows = x[:, i : i + height]
-        taps = [rows[:, :, j : j + width] * kernel[i, j, 0] for j in range(size)]
-        # XLA:CPU writes out single factors of a sum longer than that.
-        total = lax.optimization_barrier(functools.reduce(jnp.add, taps, total))
-    return total
-
-
-def _depthwise_backward(residuals, cotangent):
-    x, kernel = residuals
-    size = kernel.shape[0]
-    x = pad(x, size // 2, "zeros")
-
-    height, width, channels = cotangent.shape[1:]
-
-    def row(index):
-        # One pass for the k taps of a kernel row: a reduction of k operands.
-        seen = lax.dynamic_slice_in_dim(x, index, height, axis=1)
-        products = tuple(seen[:, :, j : j + width] * cotangent for j in range(size))
-        add = functools.partial(jax.tree.map, jnp.add)
-        sums = lax.reduce(products, (jnp.zeros((), x.dtype),) * size, add, (0, 2))
-        return jnp.stack(sums).sum(axis=1)
-
-    kernel_cotangent = lax.map(row, jnp.arange(size)).reshape(size, size, 1, channels)
-    return _depthwise(cotangent, kernel[::-1, ::-1]), kernel_cotangent
-
-
-_depthwise.defvjp(lambda x, kernel: (_depthwise(x, kernel), (x, kernel)), _depthwise_backward)
+    correlate = _depthwise.on_cpu if arithmetic.by_products else _depthwise.by_platform
+    return correlate(x, kernel)
