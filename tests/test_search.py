@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -386,7 +387,11 @@ def test_flags_of_files_are_known(tmp_path, preset):
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
     flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
     command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
-    process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    # What a shell starts in the background inherits that SIGINT is ignored.
+    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+    )
     while not (tmp_path / "out" / "work").exists():
         time.sleep(0.05)
     time.sleep(2)
