@@ -58,9 +58,9 @@ def _runs_direct(kernel: jax.Array, sides: Sequence[int]) -> bool:
 def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """One matrix product for each row of the kernel.
 
-    Inputs of very few channels, as a network's own, make one
-    product, summed channel by channel in the order of the published code: the
-    first normalisation of a network magnifies every rounding that comes before.
+    Inputs of very few channels, as a network's own, make one product, summed channel
+    by channel in the order of the published code: the first normalisation of a
+    network magnifies every rounding that comes before.
     """
     size, _, inputs, outputs = kernel.shape
     rows = _row_patches(x, size, stride)
