@@ -54,6 +54,8 @@ for index, fit in enumerate(fits):
     np.testing.assert_allclose(fit.loss, single.loss, rtol=1e-4)
     np.testing.assert_allclose(fit.psnr_mean, single.psnr_mean, atol=1e-2)
     np.testing.assert_allclose(fit.restored, single.restored, atol=1e-3)
+    shapes, expected = (jax.tree.map(jnp.shape, of.variables) for of in (fit, single))
+    assert shapes == expected
     near = functools.partial(np.testing.assert_allclose, atol=1e-5)  # the most move by 1e-4
     jax.tree.map(near, fit.variables, single.variables)
 

@@ -63,7 +63,7 @@ def test_sixteen_bits_are_written(tmp_path):
     assert images.bits(tmp_path / "x.png") == 16
     images.save(tmp_path / "y.png", levels / 65535)
     assert images.bits(tmp_path / "y.png") == images.bits("sample:camera") == 8
-    with pytest.raises(ValueError, match=r"\.jpg cannot have 16 bits"):
+    with pytest.raises(ValueError, match=r"x.jpg cannot have 16 bits"):
         images.save(tmp_path / "x.jpg", levels / 65535, bits=16)
 
 

@@ -13,7 +13,7 @@ _SMALLEST = 256
 
 def image_uri(image: Any) -> str:
     """An image (H, W, C) in [0, 1], C 1 or 3, as the address of an 8-bit PNG."""
-    return png_uri(images.encode(image))
+    return png_uri(images.encode(np.asarray(image, np.float32)))
 
 
 def png_uri(content: bytes) -> str:

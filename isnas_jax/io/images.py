@@ -207,19 +207,19 @@ def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> N
       ValueError: For a format that is not known, or has not so many bits.
     """
     path = pathlib.Path(path)
-    records.write_bytes(path, encode(image, path.suffix, bits=bits))
+    records.write_bytes(path, encode(image, path.name, bits=bits))
 
 
-def encode(image: np.ndarray, suffix: str = ".png", *, bits: int = 8) -> bytes:
-    """The content of an image file, as `save` writes it."""
+def encode(image: np.ndarray, name: str = "image.png", *, bits: int = 8) -> bytes:
+    """The content of an image file of this name, as `save` writes it."""
+    suffix = pathlib.Path(name).suffix
     kind = Image.registered_extensions().get(suffix.lower())
     if not kind:
         raise ValueError(f"no image format is called {suffix!r}; .png is one")
     if bits != 8 and (bits, kind) != (16, "PNG"):
-        raise ValueError(f"{suffix} cannot have {bits} bits; .png takes 8 or 16, others 8")
+        raise ValueError(f"{name} cannot have {bits} bits; .png takes 8 or 16, others 8")
     content, level = io.BytesIO(), np.uint8 if bits == 8 else np.uint16
-    pixels = np.clip(np.asarray(image, np.float32), 0, 1)
-    levels = np.rint(pixels * np.iinfo(level).max).astype(level)
+    levels = np.rint(np.clip(np.asarray(image), 0, 1) * np.iinfo(level).max).astype(level)
     if bits == 8 or levels.shape[-1] == 1:
         pillow = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
         pillow.save(content, kind)
