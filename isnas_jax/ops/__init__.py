@@ -5,11 +5,11 @@ from isnas_jax.ops.convolution import (
     convolution,
     correlate,
     depthwise_convolution,
-    pad,
     scatter,
     transposed_convolution,
 )
 from isnas_jax.ops.normalisation import ACTIVATION_SLOPES, batch_norm, leaky_relu
+from isnas_jax.ops.padding import pad
 from isnas_jax.ops.resampling import pixel_shuffle, split_stack_sum, upsample
 
 __all__ = [

@@ -15,17 +15,15 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax.ops.padding import pad
+
 _BLOCK = 16  # image rows; XLA writes out the products of a longer sum on GPUs
-
-
-def _pad(x: jax.Array, size: int) -> jax.Array:
-    return jnp.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
 
 
 def _taps(x: jax.Array, size: int) -> list[list[jax.Array]]:
     """What lies under each tap of a kernel, padded by zeros: size rows of maps like x."""
     height, width = x.shape[1:3]
-    x = _pad(x, size)
+    x = pad(x, size // 2, "zeros")
     return [[x[:, i : i + height, j : j + width] for j in range(size)] for i in range(size)]
 
 
@@ -82,7 +80,7 @@ def sums_of_blocks(x: jax.Array, cotangent: jax.Array, kernel: jax.Array) -> jax
     """The same, first over blocks of image rows, the taps of a kernel row at once."""
     size, (n, height, width, channels) = kernel.shape[0], cotangent.shape
     rows = math.gcd(height, _BLOCK)
-    x = lax.optimization_barrier(_pad(x, size))
+    x = lax.optimization_barrier(pad(x, size // 2, "zeros"))
 
     def blocks(x):
         return _wide(x).reshape(n, height // rows, rows, width, channels)
@@ -106,7 +104,7 @@ def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """As a shifted sum, a pass for each kernel row."""
     size = kernel.shape[0]
     height, width = x.shape[1:3]
-    x = _pad(x, size)
+    x = pad(x, size // 2, "zeros")
     total = jnp.zeros((), x.dtype)
     for i in range(size):
         rows = x[:, i : i + height]
@@ -119,7 +117,7 @@ def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def _on_cpu_backward(residuals, cotangent):
     x, kernel = residuals
     size = kernel.shape[0]
-    x = _pad(x, size)
+    x = pad(x, size // 2, "zeros")
 
     height, width, channels = cotangent.shape[1:]
 

@@ -20,6 +20,7 @@ from jax import lax
 from isnas_jax import _programs
 from isnas_jax.ops import _depthwise, _winograd
 from isnas_jax.ops.arithmetic import Arithmetic
+from isnas_jax.ops.padding import pad
 
 _FEW_CHANNELS = 4
 _DIRECT_CHANNELS = 8  # from these on XLA's direct convolution is as fast, and one step
@@ -177,43 +178,6 @@ def _scatter_backward(stride, residuals, cotangent):
 
 
 scatter.defvjp(_scatter_forward, _scatter_backward)
-
-
-@jax.custom_vjp
-def _reflect(x: jax.Array) -> jax.Array:
-    """Pads height and width by one reflected pixel on both sides."""
-    for axis in (1, 2):
-        low = lax.slice_in_dim(x, 1, 2, axis=axis)
-        high = lax.slice_in_dim(x, -2, -1, axis=axis)
-        x = lax.concatenate([low, x, high], axis)
-    return x
-
-
-def _reflect_backward(_, cotangent):
-    for axis in (2, 1):
-        size = cotangent.shape[axis] - 2
-        low = lax.slice_in_dim(cotangent, 0, 1, axis=axis)
-        high = lax.slice_in_dim(cotangent, size + 1, size + 2, axis=axis)
-        inner = lax.slice_in_dim(cotangent, 1, size + 1, axis=axis)
-        index = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
-        cotangent = (
-            inner + jnp.where(index == 1, low, 0.0) + jnp.where(index == size - 2, high, 0.0)
-        )
-    return (cotangent,)
-
-
-_reflect.defvjp(lambda x: (_reflect(x), None), _reflect_backward)
-
-
-def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
-    """Pads height and width on both sides by "zeros", or by one pixel with "reflect"."""
-    if not amount:
-        return x
-    if mode == "reflect":
-        if amount != 1:
-            raise ValueError(f"reflection padding is by 1 pixel, not {amount}")
-        return _reflect(x)
-    return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))
 
 
 @_programs.shared
