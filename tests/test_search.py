@@ -290,7 +290,7 @@ BAD = {
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
     "wrong mask size": (
         "restore",
-        ["--image=sample:moon", "--task=inpainting", "--mask=mask.png"],
+        ["--image=Sample:Moon", "--task=inpainting", "--mask= 'mask.png' "],
         "mask of shape",
     ),
     "unknown metric": ("search", ["--image=sample:moon", "--metric=psnr"], "psd_db_strip_mse"),

@@ -106,31 +106,31 @@ REFUSED = {
     "uint32": (EIGHT.astype(np.uint32), {}, "unsigned integers of 32 bits from 0 to 255; convert"),
     "float16": (FLOAT.astype(np.float16), {}, "floating-point numbers of 16 bits; convert"),
     "float64": (FLOAT.astype(float), {}, "floating-point numbers of 64 bits; convert"),
-    "float RGB": (np.dstack([FLOAT] * 3), {}, "RGB TIFF of 3 channels, floating-point"),
+    "float RGB": (np.dstack([FLOAT] * 3), {}, r"TIFF of 3 channels \(RGB\), floating-point"),
     "float of levels": (255 * FLOAT, {}, r"range from 0\.\d+ to 25\d\.\d+; scale them"),
     "NaN": (nan(7), {}, "7 of its values are not finite; give them"),
     "five pages": (np.stack([EIGHT] * 5), {"photometric": "minisblack"}, "5 pages or frames"),
     "two stains": (
         np.dstack([EIGHT] * 2),
         {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
-        "grey TIFF of 2 channels, unsigned integers of 8 bits; convert",
+        r"TIFF of 2 channels \(grey\), unsigned integers of 8 bits; convert",
     ),
     "channels in planes": (
         np.stack([EIGHT] * 3),
         {"photometric": "minisblack", "planarconfig": "separate"},
-        "grey TIFF of 3 channels in separate planes",
+        r"TIFF of 3 channels in separate planes \(grey\)",
     ),
     "colour of 16 bits in planes": (
         np.stack([SIXTEEN] * 3),
         {"planarconfig": "separate"},
-        "RGB TIFF of 3 channels in separate planes, unsigned integers of 16 bits",
+        r"TIFF of 3 channels in separate planes \(RGB\), unsigned integers of 16 bits",
     ),
     "grey of 16 bits with alpha": (
         np.dstack([SIXTEEN] * 2),
         {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
-        "grey TIFF of 2 channels, unsigned integers of 16 bits",
+        r"TIFF of 2 channels \(grey\), unsigned integers of 16 bits",
     ),
-    "LAB": (np.dstack([EIGHT] * 3), {"photometric": "cielab"}, "LAB TIFF .* convert it"),
+    "LAB": (np.dstack([EIGHT] * 3), {"photometric": "cielab"}, r"\(LAB\).* convert it"),
 }
 
 

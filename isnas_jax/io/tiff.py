@@ -57,8 +57,8 @@ def _described(tags: Mapping[int, Any]) -> str:
     numbers = _NUMBERS.get(max(tags.get(SAMPLE_FORMAT, (1,))), "other numbers")
     planes = " in separate planes" if tags.get(PLANAR_CONFIGURATION) == 2 else ""
     return (
-        f"it is a {_PHOTOMETRIC.get(photometric, 'special')} TIFF of {channels} "
-        f"channel{'s' * (channels > 1)}{planes}, {numbers} of {bits} bits"
+        f"it is a TIFF of {channels} channel{'s' * (channels > 1)}{planes} "
+        f"({_PHOTOMETRIC.get(photometric, 'special')}), {numbers} of {bits} bits"
     )
 
 
