@@ -91,6 +91,16 @@ def test_premultiplied_colour_is_composed_over_white(order, compression, tmp_pat
         np.testing.assert_allclose(images.load(path), expected, atol=2 / most)
 
 
+@pytest.mark.parametrize("pixels", [EIGHT, SIXTEEN, FLOAT, np.dstack([SIXTEEN] * 3)])
+def test_turned_scans(pixels, tmp_path):
+    upright = images.load(written(tmp_path, pixels))
+    turned = [upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1]]
+    turned += [image.transpose(1, 0, 2) for image in (turned[0], turned[3], turned[2], turned[1])]
+    for orientation, expected in enumerate(turned, start=1):
+        path = written(tmp_path, pixels, extratags=[(274, "H", 1, orientation, True)])
+        np.testing.assert_array_equal(images.load(path), expected, err_msg=str(orientation))
+
+
 def nan(count):
     pixels = FLOAT.copy()
     pixels.flat[:count] = np.nan

@@ -69,7 +69,10 @@ def _opened(name: str) -> ImageFile.ImageFile:
     with warnings.catch_warnings():
         # Pillow warns of what is refused here, and refuses twice as many itself.
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(name)
+        image = Image.open(name)
+    # Pillow maps files that it knows the name of, and scrambles turned TIFF files by that.
+    image.filename = ""
+    return image
 
 
 def _why_unknown(name: str) -> str:
