@@ -206,6 +206,6 @@ def test_frames_of_other_formats(tmp_path):
         frames[0].save(path, save_all=True, append_images=frames[1:])
         with pytest.raises(ValueError, match="2 pages or frames"):
             images.load(path)
-    # What telephones save beside a photograph, such as a depth map.
+    # Telephones add further frames to a photograph, such as a depth map.
     frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(images.load(tmp_path / "x.jpg")[..., 0], EIGHT / 255, atol=0.3)

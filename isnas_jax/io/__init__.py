@@ -1,4 +1,4 @@
-"""Files: images, masks, paths, records of runs, checkpoints, and what each is of."""
+"""Files: images, masks, paths, records of runs, checkpoints, and their identities."""
 
 from isnas_jax.io import identity, images, paths, records
 from isnas_jax.io.checkpoints import Checkpoint

@@ -1,4 +1,4 @@
-"""Decode image files to channels: all bits, with transparency apart."""
+"""Decode image files to colour channels in full depth, and alpha."""
 
 import contextlib
 import math
@@ -98,7 +98,7 @@ def _check_frames(image: ImageFile.ImageFile) -> None:
         image.seek(0)
         if not reduced[0] and all(reduced[1:]):
             return
-    raise ValueError(f"it holds {frames} pages or frames; save one of them as a file of its own")
+    raise ValueError(f"it holds {frames} pages or frames; save the one to restore as a separate file")
 
 
 # Raw modes of 16 bits a channel, of which Pillow keeps the upper eight, and those that keep the
@@ -165,7 +165,7 @@ def decode(name: str, image: ImageFile.ImageFile) -> Channels:
 
 
 def split(image: Image.Image) -> Channels:
-    """Return the channels of an image of Pillow's."""
+    """Return the channels of a Pillow image."""
     if image.mode[0] in "IF":
         levels = np.asarray(image, np.float32)[..., None]
         return Channels(levels, _opaque(levels, image), 1 if image.mode == "F" else 65535)
