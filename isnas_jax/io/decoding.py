@@ -98,7 +98,7 @@ def _check_frames(image: ImageFile.ImageFile) -> None:
         image.seek(0)
         if not reduced[0] and all(reduced[1:]):
             return
-    raise ValueError(f"it holds {frames} pages or frames; save the one to restore as a separate file")
+    raise ValueError(f"it holds {frames} pages or frames; save one as a separate file")
 
 
 # Raw modes of 16 bits a channel, of which Pillow keeps the upper eight, and those that keep the
