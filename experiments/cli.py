@@ -20,7 +20,7 @@ from absl import app, flags, logging
 
 import isnas_jax as isnas
 from isnas_jax import running
-from isnas_jax.io import images, records
+from isnas_jax.io import check_mask, images, load_mask, paths, records
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
 
@@ -31,6 +31,9 @@ FLAGS = flags.FLAGS
 # The side to which a preset reduces a clean image's shorter side first; others leave it.
 SIZES = {"quick": 96}
 _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "isnas_jax"
+# Flags that hold paths, as people type them.
+_PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
+_PATHS += ["output_dir", "compilation_cache"]
 # Flags that change no number; a runner whose processes have other cores sums in another order.
 _APART = ("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json")
 
@@ -289,15 +292,6 @@ def genotypes(key: jax.Array, recipe: isnas.Recipe) -> list[Any]:
     return list(recipe.search.space.sample(key, strategy.num, recipe.network.channels))
 
 
-def _mask() -> np.ndarray:
-    mask = images.load(FLAGS.mask)
-    if mask.shape[-1] == 3:
-        mask = mask.mean(axis=-1, keepdims=True)
-    if not np.isin(mask, (0, 1)).all():
-        raise ValueError(f"mask {FLAGS.mask!r} holds greys; it takes black and white only")
-    return mask
-
-
 def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     """Those of sigma, missing, factor and others that a function has parameters for."""
     check_factor(FLAGS.factor)
@@ -349,11 +343,13 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
     isnas.PRESETS.find(FLAGS.preset)
     if (FLAGS.image is None) == (FLAGS.observed is None):
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
-    mask = _mask() if FLAGS.mask else None
+    mask = load_mask(FLAGS.mask) if FLAGS.mask else None
     if FLAGS.observed is not None:
         if FLAGS.size:
             raise ValueError("size is for a clean --image; what was observed is taken as it is")
         observed = images.load(FLAGS.observed)
+        if mask is not None:
+            check_mask(mask, observed)
         noisy = "sigma" in inspect.signature(task.pose).parameters
         posed = options_of(task.pose, mask=mask, sigma=_sigma_of(observed) if noisy else None)
         if posed.get("mask", "no mask needed") is None:
@@ -407,6 +403,9 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
+            for name, value in given(*_PATHS).items():
+                read = paths.from_text
+                FLAGS[name].value = read(value) if isinstance(value, str) else [*map(read, value)]
             isnas.use_compilation_cache(FLAGS.compilation_cache)
             for module in FLAGS.extensions:
                 importlib.import_module(module)

@@ -47,9 +47,9 @@ def main(_: Sequence[str]) -> None:
         raise ValueError(f"num_seeds {FLAGS.num_seeds} must be at least 1")
     task = isnas.TASKS.find(FLAGS.task)
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds)
-    truths = {
-        image: cli.load_truth(path, FLAGS.task) for image, path in images.find(FLAGS.images).items()
-    }
+    truths = images.load_all(
+        images.find(FLAGS.images), lambda path: cli.load_truth(path, FLAGS.task)
+    )
     options = cli.options_of(task.corrupt, mask=None)
     cases = {
         (image, seed): study.pose(seed, image, truth, FLAGS.task, **options)

@@ -100,16 +100,16 @@ def main(_: Sequence[str]) -> None:
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
     numbers = tasks()
+    truths = images.load_all(
+        images.find(FLAGS.images),
+        lambda path: {task: cli.load_truth(path, task) for task in numbers},
+    )
     cases = [
         study.pose(
-            FLAGS.seed,
-            image,
-            cli.load_truth(path, task),
-            task,
-            **cli.options_of(isnas.TASKS[task].corrupt, mask=None),
+            FLAGS.seed, image, truth, task, **cli.options_of(isnas.TASKS[task].corrupt, mask=None)
         )
-        for image, path in images.find(FLAGS.images).items()
-        for task in numbers
+        for image, by_task in truths.items()
+        for task, truth in by_task.items()
     ]
     # Recipes depend on a problem by its task, and differ by their fits.
     recipe = cli.recipe(cases[0].problem)

@@ -94,3 +94,25 @@ def test_a_binary_list_names_file_and_line(tmp_path):
     path.write_bytes(f"172:{BITS}\n".encode() + b"\x89PNG\xff\xfe\n")
     with pytest.raises(ValueError, match=r"binary\.txt, line 2: this is not text"):
         read_genotypes(path)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-16-le", "utf-16-be"])
+@pytest.mark.parametrize("end", ["\n", "\r\n", "\r"])
+def test_lists_of_all_editors(encoding, end, tmp_path):
+    mark = "\ufeff" if encoding.endswith("e") else ""
+    text = end.join([f"{mark}# best", f"172:{BITS} \t", "", f"5,{BITS}\u00a0", f"7:{BITS[1:]}"])
+    (tmp_path / "list.txt").write_bytes(text.encode(encoding))
+    found, skipped = read_genotypes(tmp_path / "list.txt", skip_invalid=True)
+    assert found == [Genotype(172, BITS), Genotype(5, BITS)]
+    assert len(skipped) == 1
+    assert "line 5" in skipped[0]
+
+
+def test_repeated_genotypes_are_named_with_both_lines(tmp_path):
+    path = tmp_path / "list.txt"
+    path.write_text(f"172:{BITS}\n\n5:{BITS}\n172,{BITS}\n")
+    with pytest.raises(ValueError, match=rf"line 4: genotype 172:{BITS} is already in line 1"):
+        read_genotypes(path)
+    found, skipped = read_genotypes(path, skip_invalid=True)
+    assert found == [Genotype(172, BITS), Genotype(5, BITS)]
+    assert len(skipped) == 1

@@ -96,19 +96,6 @@ def test_sixteen_bits_of_a_transparent_colour_are_white(grey, tmp_path):
     np.testing.assert_array_equal(loaded[8:], 1)
 
 
-def test_planes_of_sixteen_bits_are_refused(tmp_path):
-    levels = np.zeros((3, 16, 20), np.uint16)
-    for packed in (None, "zlib"):
-        tifffile.imwrite(
-            tmp_path / "x.tif", levels, photometric="rgb", planarconfig=2, compression=packed
-        )
-        for read in (images.load, images.bits):
-            with pytest.raises(ValueError, match=r"x.tif' cannot be read .* plane"):
-                read(tmp_path / "x.tif")
-    with pytest.raises(ValueError, match="does not exist"):
-        images.bits(tmp_path / "missing.png")
-
-
 def test_transparency_is_composed_over_white(tmp_path):
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[:8] = (255, 0, 0, 255)
@@ -132,6 +119,46 @@ def test_grey_with_alpha_stays_grey(tmp_path):
     np.testing.assert_allclose(
         images.load(tmp_path / "x.png"), np.full((16, 16, 1), 0.2), atol=1e-6
     )
+
+
+def test_grey_of_sixteen_bits_with_alpha_stays_grey(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 2), np.uint16)
+    levels[:4, :, 1], levels[4:8, :, 1] = 0, 65535
+    with open(tmp_path / "x.png", "wb") as file:
+        writer = png.Writer(20, 16, bitdepth=16, greyscale=True, alpha=True)
+        writer.write(file, levels.reshape(16, -1))
+    grey, alpha = levels[..., :1] / 65535, levels[..., 1:] / 65535
+    loaded = images.load(tmp_path / "x.png")
+    np.testing.assert_allclose(loaded, alpha * grey + 1 - alpha, atol=1e-6)
+    assert images.bits(tmp_path / "x.png") == 16
+
+
+def test_a_palette_with_a_transparent_colour(tmp_path):
+    indices = np.random.default_rng(0).integers(0, 3, (16, 20), np.uint8)
+    palette = Image.fromarray(indices, "P")
+    palette.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
+    for suffix in ("png", "gif"):
+        palette.save(tmp_path / f"x.{suffix}", transparency=1)
+        expected = np.array([[1, 0, 0], [1, 1, 1], [0, 1, 0]])[indices]
+        np.testing.assert_array_equal(images.load(tmp_path / f"x.{suffix}"), expected)
+
+
+def test_cmyk_is_read_as_ink(tmp_path):
+    ink = np.zeros((16, 16, 4), np.uint8)
+    ink[:8, :, 1:3] = 255  # magenta and yellow: red
+    picture = Image.fromarray(ink, "CMYK")
+    for suffix in ("jpg", "tif"):  # JPEG, as Adobe's programs write it, is inverted
+        picture.save(tmp_path / f"x.{suffix}")
+        loaded = images.load(tmp_path / f"x.{suffix}")
+        np.testing.assert_allclose(loaded[:7], np.broadcast_to([1, 0, 0], (7, 16, 3)), atol=0.05)
+        np.testing.assert_allclose(loaded[9:], 1, atol=0.05)
+
+
+def test_a_netpbm_file_says_what_is_white(tmp_path):
+    levels = np.random.default_rng(0).integers(0, 4096, (16, 20)).astype(">u2")
+    (tmp_path / "x.pgm").write_bytes(b"P5 20 16 4095\n" + levels.tobytes())
+    loaded = images.load(tmp_path / "x.pgm")
+    np.testing.assert_allclose(loaded[..., 0], levels / 4095, atol=1 / 65535)
 
 
 def test_samples_are_pictures():
@@ -173,8 +200,52 @@ def test_images_are_found_by_name(tmp_path):
     with pytest.raises(ValueError, match="two images are called 'b'"):
         images.find([str(tmp_path), str(tmp_path / "b.png")])
     (tmp_path / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no image"):
+    with pytest.raises(ValueError, match="holds no image that can be read, but no files"):
         images.find([str(tmp_path / "empty")])
+    for name in ("x.heic", "x.mpg", "Thumbs.db"):
+        (tmp_path / "empty" / name).write_bytes(b"x")
+    with pytest.raises(ValueError, match=r"but \.db, \.heic, \.mpg"):
+        images.find([str(tmp_path / "empty")])
+
+
+def test_a_folders_photographs_among_what_systems_leave_there(tmp_path, caplog):
+    photographs = ["Cafe\u0301.JPG", "IMG_2.TIFF", "a.png", "b-1.jpeg", "b.jpg", "z.webp"]
+    for name in photographs:
+        Image.new("L", (16, 16)).save(tmp_path / name)
+    others = ["._a.png", ".hidden.png", ".DS_Store", "Thumbs.db", "desktop.ini", "IMG_2.CR2"]
+    others += ["scan.pdf", "logo.eps", "film.mpeg", "icon.ico", "note.txt", "data.h5"]
+    for name in others:
+        (tmp_path / name).write_bytes(b"x")
+    (tmp_path / "folder.png").mkdir()
+    found = images.find([str(tmp_path)])
+    assert [*found] == ["Café", "IMG_2", "a", "b-1", "b", "z"]
+    assert [*found.values()] == [str(tmp_path / name) for name in photographs]
+    assert [*images.load_all(found, images.load)] == [*found]
+    assert not caplog.messages
+    # One photograph twice counts once, the better one; one that cannot be read is named.
+    Image.new("L", (16, 16)).save(tmp_path / "A.bmp")
+    Image.new("L", (16, 16)).save(tmp_path / "B.png")
+    (tmp_path / "telephone.HEIC").write_bytes(b"x")
+    found = images.find([str(tmp_path)])
+    assert [*found] == ["A", "B", "Café", "IMG_2", "b-1", "z"]
+    skipped = ["a.png' has the name", "b.jpg' has the name", "telephone.HEIC' cannot be read"]
+    assert len(caplog.messages) == 3
+    assert all(name in text for name, text in zip(skipped, caplog.messages, strict=True))
+
+
+def test_all_images_that_fail_are_named_at_once(tmp_path):
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(
+        tmp_path / "good.png"
+    )
+    (tmp_path / "cut.png").write_bytes((tmp_path / "good.png").read_bytes()[:2000])
+    (tmp_path / "empty.jpg").write_bytes(b"")
+    (tmp_path / "page.png").write_text("<html>")
+    message = (
+        "3 of 4 images cannot be loaded: .*cut.png' cannot be read.*; .*empty.jpg' cannot be read "
+        "as an image: the file is empty; .*page.png' .*its format is not supported; convert it"
+    )
+    with pytest.raises(ValueError, match=message):
+        images.load_all(images.find([str(tmp_path)]), images.load)
 
 
 def test_errors_are_clear(tmp_path):
@@ -187,6 +258,8 @@ def test_errors_are_clear(tmp_path):
     ):
         with pytest.raises(ValueError, match=message):
             images.load(tmp_path / path)
+    with pytest.raises(ValueError, match="does not exist"):
+        images.bits(tmp_path / "missing.png")
     with pytest.raises(ValueError, match="astronaut, camera"):
         images.load("sample:lena")
 

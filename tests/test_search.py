@@ -290,7 +290,7 @@ BAD = {
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
     "wrong mask size": (
         "restore",
-        ["--image=sample:moon", "--task=inpainting", "--mask=mask.png"],
+        ["--image=Sample:Moon", "--task=inpainting", "--mask= 'mask.png' "],
         "mask of shape",
     ),
     "unknown metric": ("search", ["--image=sample:moon", "--metric=psnr"], "psd_db_strip_mse"),
@@ -358,7 +358,7 @@ def png_header(width, height):
 def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     (tmp_path / "note.txt").write_text("# nothing\n")
     (tmp_path / "one.txt").write_text(f"60:{BITS}\n")
-    images.save(tmp_path / "mask.png", np.ones((20, 30, 1)))
+    images.save(tmp_path / "mask.png", np.eye(20, 30)[..., None])
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]
     done = script(module, *flags, cwd=tmp_path)

@@ -1,23 +1,27 @@
-"""Image files to arrays and back: float32 (H, W, C) in [0, 1], C = 1 or 3."""
+"""Image files to arrays and back: float32 (H, W, C), 0 is black and 1 is white, C = 1 or 3."""
 
-import contextlib
 import io
-import math
+import logging
 import os
 import pathlib
-import sys
-import warnings
-from collections.abc import Iterator, Sequence
-from typing import Any
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
-from PIL import Image, ImageFile, ImageOps
+from PIL import Image
 
-from isnas_jax.io import records
+from isnas_jax.io import decoding, records
 
 SMALLEST_SIDE = 16
-# A gigabyte of float32 in colour.
-MOST_PIXELS = 2**30 // 12
+
+T = TypeVar("T")
+
+_LOG = logging.getLogger(__name__)
+_LOSSLESS = (".tif", ".tiff", ".png", ".bmp", ".ppm", ".pgm")
+# Photographs of telephones, cameras and microscopes that Pillow does not read.
+_UNREADABLE = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
+_UNREADABLE |= {".raf", ".pef", ".srw", ".czi", ".lif", ".nd2"}
 
 # Photographs, micrographs and medical images that scikit-image ships with, no download needed.
 SAMPLES = (
@@ -36,34 +40,31 @@ SAMPLES = (
 
 
 def load(path: str | os.PathLike[str]) -> np.ndarray:
-    """Loads an image.
+    """Load an image.
 
-    Greyscale gives one channel, everything else three. Of 16 bits a channel all count in grey,
-    RGB and RGBA (PNG, TIFF), the upper eight elsewhere.
+    Greyscale gives one channel, everything else three. Of 16 bits a channel all count in grey
+    and RGB, with or without alpha (PNG, TIFF), the upper eight elsewhere.
     Transparency is composed over white, and a photograph is turned as its
-    camera was held (EXIF). Floating-point files must already lie in [0, 1].
+    camera was held (EXIF). Floating-point files may exceed [0, 1] by noise.
 
     Args:
       path: A file Pillow can read, or "sample:NAME" with a name in `SAMPLES`.
 
     Returns:
-      (H, W, C) float32 in [0, 1].
+      (H, W, C) float32 in [0, 1]; of floating-point files in [-1, 2].
 
     Raises:
       ValueError: If the file is missing, is not an image, is smaller than 16
-        pixels on a side, has more than 2**30 / 12 pixels, or is a TIFF of 16 bits whose
-        channels lie in planes.
+        pixels on a side, has more than 2**30 / 12 pixels or several pages, holds values
+        that are not finite or outside of these ranges, or does not say what is white.
     """
     name = os.fspath(path)
     if name.startswith("sample:"):
-        image = _from_array(_sample(name.removeprefix("sample:")))
+        sample = Image.fromarray(_sample(name.removeprefix("sample:")))
+        image = decoding.over_white(decoding.split(sample))
     else:
-        with _read(name) as opened:
-            if _has_deep_colour(opened):
-                with _lower_half(name) as lower:
-                    image = _deep_colour(opened, lower)
-            else:
-                image = _from_pillow(ImageOps.exif_transpose(opened))
+        with decoding.open_image(name) as opened:
+            image = decoding.over_white(decoding.decode(name, opened))
     if min(image.shape[:2]) < SMALLEST_SIDE:
         raise ValueError(
             f"image {name!r} is {image.shape[0]} x {image.shape[1]} pixels; "
@@ -72,8 +73,30 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
     return image
 
 
+def load_all(paths: Mapping[str, str], load: Callable[[str], T]) -> dict[str, T]:
+    """Load images, and report all that fail at once.
+
+    Args:
+      paths: By name; see `find`.
+      load: Of a path, `load` or a function that calls it.
+
+    Raises:
+      ValueError: Naming every image that could not be loaded, and why.
+    """
+    loaded, failures = {}, []
+    for name, path in paths.items():
+        try:
+            loaded[name] = load(path)
+        except ValueError as error:
+            failures.append(str(error))
+    if failures:
+        count = f"{len(failures)} of {len(paths)} images cannot be loaded: "
+        raise ValueError((count if len(paths) > 1 else "") + "; ".join(failures))
+    return loaded
+
+
 def bits(path: str | os.PathLike[str]) -> int:
-    """How many bits a channel needs to be saved as it was loaded, 8 or 16; see `load`.
+    """Return how many bits a channel needs to be saved as it was loaded, 8 or 16; see `load`.
 
     Args:
       path: As for `load`.
@@ -84,79 +107,8 @@ def bits(path: str | os.PathLike[str]) -> int:
     name = os.fspath(path)
     if name.startswith("sample:"):
         return 8
-    with _read(name) as opened:
-        return 16 if opened.mode[0] in "IF" or _has_deep_colour(opened) else 8
-
-
-@contextlib.contextmanager
-def _read(name: str) -> Iterator[ImageFile.ImageFile]:
-    """Opens an image file; ValueError for what goes wrong with it."""
-    try:
-        with _opened(name) as opened:
-            if math.prod(opened.size) > MOST_PIXELS:
-                raise ValueError(f"{opened.size} pixels are more than {MOST_PIXELS:,}")
-            # TIFF's PlanarConfiguration and BitsPerSample: Pillow reads these wrongly.
-            tags = getattr(opened, "tag_v2", {})
-            if tags.get(284) == 2 and max(tags.get(258, (8,))) > 8:
-                raise ValueError("its 16 bits lie in a plane for each channel")
-            yield opened
-    except FileNotFoundError:
-        raise ValueError(f"image {name!r} does not exist") from None
-    except Exception as error:  # of damaged files Pillow's decoders raise many kinds
-        raise ValueError(f"{name!r} cannot be read as an image: {error}") from None
-
-
-def _opened(name: str) -> ImageFile.ImageFile:
-    with warnings.catch_warnings():
-        # Pillow warns of what is refused here, and refuses twice as many itself.
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        return Image.open(name)
-
-
-# Raw modes of 16 bits a channel, of which Pillow keeps the upper eight, and those that keep the
-# lower: of the other byte order (N is the machine's own).
-_UPPER_TO_LOWER = {
-    f"{mode};16{order}": f"{mode};16{other}"
-    for mode in ("RGB", "RGBA")
-    for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
-}
-
-
-def _lower(tile: Any) -> Any:
-    """Where the lower eight bits of a file's pixels lie; None if they have no more than eight."""
-    raw, *others = (tile.args,) if isinstance(tile.args, str) else tile.args or (None,)
-    return tile._replace(args=(_UPPER_TO_LOWER[raw], *others)) if raw in _UPPER_TO_LOWER else None
-
-
-def _has_deep_colour(image: ImageFile.ImageFile) -> bool:
-    """Whether an open file holds colour of 16 bits a channel."""
-    return any(map(_lower, image.tile))
-
-
-def _lower_half(name: str) -> Image.Image:
-    """The lower eight bits of such a file, as an image of their own."""
-    opened = _opened(name)
-    opened.tile = [_lower(tile) for tile in opened.tile]
-    return opened
-
-
-def _deep_colour(upper: Image.Image, lower: Image.Image) -> np.ndarray:
-    """All bits of such a file, in (H, W, 3)."""
-    high, low = (np.asarray(ImageOps.exif_transpose(half), np.float32) for half in (upper, lower))
-    levels = 256 * high + low
-    pixels = levels / np.float32(65535)
-    if pixels.shape[-1] == 4:
-        opaque = pixels[..., 3:]
-        pixels = opaque * pixels[..., :3] + (1 - opaque)
-    return _with_white(pixels, levels, upper)
-
-
-def _with_white(pixels: np.ndarray, levels: np.ndarray, image: Image.Image) -> np.ndarray:
-    """White where an image of 16 bits has the colour that it calls transparent."""
-    transparent = image.info.get("transparency")
-    if transparent is None:
-        return pixels
-    return np.where((levels == transparent).all(axis=-1, keepdims=True), np.float32(1), pixels)
+    with decoding.open_image(name) as opened:
+        return 16 if decoding.has_sixteen_bits(opened) else 8
 
 
 def _sample(name: str) -> np.ndarray:
@@ -167,32 +119,6 @@ def _sample(name: str) -> np.ndarray:
     except ImportError:
         raise ValueError("samples need scikit-image: pip install scikit-image") from None
     return getattr(skimage.data, name)()
-
-
-def _from_array(array: np.ndarray) -> np.ndarray:
-    return _from_pillow(Image.fromarray(array))
-
-
-def _from_pillow(image: Image.Image) -> np.ndarray:
-    """Scales by the mode's range; composes transparency over white."""
-    if image.mode.startswith("I"):
-        levels = np.asarray(image, np.float32)[..., None]
-        pixels = _with_white(levels / np.float32(65535), levels, image)
-    elif image.mode == "F":
-        pixels = np.asarray(image, np.float32)
-    else:
-        if image.has_transparency_data:
-            opaque = Image.new("RGBA", image.size, "white")
-            opaque.alpha_composite(image.convert("RGBA"))
-            image = opaque.convert("L" if image.mode in ("LA", "L", "1") else "RGB")
-        elif image.mode != "L":
-            image = image.convert("L" if image.mode == "1" else "RGB")
-        pixels = np.asarray(image, np.float32) / np.float32(255)
-    if not (pixels.min() >= 0 and pixels.max() <= 1):
-        raise ValueError(
-            f"an image with values from {pixels.min()} to {pixels.max()}, where 0 to 1 is needed"
-        )
-    return pixels.reshape(*pixels.shape[:2], -1)
 
 
 def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> None:
@@ -271,29 +197,61 @@ def grey(image: np.ndarray) -> np.ndarray:
 
 
 def find(places: Sequence[str]) -> dict[str, str]:
-    """Images by name: samples, files, and all readable files of folders, in their order.
+    """Find images by name: samples, files, and the image files of folders.
+
+    A folder gives its files in the order of their names, the same on all systems. Hidden files
+    and subfolders do not count. Of files that differ by suffix or case only, a
+    lossless one counts; a warning names the others.
 
     Raises:
-      ValueError: If a place does not exist, a folder holds no image, or two
-        images have one name.
+      ValueError: If a folder holds no image, or images of two places have one name.
     """
-    suffixes = Image.registered_extensions()
     found: dict[str, str] = {}
     for place in places:
-        path = pathlib.Path(place)
-        files = [place]
-        if path.is_dir():
-            inside = sorted(path.iterdir())
-            files = [str(file) for file in inside if file.suffix.lower() in suffixes]
-            if not files:
-                raise ValueError(f"folder {place!r} holds no image")
-        for file in files:
-            name = (
-                file.removeprefix("sample:")
-                if file.startswith("sample:")
-                else pathlib.Path(file).stem
-            )
-            if name in found:
-                raise ValueError(f"two images are called {name!r}: {found[name]} and {file}")
-            found[name] = file
+        if place.startswith("sample:"):
+            inside = {place.removeprefix("sample:"): place}
+        elif os.path.isdir(place):
+            inside = _inside(pathlib.Path(place))
+        else:
+            inside = {_composed(pathlib.Path(place).stem): place}
+        taken = {name.casefold(): name for name in found}
+        for name, file in inside.items():
+            if other := taken.get(name.casefold()):
+                raise ValueError(f"two images are called {name!r}: {found[other]} and {file}")
+        found |= inside
     return found
+
+
+def _composed(name: str) -> str:
+    """A file's name in the one spelling of accents that does not depend on the system."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _inside(folder: pathlib.Path) -> dict[str, str]:
+    """Files of a folder by name."""
+    visible = [path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir()]
+    visible.sort(key=lambda path: (_composed(path.name), path.name))
+    known = decoding.suffixes()
+    files = [path for path in visible if path.suffix.lower() in known]
+    if not files:
+        kinds = ", ".join(sorted({path.suffix or path.name for path in visible})) or "no files"
+        raise ValueError(
+            f"folder {str(folder)!r} holds no image that can be read, but {kinds}; "
+            "subfolders are not searched"
+        )
+
+    def key(path: pathlib.Path) -> str:
+        return _composed(path.stem).casefold()
+
+    chosen: dict[str, pathlib.Path] = {}
+    for path in sorted(files, key=lambda path: path.suffix.lower() not in _LOSSLESS):
+        chosen.setdefault(key(path), path)
+    _warn_skipped("has the name of another image", [p for p in files if chosen[key(p)] != p])
+    photographs = [path for path in visible if path.suffix.lower() in _UNREADABLE]
+    _warn_skipped("cannot be read", [path for path in photographs if key(path) not in chosen])
+    return {_composed(path.stem): str(path) for path in files if chosen[key(path)] == path}
+
+
+def _warn_skipped(reason: str, paths: Iterable[pathlib.Path]) -> None:
+    for path in paths:
+        _LOG.warning("%r %s and is skipped", str(path), reason)

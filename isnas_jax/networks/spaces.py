@@ -10,6 +10,7 @@ where str(genotype) is what `parse` reads, and a network is what
 `build.build_network` returns. `SPACES` holds ours; add your own.
 """
 
+import codecs
 import dataclasses
 import os
 import pathlib
@@ -109,10 +110,10 @@ def read_genotypes(
     Blank lines and lines that start with # are passed over.
 
     Args:
-      path: Text file, UTF-8.
+      path: Text file, UTF-8, or UTF-16 with a byte order mark; line ends of any system.
       space: Whose genotypes they are; the searched one by default.
       channels: Width at which the genotypes must be possible.
-      skip_invalid: Leave out malformed and impossible entries.
+      skip_invalid: Leave out malformed, impossible and repeated entries.
 
     Returns:
       The genotypes, and one line for each entry left out: where and why.
@@ -122,13 +123,19 @@ def read_genotypes(
         line and reason; or if nothing remains.
     """
     space = space or SPACES["free"]
-    genotypes, skipped = [], []
-    for number, line in enumerate(pathlib.Path(path).read_bytes().splitlines(), start=1):
-        if not line.strip() or line.lstrip().startswith(b"#"):
+    genotypes: list[Any] = []
+    skipped: list[str] = []
+    first_lines: dict[str, int] = {}
+    for number, line in enumerate(_lines(pathlib.Path(path).read_bytes()), start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
             continue
         try:
-            genotype = space.parse(_decoded(line))
+            if "\ufffd" in line:
+                raise ValueError("this is not text; a list holds one genotype a line")
+            genotype = space.parse(line.strip())
             space.build(genotype, out_channels=1, channels=channels)
+            if (first := first_lines.setdefault(str(genotype), number)) != number:
+                raise ValueError(f"genotype {genotype} is already in line {first}")
         except ValueError as error:
             message = f"{os.fspath(path)}, line {number}: {error}"
             if not skip_invalid:
@@ -141,8 +148,8 @@ def read_genotypes(
     return genotypes, skipped
 
 
-def _decoded(line: bytes) -> str:
-    try:
-        return line.decode()
-    except UnicodeDecodeError:
-        raise ValueError("this is not text; a list holds one genotype a line") from None
+def _lines(content: bytes) -> list[str]:
+    """Lines of text in UTF-8 or UTF-16; U+FFFD stands for what is no text."""
+    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if marked else "utf-8", "replace").replace("\ufeff", "")
+    return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

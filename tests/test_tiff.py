@@ -1,0 +1,211 @@
+"""TIFF files of scanners, cameras and microscopes, written by tifffile: read rightly or refused."""
+
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+
+from isnas_jax.io import images
+
+RNG = np.random.default_rng(0)
+EIGHT = RNG.integers(0, 256, (20, 24), np.uint8)
+SIXTEEN = RNG.integers(0, 2**16, (20, 24), np.uint16)
+FLOAT = RNG.uniform(0, 1, (20, 24)).astype(np.float32)
+WHITE_4095 = [(281, "H", 1, 4095, True)]
+
+
+def written(path, pixels, **options):
+    options = {"photometric": "rgb" if pixels.ndim == 3 else "minisblack", **options}
+    tifffile.imwrite(path / "x.tif", pixels, **options)
+    return path / "x.tif"
+
+
+READ = {
+    "8 bits, white is zero": (255 - EIGHT, {"photometric": "miniswhite"}, EIGHT / 255),
+    "16 bits, white is zero": (65535 - SIXTEEN, {"photometric": "miniswhite"}, SIXTEEN / 65535),
+    "packed, white is zero": (
+        65535 - SIXTEEN,
+        {"photometric": "miniswhite", "compression": "zlib"},
+        SIXTEEN / 65535,
+    ),
+    "12 bits in 16": (SIXTEEN >> 4, {"extratags": WHITE_4095}, (SIXTEEN >> 4) / 4095),
+    "12 bits in 16, white is zero": (
+        4095 - (SIXTEEN >> 4),
+        {"extratags": WHITE_4095, "photometric": "miniswhite"},
+        (SIXTEEN >> 4) / 4095,
+    ),
+    # Some programs declare the highest level that occurs.
+    "a maximum that is no white": (
+        SIXTEEN // 2,
+        {"extratags": [(281, "H", 1, 32766, True)]},
+        (SIXTEEN // 2) / 65535,
+    ),
+    "a maximum that is exceeded": (SIXTEEN, {"extratags": WHITE_4095}, SIXTEEN / 65535),
+    "black of 16 bits": (0 * SIXTEEN, {}, 0 * FLOAT),
+    "float": (FLOAT, {}, FLOAT),
+    "float with noise": (1.4 * FLOAT - 0.2, {}, 1.4 * FLOAT - 0.2),
+    "float, white is zero": (FLOAT, {"photometric": "miniswhite"}, 1 - FLOAT),
+    "colour in planes": (
+        np.stack([EIGHT, 255 - EIGHT, EIGHT]),
+        {"planarconfig": "separate"},
+        np.dstack([EIGHT, 255 - EIGHT, EIGHT]) / 255,
+    ),
+    "a channel that is no alpha": (
+        np.dstack([SIXTEEN] * 3 + [SIXTEEN // 2]),
+        {"extrasamples": ["unspecified"]},
+        np.dstack([SIXTEEN] * 3) / 65535,
+    ),
+    "grey with alpha": (
+        np.dstack([EIGHT, EIGHT]),
+        {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
+        (EIGHT / 255) ** 2 + 1 - EIGHT / 255,
+    ),
+    "BigTIFF": (SIXTEEN, {"bigtiff": True}, SIXTEEN / 65535),
+    "big-endian": (SIXTEEN, {"byteorder": ">"}, SIXTEEN / 65535),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_pixels_are_what_the_tags_say(name, tmp_path):
+    pixels, options, expected = READ[name]
+    loaded = images.load(written(tmp_path, pixels, **options))
+    assert loaded.dtype == np.float32
+    expected = expected.reshape(20, 24, -1)
+    assert loaded.shape == expected.shape
+    np.testing.assert_allclose(loaded, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("order", "<>")
+def test_premultiplied_colour_is_composed_over_white(order, compression, tmp_path):
+    rng = np.random.default_rng(0)
+    colour, alpha = rng.uniform(0, 1, (20, 24, 3)), rng.uniform(0, 1, (20, 24, 1))
+    pixels = np.concatenate([colour * alpha, alpha], axis=-1)
+    pixels[:5] = 0
+    for levels in (np.uint8, np.uint16):
+        most = np.iinfo(levels).max
+        options = {"byteorder": order, "compression": compression, "extrasamples": ["assocalpha"]}
+        path = written(tmp_path, np.rint(pixels * most).astype(levels), **options)
+        expected = pixels[..., :3] + 1 - pixels[..., 3:]
+        # Colour and alpha are rounded, and Pillow rounds 8 bits once more.
+        np.testing.assert_allclose(images.load(path), expected, atol=2 / most)
+
+
+@pytest.mark.parametrize("pixels", [EIGHT, SIXTEEN, FLOAT, np.dstack([SIXTEEN] * 3)])
+def test_turned_scans(pixels, tmp_path):
+    upright = images.load(written(tmp_path, pixels))
+    turned = [upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1]]
+    turned += [image.transpose(1, 0, 2) for image in (turned[0], turned[3], turned[2], turned[1])]
+    for orientation, expected in enumerate(turned, start=1):
+        path = written(tmp_path, pixels, extratags=[(274, "H", 1, orientation, True)])
+        np.testing.assert_array_equal(images.load(path), expected, err_msg=str(orientation))
+
+
+def nan(count):
+    pixels = FLOAT.copy()
+    pixels.flat[:count] = np.nan
+    return pixels
+
+
+REFUSED = {
+    "12 bits unmarked": (SIXTEEN >> 4, {}, r"levels up to 40\d\d only.* multiply by 16"),
+    "colour of 12 bits": (np.dstack([SIXTEEN >> 4] * 3), {}, "nearly black"),
+    "int8": (EIGHT.astype(np.int8), {}, "signed integers of 8 bits; convert"),
+    "int16": (EIGHT.astype(np.int16), {}, "signed integers of 16 bits from 0 to 255; convert"),
+    "int32": (EIGHT.astype(np.int32), {}, "signed integers of 32 bits from 0 to 255; convert"),
+    "uint32": (EIGHT.astype(np.uint32), {}, "unsigned integers of 32 bits from 0 to 255; convert"),
+    "float16": (FLOAT.astype(np.float16), {}, "floating-point numbers of 16 bits; convert"),
+    "float64": (FLOAT.astype(float), {}, "floating-point numbers of 64 bits; convert"),
+    "float RGB": (np.dstack([FLOAT] * 3), {}, r"TIFF of 3 channels \(RGB\), floating-point"),
+    "float of levels": (255 * FLOAT, {}, r"range from 0\.\d+ to 25\d\.\d+; scale them"),
+    "NaN": (nan(7), {}, "7 of its values are not finite; give them"),
+    "five pages": (np.stack([EIGHT] * 5), {"photometric": "minisblack"}, "5 pages or frames"),
+    "two stains": (
+        np.dstack([EIGHT] * 2),
+        {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
+        r"TIFF of 2 channels \(grey\), unsigned integers of 8 bits; convert",
+    ),
+    "channels in planes": (
+        np.stack([EIGHT] * 3),
+        {"photometric": "minisblack", "planarconfig": "separate"},
+        r"TIFF of 3 channels in separate planes \(grey\)",
+    ),
+    "colour of 16 bits in planes": (
+        np.stack([SIXTEEN] * 3),
+        {"planarconfig": "separate"},
+        r"TIFF of 3 channels in separate planes \(RGB\), unsigned integers of 16 bits",
+    ),
+    "grey of 16 bits with alpha": (
+        np.dstack([SIXTEEN] * 2),
+        {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
+        r"TIFF of 2 channels \(grey\), unsigned integers of 16 bits",
+    ),
+    "LAB": (np.dstack([EIGHT] * 3), {"photometric": "cielab"}, r"\(LAB\).* convert it"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_pillow_would_misread_is_refused_with_a_remedy(name, tmp_path):
+    pixels, options, message = REFUSED[name]
+    path = written(tmp_path, pixels, **options)
+    with pytest.raises(ValueError, match=f"x.tif' cannot be read as an image: .*{message}") as told:
+        images.load(path)
+    assert "\n" not in str(told.value)
+
+
+def test_compressed_planes_of_sixteen_bits_are_refused(tmp_path):
+    options = {"planarconfig": "separate", "compression": "zlib"}
+    path = written(tmp_path, np.stack([SIXTEEN] * 3), **options)
+    for read in (images.load, images.bits):
+        with pytest.raises(ValueError, match=r"x.tif' cannot be read .* in separate planes"):
+            read(path)
+
+
+def test_a_reduced_copy_is_no_page(tmp_path):
+    for reduced in (True, False):
+        with tifffile.TiffWriter(tmp_path / "x.tif") as file:
+            file.write(SIXTEEN, photometric="minisblack")
+            file.write(SIXTEEN[::2, ::2], photometric="minisblack", subfiletype=int(reduced))
+        if reduced:
+            np.testing.assert_allclose(
+                images.load(tmp_path / "x.tif")[..., 0], SIXTEEN / 65535, atol=1e-7
+            )
+    with pytest.raises(ValueError, match="2 pages"):
+        images.load(tmp_path / "x.tif")
+
+
+def overwrite(path, **tags):
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        for name, value in tags.items():
+            file.pages[0].tags[name].overwrite(value)
+
+
+def test_packed_twelve_bits(tmp_path):
+    levels = (SIXTEEN >> 4)[:, :16]
+    first, second = levels[:, ::2], levels[:, 1::2]
+    packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1)
+    path = written(tmp_path, packed.reshape(20, 24).astype(np.uint8))
+    overwrite(path, ImageWidth=16, BitsPerSample=12)
+    np.testing.assert_allclose(images.load(path)[..., 0], levels / 4095, atol=1e-7)
+
+
+def test_no_photometric_interpretation(tmp_path):
+    path = written(tmp_path, EIGHT)
+    # The tag's number, in a little-endian directory, becomes one that means nothing.
+    content = path.read_bytes()
+    assert content.count(b"\x06\x01\x03\x00") == 1
+    path.write_bytes(content.replace(b"\x06\x01\x03\x00", b"\x08\x01\x03\x00"))
+    with pytest.raises(ValueError, match="no tag PhotometricInterpretation"):
+        images.load(path)
+
+
+def test_frames_of_other_formats(tmp_path):
+    frames = [Image.fromarray(EIGHT), Image.fromarray(255 - EIGHT)]
+    for suffix in ("gif", "webp", "png"):
+        path = tmp_path / f"x.{suffix}"
+        frames[0].save(path, save_all=True, append_images=frames[1:])
+        with pytest.raises(ValueError, match="2 pages or frames"):
+            images.load(path)
+    # Telephones add further frames to a photograph, such as a depth map.
+    frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])
+    np.testing.assert_allclose(images.load(tmp_path / "x.jpg")[..., 0], EIGHT / 255, atol=0.3)
