@@ -12,7 +12,7 @@ import pytest
 
 import isnas_jax as isnas
 from experiments.decisions import curves, gather, tables
-from isnas_jax.fitting import Decision, Progress, fit_once, loop, refit
+from isnas_jax.fitting import Decision, Part, Progress, fit_once, loop, refit, unsplit
 from isnas_jax.problems import TASKS, HoldOut, classical, nothing
 from isnas_jax.searching import COMBINATIONS, SELECTIONS, stages
 from isnas_jax.study import Case, key_of
@@ -55,7 +55,7 @@ def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network
 
     def run(settings=SETTINGS, **given):
         part = fit_once(KEY, net, noisy, settings, **given)
-        return refit(KEY, net, noisy, settings, [part], truth=truth, **given)
+        return refit(KEY, net, noisy, settings, [Part(noisy, part)], truth=truth, **given)
 
     found, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, SETTINGS)
     np.testing.assert_array_equal(found.parts[0].validation, part.validation)
@@ -76,6 +76,51 @@ def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network
     again = run(folder=tmp_path)
     np.testing.assert_array_equal(again.restored, found.restored)
     np.testing.assert_array_equal(again.parts[0].restored, found.parts[0].restored)
+
+
+@pytest.mark.parametrize("fraction", [0.25, 0.75])
+def test_a_refit_leaves_the_trajectory_of_the_part(truth, noisy, small_network, tmp_path, fraction):
+    """The part for a fraction of its iterations, then everything, from the same parameters."""
+    net, (part, validation) = small_network(), HoldOut(0.2)(KEY, noisy)
+    settings = dataclasses.replace(SETTINGS, refit_from=fraction, refit_factor=1.25)
+    given = {"validation": validation, "truth": truth}
+
+    def run(settings=settings, **folder):
+        fit = fit_once(KEY, net, part, unsplit(settings), **given, **folder)
+        return refit(KEY, net, noisy, settings, [Part(part, fit)], truth=truth, **folder), fit
+
+    found, fit = run()
+    left_at = round(12 * fraction)
+    fixed = {"split": None, "stopping": isnas.STOPPING["fixed"](40), "debias": True}
+    before = isnas.fit(KEY, net, part, SETTINGS, iterations=left_at, **fixed)
+    after = isnas.fit(
+        KEY,
+        net,
+        noisy,
+        SETTINGS,
+        iterations=15 - left_at,
+        variables=before.variables,
+        optimizer_state=before.optimizer_state,
+        **fixed,
+    )
+    np.testing.assert_allclose(found.restored, after.restored, atol=2e-5)
+    np.testing.assert_allclose(found.loss, np.append(before.loss, after.loss), rtol=1e-3)
+    np.testing.assert_array_equal(found.psnr_mean[:left_at], fit.psnr_mean[:left_at])
+    assert found.restored_at == 14
+    assert found.psnr_mean[14] == pytest.approx(
+        -10 * np.log10(np.square(found.restored - truth).mean()), abs=1e-3
+    )
+    # Neither the length of a chunk nor a part that comes from a file makes a difference.
+    other, _ = run(dataclasses.replace(settings, chunk=5))
+    np.testing.assert_array_equal(other.restored, found.restored)
+    run(folder=tmp_path)
+    for file in tmp_path.glob("*.npz"):
+        with np.load(file) as kept:
+            if len(kept["loss"]) == 15 - left_at:
+                file.unlink()
+    again, fit = run(folder=tmp_path)
+    assert fit.start is None
+    np.testing.assert_array_equal(again.restored, found.restored)
 
 
 def test_both_are_fitted_by_one_program(noisy, small_network):

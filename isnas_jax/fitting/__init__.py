@@ -20,7 +20,7 @@ from isnas_jax.fitting.stopping import (
     Step,
     needs_validation,
 )
-from isnas_jax.fitting.stored import fit_once, refit, unsplit, validates
+from isnas_jax.fitting.stored import Part, fit_once, refit, unsplit, validates
 from isnas_jax.fitting.terms import LOSS_TERMS
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "FitSettings",
     "Fitting",
     "FixedIterations",
+    "Part",
     "Progress",
     "RunToEnd",
     "Step",

@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import _programs
-from isnas_jax.fitting.result import Fit
+from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.settings import FitSettings, Optimizer
 from isnas_jax.fitting.stopping import Step, StoppingRule, needs_validation
 from isnas_jax.fitting.terms import LossTerm
@@ -26,6 +26,8 @@ from isnas_jax.io import Checkpoint
 from isnas_jax.networks import describe, padded_side
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem
+
+Tree = TypeVar("Tree")
 
 Z_SCALE = 0.1
 
@@ -253,6 +255,7 @@ def start(
     validation: Problem | None = None,
     truth: Any = None,
     variables: Any = None,
+    optimizer_state: Any = None,
     z: Any = None,
 ) -> tuple[_Structure, FitState, Given]:
     """Checks what a fit is given and draws the rest; arguments are as for `fit`."""
@@ -293,6 +296,8 @@ def start(
         lambda: jax.jit(functools.partial(_begin, structure)),
     )
     state = begin(variables, problem, numbers)
+    if optimizer_state is not None:
+        state = state._replace(optimizer=jax.tree.map(jnp.copy, optimizer_state))
     return structure, state, Given(noise_key, z, problem, validation, truth, numbers)
 
 
@@ -303,6 +308,7 @@ def fit(
     settings: FitSettings | None = None,
     *,
     variables: Any = None,
+    optimizer_state: Any = None,
     z: jax.Array | None = None,
     validation: Problem | None = None,
     truth: Any = None,
@@ -322,6 +328,7 @@ def fit(
       problem: What is known of the image.
       settings: How to fit.
       variables: Initial parameters; drawn from the key by default.
+      optimizer_state: The optimiser's initial state; a new one by default.
       z: The network's input, (1, H', W', I) with H', W' the padded sides;
         0.1 U(0, 1) by default.
       validation: Measurements that the network is not fitted to: a problem of
@@ -339,13 +346,25 @@ def fit(
     """
     settings = dataclasses.replace(settings, **changes) if settings else FitSettings(**changes)
     structure, state, given = start(
-        key, net, problem, settings, validation=validation, truth=truth, variables=variables, z=z
+        key,
+        net,
+        problem,
+        settings,
+        validation=validation,
+        truth=truth,
+        variables=variables,
+        optimizer_state=optimizer_state,
+        z=z,
     )
+    held: dict[int, Start] = {}
     with contextlib.ExitStack() as stack:
         state, curves = kept_in(stack, checkpoint, net, settings, state, given)
         advance = stack.enter_context(chunk_program(structure, settings.chunk, state, given))
         while int(state.iteration) < settings.iterations and not bool(state.stopped):
             before = int(state.iteration)
+            if settings.refit_from:
+                held[before] = _copy(Start(state.variables, state.optimizer))
+                _drop_earlier(held, _left_at(settings, state))
             state, latest = advance(state, given)
             done = int(state.iteration) - before
             latest = Curves(*(np.asarray(values)[:done] for values in latest))
@@ -357,7 +376,35 @@ def fit(
                 progress(Progress(before + done, most, *last))
             if checkpoint and checkpoint.due:
                 checkpoint.save((state, curves))
-    return finished(settings, given, state, curves)
+        result = finished(settings, given, state, curves)
+        if held and min(held) <= (left_at := _left_at(settings, state)):
+            _drop_earlier(held, left_at)
+            begun = state._replace(
+                iteration=jnp.array(min(held), jnp.int32),
+                stopped=jnp.array(False),
+                variables=held[min(held)].variables,
+                optimizer=held[min(held)].optimizer_state,
+            )
+            numbers = given.numbers._replace(iterations=jnp.array(left_at, jnp.int32))
+            state, _ = advance(_copy(begun), given._replace(numbers=numbers))
+            result = dataclasses.replace(result, start=Start(state.variables, state.optimizer))
+    return result
+
+
+def _left_at(settings: FitSettings, state: FitState) -> int:
+    """Iterations after which a refit leaves this fit's trajectory."""
+    return round(settings.refit_from * (int(state.kept_at) + 1))
+
+
+def _drop_earlier(held: dict[int, Start], iteration: int) -> None:
+    """Keep the latest state that is not after an iteration, and those after it."""
+    earlier = sorted(at for at in held if at <= iteration)
+    for at in earlier[:-1]:
+        del held[at]
+
+
+def _copy(tree: Tree) -> Tree:
+    return jax.tree.map(jnp.copy, tree)
 
 
 def kept_in(
@@ -406,6 +453,7 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
             if iteration < len(curves.loss)
         },
         variables=state.variables,
+        optimizer_state=state.optimizer,
     )
 
 

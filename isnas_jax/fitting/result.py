@@ -1,11 +1,23 @@
 """A finished fit, as arrays, in a file, in words and as a picture."""
 
 import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from isnas_jax import figures
+
+
+class Start(NamedTuple):
+    """Where a fit begins, or where a refit may leave another fit's trajectory.
+
+    Attributes:
+      variables: The network's parameters.
+      optimizer_state: The optimiser's.
+    """
+
+    variables: Any
+    optimizer_state: Any
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -28,8 +40,11 @@ class Fit:
       snapshots: The mean at chosen iterations, those that were reached.
       variables: The network's parameters after the last update; None if the
         fit was found in a file.
+      optimizer_state: The optimiser's after the last update; None as the variables.
       parts: The fits to parts of the measurements that found how many iterations
         to run; see `refit`.
+      start: Where a refit begins, by the settings' `refit_from`; None if that is 0 or
+        the fit was found in a file.
     """
 
     loss: np.ndarray
@@ -44,7 +59,9 @@ class Fit:
     best: np.ndarray | None
     snapshots: dict[int, np.ndarray]
     variables: Any
+    optimizer_state: Any
     parts: tuple["Fit", ...] = ()
+    start: Start | None = None
 
     def __repr__(self) -> str:
         height, width, channels = self.restored.shape
@@ -78,13 +95,13 @@ class Fit:
         return figures.fit(self.restored, self.curves(), self.restored_at)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """All but the variables and the fits to parts, to be kept in a file."""
+        """Curves and images, to be kept in a file: neither parameters nor other fits."""
         taken = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
         fields = {name: value for name, value in vars(self).items() if value is not None}
         return taken | {
             name: np.asarray(value)
             for name, value in fields.items()
-            if name not in ("snapshots", "variables", "parts")
+            if name not in ("snapshots", "variables", "optimizer_state", "parts", "start")
         }
 
     @classmethod

@@ -38,6 +38,9 @@ class FitSettings:
         before the whole; `fit` takes the first.
       refit_factor: How many times as long as a part was validated for the whole
         is fitted: see `refit`.
+      refit_from: Fraction of the iterations that a validated fit chose after which a
+        refit leaves its trajectory, in [0, 1); 0 starts again from the
+        initialisation. See `refit`.
       debias: Divide the exponential mean by 1 - gamma^t, as if it had not
         begun at the first output (not in equation 4).
       snapshots: Iterations whose mean to return.
@@ -57,6 +60,7 @@ class FitSettings:
     split: Split | None = None
     folds: int = 1
     refit_factor: float = 1.0
+    refit_from: float = 0.0
     debias: bool = False
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
@@ -69,6 +73,8 @@ class FitSettings:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")
         if not 0 < self.refit_factor < math.inf:
             raise ValueError(f"refit_factor {self.refit_factor} must be positive")
+        if not 0 <= self.refit_from < 1:
+            raise ValueError(f"refit_from {self.refit_from} must be at least 0 and below 1")
         if not (
             0 < self.learning_rate < math.inf
             and 0 <= self.reg_noise_std < math.inf

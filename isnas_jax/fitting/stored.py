@@ -3,13 +3,14 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 
 from isnas_jax.fitting.loop import Progress, fit
-from isnas_jax.fitting.result import Fit
+from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.settings import FitSettings
 from isnas_jax.fitting.stopping import needs_validation
 from isnas_jax.io import Checkpoint, records
@@ -42,10 +43,16 @@ def fit_once(
     fitted = functools.partial(
         fit, key, net, problem, settings, validation=validation, truth=truth, progress=progress
     )
+    of = {"key": key, "network": net, "problem": problem, "settings": settings}
+    return _stored(folder, of | {"validation": validation, "truth": truth}, fitted)
+
+
+def _stored(
+    folder: str | os.PathLike[str] | None, of: Mapping[str, Any], fitted: Callable[..., Fit]
+) -> Fit:
+    """Compute a fit, or take it finished or begun from a folder by what it depends on."""
     if folder is None:
         return fitted()
-    of = {"key": key, "network": net, "problem": problem, "settings": settings}
-    of |= {"validation": validation, "truth": truth}
     file = records.place(folder, "fit", of)
     checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
     arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
@@ -63,23 +70,38 @@ def unsplit(settings: FitSettings) -> FitSettings:
     return dataclasses.replace(settings, split=None, folds=1, refit_factor=1.0)
 
 
+class Part(NamedTuple):
+    """A fit to a part of the measurements.
+
+    Attributes:
+      problem: The part.
+      fit: The validated fit to it.
+    """
+
+    problem: Problem
+    fit: Fit
+
+
 def refit(
     key: jax.Array,
     net: Any,
     problem: Problem,
     settings: FitSettings,
-    parts: Sequence[Fit],
+    parts: Sequence[Part],
     *,
     truth: Any = None,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """Fits to all measurements for as long as fits to parts of them say.
+    """Fit to all measurements for as long as fits to parts of them say.
 
     A split costs quality, for what validates is not fitted. So the rule decides
-    on the split's part, and then the same network is fitted anew, from the same
-    initialisation and by the same program, to everything for as many
-    iterations, the mean over the folds, times the settings' factor.
+    on the split's part, and the same network is then fitted to everything, by the
+    same program, for as many iterations in all: the mean over the folds, times the
+    settings' `refit_factor`. The first `refit_from` of the first fold's iterations
+    are those of its fit, which are not run again if the fit is at hand; the mean
+    begins where the refit leaves them. So the noise that was added to the part is
+    forgotten, while most of the way is not gone twice.
 
     Args:
       key: That of the parts' fits.
@@ -90,19 +112,45 @@ def refit(
       truth: The clean image (H, W, C), for the PSNR curves only.
       folder: As for `fit_once`.
       progress: As for `fit`.
+
+    Returns:
+      The fit, with curves of all iterations in order.
     """
-    mean = sum(part.restored_at + 1 for part in parts) / len(parts)
-    iterations = max(1, round(settings.refit_factor * mean))
-    whole = fit_once(
-        key,
-        net,
-        problem,
-        dataclasses.replace(unsplit(settings), iterations=iterations),
-        validation=nothing(problem),
-        truth=truth,
-        folder=folder,
-        progress=progress,
-    )
+    stops = [part.fit.restored_at + 1 for part in parts]
+    iterations = max(1, round(settings.refit_factor * sum(stops) / len(stops)))
+    left_at = min(round(settings.refit_from * stops[0]), iterations - 1)
+    whole = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations - left_at)
+    first = parts[0]
+
+    def fitted(**options: Any) -> Fit:
+        begun = _start(key, net, first, settings, left_at)._asdict() if left_at else {}
+        options |= {"validation": nothing(problem), "truth": truth, "progress": progress}
+        return fit(key, net, problem, whole, **begun, **options)
+
+    of = {"key": key, "network": net, "problem": problem, "settings": whole, "truth": truth}
+    if left_at:
+        of |= {"part": first.problem, "left_at": left_at}
+    result = _stored(folder, of, fitted)
+    curves = {
+        name: np.concatenate([before[:left_at], after])
+        for name in ("loss", "psnr", "psnr_mean", "criterion")
+        if (after := getattr(result, name)) is not None
+        and (before := getattr(first.fit, name)) is not None
+    }
     # What the rule kept does not count: it has nothing to validate with.
-    last = len(whole.loss) - 1
-    return dataclasses.replace(whole, restored=whole.mean, restored_at=last, parts=tuple(parts))
+    return dataclasses.replace(
+        result,
+        restored=result.mean,
+        restored_at=iterations - 1,
+        parts=tuple(part.fit for part in parts),
+        **curves,
+    )
+
+
+def _start(key: jax.Array, net: Any, part: Part, settings: FitSettings, iterations: int) -> Start:
+    """Return where the fit to a part was after so many iterations, fitted again if need be."""
+    if part.fit.start is not None:
+        return part.fit.start
+    again = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations)
+    found = fit(key, net, part.problem, again, validation=nothing(part.problem))
+    return Start(found.variables, found.optimizer_state)

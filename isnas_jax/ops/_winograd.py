@@ -61,13 +61,20 @@ def _pixel_values(x: jax.Array, size: int) -> jax.Array:
     """The transformed tiles of the input: (n^2, tiles, C)."""
     n = size + TILE - 1
     down, across = (_tile_count(side - size + 1) for side in x.shape[1:3])
+    groups = -(-n // TILE)
     bottom, right = (
-        count * TILE + size - 1 - side
+        (count + groups - 1) * TILE - side
         for count, side in zip((down, across), x.shape[1:3], strict=True)
     )
     x = jnp.pad(x, ((0, 0), (0, bottom), (0, right), (0, 0)))
-    rows = jnp.stack([x[:, i : i + TILE * down - 3 : TILE] for i in range(n)])
-    tiles = jnp.stack([rows[:, :, :, j : j + TILE * across - 3 : TILE] for j in range(n)], axis=1)
+    blocks = x.reshape(x.shape[0], down + groups - 1, TILE, across + groups - 1, TILE, -1)
+    tiles = jnp.concatenate(
+        [blocks[:, g : g + down, : n - TILE * g] for g in range(groups)], axis=2
+    )
+    tiles = jnp.concatenate(
+        [tiles[:, :, :, g : g + across, : n - TILE * g] for g in range(groups)], axis=4
+    )
+    tiles = tiles.transpose(2, 4, 0, 1, 3, 5)
     return _apply(_transforms(size)[1], tiles.reshape(n * n, -1, x.shape[-1]))
 
 

@@ -22,6 +22,7 @@ from isnas_jax import _keys
 from isnas_jax.fitting import (
     Fit,
     FitSettings,
+    Part,
     fit_once,
     needs_validation,
     refit,
@@ -135,7 +136,7 @@ def restore(
     run = _begun(key, problem, recipe, truth, folder)
     net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
     with runner(progress or silent) as pool:
-        parts = [future.result() for future in _parts(run, pool, architecture, net)]
+        parts = _finished(_parts(run, pool, architecture, net))
         return _whole(run, pool, architecture, net, parts).result()
 
 
@@ -182,17 +183,25 @@ def _fit_fold(
     return fit_once(key, net, **fold, folder=folder, progress=functools.partial(progress, stage))
 
 
-def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> list[Future]:
+def _parts(
+    run: _Run, pool: Pool, member: Any, net: Any, of_all: str = ""
+) -> list[tuple[Problem, Future]]:
     """A member's fits to the split's parts of the whole, as jobs; none without a validation."""
     settings = run.recipe.fit
     if not validates(settings):
         return []
     folds = _folds(run, settings, run.problem)
-    return _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
+    futures = _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
+    return [(fold["problem"], future) for fold, future in zip(folds, futures, strict=True)]
+
+
+def _finished(begun: Sequence[tuple[Problem, Future]]) -> list[Part]:
+    """Wait for a member's fits to parts."""
+    return [Part(problem, future.result()) for problem, future in begun]
 
 
 def _whole(
-    run: _Run, pool: Pool, member: Any, net: Any, parts: Sequence[Fit], of_all: str = ""
+    run: _Run, pool: Pool, member: Any, net: Any, parts: Sequence[Part], of_all: str = ""
 ) -> Future:
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
     settings, stage = run.recipe.fit, f"restore{of_all}"
@@ -212,7 +221,7 @@ def _refit(
     key: jax.Array,
     net: Any,
     whole: dict[str, Any],
-    parts: Sequence[Fit],
+    parts: Sequence[Part],
     stage: str,
 ) -> Fit:
     """A network's fit to the whole by its fits to parts."""
@@ -387,10 +396,13 @@ def _restore_with(
         if nets[rank] is not None and not done
     }
     if stages.fits_agree(run.problem, run.recipe):
-        parts = {rank: cohort.fits(rank) for rank in fitted}
+        parts = {
+            rank: [Part(fold.problem, fit) for fold in cohort.folds if (fit := fold.fits[rank])]
+            for rank in fitted
+        }
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
-        parts = {rank: [future.result() for future in of] for rank, of in begun.items()}
+        parts = {rank: _finished(of) for rank, of in begun.items()}
     futures = {
         rank: _whole(run, pool, *of, parts[rank], of_all[rank]) for rank, of in fitted.items()
     }
