@@ -11,7 +11,7 @@ import optax
 from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
 from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.problems import Split
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, refuse_names
 
 # Takes the learning rate, which may be traced.
 Optimizer: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
@@ -62,6 +62,14 @@ class FitSettings:
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
 
     def __post_init__(self) -> None:
+        refuse_names(
+            stopping=self.stopping, optimizer=self.optimizer, terms=self.terms, split=self.split
+        )
+        if not (hasattr(self.stopping, "init") and hasattr(self.stopping, "update")):
+            raise ValueError(
+                f"stopping {self.stopping!r:.80} is no rule; "
+                'isnas_jax.STOPPING["validation"](iterations) makes one'
+            )
         for name in ("terms", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
         for name in ("iterations", "folds", "chunk"):

@@ -54,7 +54,9 @@ class HoldOut:
                 f"there are {math.floor(1 / self.fraction + 1e-9)} folds of that, of 1 or more"
             )
         # Missing measurements come last in the order of the draw.
-        order = jnp.argsort(jnp.where(known, jax.random.uniform(key, known.shape), 2.0), axis=None)
+        order = jnp.argsort(
+            jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
+        )
         out = jnp.zeros(known.size, bool).at[order[first:end]].set(True)
         out = out.reshape(*known.shape, 1)
         return _of_these(problem, ~out), _of_these(problem, out)
@@ -62,7 +64,7 @@ class HoldOut:
 
 def _of_these(problem: Problem, these: jax.Array) -> Problem:
     """A problem of some of the measurements; of the others there is nothing left to see."""
-    weights = problem.weights * these
+    weights = jnp.where(these, problem.weights, 0)
     observed = jnp.where(weights > 0, problem.observed, 0)
     return dataclasses.replace(problem, observed=observed, weights=weights)
 
@@ -90,7 +92,7 @@ class CoupledBootstrap:
         if problem.sigma is None:
             raise ValueError("the coupled bootstrap needs a problem that knows its sigma")
         key = jax.random.fold_in(key, fold) if fold else key
-        noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape)
+        noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape, jnp.float32)
 
         def noisier(factor: float) -> Problem:
             return dataclasses.replace(
@@ -104,7 +106,7 @@ class CoupledBootstrap:
 
 
 def nothing(problem: Problem) -> Problem:
-    """A validation problem without measurements: its error is nan."""
+    """A validation problem without measurements."""
     return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
 
 
