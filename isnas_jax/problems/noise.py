@@ -35,7 +35,8 @@ def estimate_sigma(image: Any) -> float:
             f"noise cannot be estimated from {values.shape[0]} x {values.shape[1]} pixels; the "
             f"smallest side is {SMALLEST_SIDE}"
         )
-    details = pywt.dwt2(values, "db2", axes=(0, 1))[1][2]
+    # Constants have no details; without this they would have those of rounding.
+    details = pywt.dwt2(values - values[:1, :1], "db2", axes=(0, 1))[1][2]
     sigmas = [
         np.median(np.abs(found)) / _QUARTILE if (found := channel[channel != 0]).size else 0.0
         for channel in np.moveaxis(details, -1, 0)
