@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from isnas_jax.registry import shown
+
 
 def check(key: Any) -> None:
     """ValueError with the remedy unless it is one random key, as `jax.random.key` makes it."""
@@ -16,7 +18,7 @@ def check(key: Any) -> None:
             remedy = f"jax.random.key({key})"
         elif getattr(key, "dtype", None) == jnp.uint32:
             remedy = "jax.random.wrap_key_data(key)"
-        raise ValueError(f"{key!r:.80} is no random key; give {remedy}")
+        raise ValueError(f"{shown(key)} is no random key; give {remedy}")
     if key.shape:
         raise ValueError(f"one random key is needed, not an array of {key.shape}; give key[0]")
 

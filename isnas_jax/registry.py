@@ -36,6 +36,11 @@ class Registry(dict[str, Entry]):
         return known[name]
 
 
+def shown(value: object) -> str:
+    """A value on one line for messages, cut to 80 characters."""
+    return " ".join(repr(value).split())[:80]
+
+
 def refuse_names(**given: object) -> None:
     """ValueError if one of these arguments is a name, where the thing itself is needed."""
     for argument, value in given.items():

@@ -200,7 +200,7 @@ def test_what_cannot_be_scored(problem, small_network):
     ):
         with pytest.raises(ValueError, match=message):
             isnas.score(*arguments)
-    with pytest.raises(ValueError, match=r"give the genotype, Genotype\(cell=60"):
+    with pytest.raises(ValueError, match=r"give the genotype itself, Genotype\(cell=60"):
         isnas.build_network(str(GENOTYPES[0]), out_channels=1)
     with pytest.raises(ValueError, match="is no genotype of this space"):
         isnas.build_network(nets[0], out_channels=1)

@@ -4,7 +4,6 @@ A network is a hashable Flax module from a noise map (N, H, W, I) to images
 (N, H, W, O) with an `in_channels` attribute.
 """
 
-import contextlib
 import dataclasses
 from typing import Any, Protocol
 
@@ -15,7 +14,7 @@ from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.networks.spaces import SPACES, Space
 from isnas_jax.ops import Arithmetic
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -126,9 +125,14 @@ def build_network(
 def _baseline(name: str, space: Space) -> Baseline:
     """`BASELINES.find`, whose error says how to give what is a genotype's text."""
     if name not in BASELINES and hasattr(space, "parse"):
-        with contextlib.suppress(ValueError):
+        try:
             genotype = space.parse(name)
-            name = f"{name} (give the genotype, {genotype!r})"
+        except ValueError:
+            pass
+        else:
+            raise ValueError(
+                f"{name!r} is the text of a genotype; give the genotype itself, {genotype!r}"
+            )
     return BASELINES.find(name)
 
 
@@ -136,7 +140,7 @@ def check_network(net: Any) -> None:
     """ValueError unless it is a network: a Flax module with an `in_channels` attribute."""
     if isinstance(net, type) or not (hasattr(net, "apply") and hasattr(net, "in_channels")):
         raise ValueError(
-            f"{net!r:.80} is no network, a Flax module with an in_channels attribute; "
+            f"{shown(net)} is no network, a Flax module with an in_channels attribute; "
             "isnas_jax.build_network(architecture, out_channels=3) makes one"
         )
 

@@ -23,7 +23,7 @@ import numpy as np
 from isnas_jax import _keys
 from isnas_jax.networks.genotypes import LEVELS, Genotype, valid_cells
 from isnas_jax.networks.searched import SearchedNetwork
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, shown
 
 
 class Space(Protocol):
@@ -94,7 +94,7 @@ class CellsAndSkips:
         """The network of a genotype, its noise map with the image's channels by default."""
         if not isinstance(genotype, Genotype):
             raise ValueError(
-                f"{genotype!r:.80} is no genotype of this space; isnas_jax.Genotype.parse(text) "
+                f"{shown(genotype)} is no genotype of this space; isnas_jax.Genotype.parse(text) "
                 "makes one of CELL:BITS"
             )
         genotype.check(channels)

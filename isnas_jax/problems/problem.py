@@ -20,6 +20,7 @@ import numpy as np
 from jax import lax
 
 from isnas_jax.problems import pixels
+from isnas_jax.registry import shown
 
 FACTORS = (2, 4, 8)
 
@@ -231,8 +232,8 @@ def check_sigma(sigma: Any) -> float:
     )
     if not number or isinstance(sigma, bool):
         raise ValueError(
-            f"sigma {sigma!r:.80} must be one number of grey levels, 0 to 255, or None where it is "
-            "not known; isnas_jax.estimate_sigma(image) estimates it"
+            f"sigma {shown(sigma)} must be one number of grey levels, 0 to 255, or None where it "
+            "is not known; isnas_jax.estimate_sigma(image) estimates it"
         )
     if not 0 <= sigma <= 255:
         raise ValueError(f"sigma {float(sigma):g} is outside of 0 to 255 grey levels")

@@ -14,6 +14,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from isnas_jax import _keys
 from isnas_jax.problems.problem import Problem
 from isnas_jax.registry import Registry
 
@@ -45,6 +46,7 @@ class HoldOut:
             raise ValueError(f"fraction {self.fraction} must be between 0 and 1, both excluded")
 
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
+        _keys.check(key)
         known = (problem.weights > 0).any(axis=-1)
         number = int(known.sum())
         first, end = (round(share * self.fraction * number) for share in (fold, fold + 1))
@@ -91,6 +93,7 @@ class CoupledBootstrap:
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         if problem.sigma is None:
             raise ValueError("the coupled bootstrap needs a problem that knows its sigma")
+        _keys.check(key)
         key = jax.random.fold_in(key, fold) if fold else key
         noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape, jnp.float32)
 

@@ -22,6 +22,7 @@ from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import records
 from isnas_jax.networks import SearchedNetwork, cell_network, check_network, describe
 from isnas_jax.problems import Problem, check_problem
+from isnas_jax.registry import shown
 from isnas_jax.searching._cellwise import measure
 from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
 from isnas_jax.searching.metrics import Metric
@@ -138,7 +139,7 @@ def check_metrics(metrics: Any, problem: Problem) -> None:
     """ValueError unless these are metrics by name that can compare with this observation."""
     if not isinstance(metrics, Mapping) or not metrics or not all(map(callable, metrics.values())):
         raise ValueError(
-            f"metrics are a dictionary of functions by name, at least one, not {metrics!r:.80}; "
+            f"metrics are a dictionary of functions by name, at least one, not {shown(metrics)}; "
             "{name: isnas_jax.METRICS[name]} is one"
         )
     for metric in metrics.values():
@@ -199,7 +200,7 @@ def score(
     check_problem(problem)
     check_metrics(metrics, problem)
     if not isinstance(nets, Sequence) or not nets:
-        raise ValueError(f"networks are a list of at least one, not {nets!r:.80}")
+        raise ValueError(f"networks are a list of at least one, not {shown(nets)}")
     for net in nets:
         check_network(net)
     _programs.check_concrete("what is scored", key, problem)
