@@ -17,10 +17,16 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, TypeVar
 
 import jax
+import numpy as np
 
 Jitted = TypeVar("Jitted")
 
 _shared: list[Any] = []
+
+_NARROW = {
+    np.dtype(f"{kind}{2 * bits}"): np.dtype(f"{kind}{bits}")
+    for kind, bits in (("float", 32), ("int", 32), ("uint", 32), ("complex", 64))
+}
 
 
 def shared(operation: Jitted) -> Jitted:
@@ -113,6 +119,25 @@ class Programs:
             self._dropped = 0
             _forget()
         return found
+
+
+def check_concrete(name: str, *trees: Any) -> None:
+    """ValueError if an array of these is being traced, where its values are needed."""
+    if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees)):
+        raise ValueError(
+            f"{name} must hold values: this cannot be called inside of jit, vmap or grad, "
+            "while the methods of a Problem can"
+        )
+
+
+def in_32_bits(tree: Any) -> Any:
+    """A pytree with arrays of 64 bits as the same kind of 32 bits."""
+
+    def narrow(leaf):
+        wide = isinstance(leaf, jax.Array | np.ndarray) and leaf.dtype in _NARROW
+        return leaf.astype(_NARROW[leaf.dtype]) if wide else leaf
+
+    return jax.tree.map(narrow, tree)
 
 
 def shapes(*trees: Any) -> Hashable:

@@ -31,6 +31,21 @@ class Registry(dict[str, Entry]):
     def find(self, name: str) -> Entry:
         """The entry of this name; ValueError with the valid names."""
         known = {**self, **self.besides}
-        if name not in known:
+        if not isinstance(name, str) or name not in known:
             raise ValueError(f"{self.kind} {name!r} does not exist; choose from {', '.join(known)}")
         return known[name]
+
+
+def shown(value: object) -> str:
+    """A value on one line for messages, cut to 80 characters."""
+    return " ".join(repr(value).split())[:80]
+
+
+def refuse_names(**given: object) -> None:
+    """ValueError if one of these arguments is a name, where the thing itself is needed."""
+    for argument, value in given.items():
+        if isinstance(value, str):
+            raise ValueError(
+                f"{argument} {value!r} is a name, where the thing itself is needed; "
+                "take it from its registry, as docs/extending.md lists them"
+            )

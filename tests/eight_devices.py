@@ -28,7 +28,7 @@ class DarkFirst:
 
     def update(self, state, step):
         stop = (step.iteration >= 2) & (step.problem.observed.mean() < 0.2)
-        return state, Decision(jnp.array(True), stop, jnp.array(jnp.nan))
+        return state, Decision(True, stop)
 
 
 genotypes = [isnas.Genotype(60, bits) for bits in ("0" * 25, "1000001000101000001100001")]

@@ -15,8 +15,18 @@ from isnas_jax.fitting import (
     fit_many,
     lower_steps,
     planned_memory,
+    refit,
 )
-from isnas_jax.fitting.stopping import Decision, FixedIterations, Step, WindowedVariance
+from isnas_jax.fitting.stopping import (
+    Decision,
+    Discrepancy,
+    FixedIterations,
+    LeastValidation,
+    MovingVariance,
+    RunToEnd,
+    Step,
+    WindowedVariance,
+)
 from isnas_jax.io import Checkpoint
 
 
@@ -104,7 +114,7 @@ def test_same_key_same_fit_whatever_the_chunk(small_network, problem):
 
 
 def test_truth_changes_nothing_but_the_evaluation(small_network, problem):
-    garbage = jax.random.normal(jax.random.key(5), problem.shape)
+    garbage = jax.random.uniform(jax.random.key(5), problem.shape)
     blind, evaluated = (run(small_network(), problem, truth=t) for t in (None, garbage))
     assert_same(blind, evaluated)
     assert blind.psnr is None
@@ -246,6 +256,59 @@ def test_a_rule_may_hand_over_what_it_was_given(small_network, problem):
     np.testing.assert_array_equal(fit.criterion, [np.inf, *fit.loss[:2]])
 
 
+JAX_SETTINGS = {
+    "x64": lambda: jax.enable_x64(True),
+    "debug_nans": lambda: jax.debug_nans(True),
+    "debug_infs": lambda: jax.debug_infs(True),
+    "rank": lambda: jax.numpy_rank_promotion("raise"),
+    "dtype": lambda: jax.numpy_dtype_promotion("strict"),
+}
+
+
+@pytest.fixture(scope="module")
+def fits_by_setting():
+    """Fits of every part of the loop: validation, refit, truth, snapshots, each rule."""
+
+    def fits(net):
+        noisy = isnas.TASKS["denoising"].corrupt(
+            jax.random.key(1), np.full((16, 20, 1), 0.5), sigma=9
+        )
+        rule = RunToEnd(LeastValidation(3, 0.5, 2), 9)
+        held = isnas.FitSettings(8, rule, split=isnas.SPLITS["held-out"](0.2), snapshots=(3,))
+        part = isnas.fit(jax.random.key(0), net, noisy, held, truth=np.full((16, 20, 1), 0.5))
+        whole = refit(jax.random.key(0), net, noisy, held, [part], truth=noisy.observed)
+        bootstrap = isnas.SPLITS["bootstrap"](0.2)(jax.random.key(2), noisy)[0]
+        rules = [
+            isnas.fit(jax.random.key(0), net, bootstrap, iterations=8, stopping=rule)
+            for rule in (WindowedVariance(3, 4), MovingVariance(start=2), Discrepancy())
+        ]
+        return [fit.arrays() for fit in (part, whole, *rules)]
+
+    plain = {}
+
+    def compare(net, setting):
+        if not plain:
+            plain["fits"] = fits(net)
+        with JAX_SETTINGS[setting]():
+            found = fits(net)
+        for ours, expected in zip(found, plain["fits"], strict=True):
+            assert ours.keys() == expected.keys()
+            for name, values in expected.items():
+                np.testing.assert_array_equal(ours[name], values, name)
+                assert ours[name].dtype == values.dtype, name
+        _, whole, window, *_ = found
+        assert "validation" not in whole
+        assert np.isnan(whole["criterion"]).all()
+        np.testing.assert_array_equal(np.isnan(window["criterion"]), np.arange(8) < 2)
+
+    return compare
+
+
+@pytest.mark.parametrize("setting", JAX_SETTINGS)
+def test_a_setting_of_jax_changes_no_number(small_network, fits_by_setting, setting):
+    fits_by_setting(small_network(), setting)
+
+
 def test_a_fit_reads_well_and_draws_itself(small_network, problem):
     fit = run(small_network(), problem, truth=problem.observed, stopping=FixedIterations(6))
     assert repr(fit).startswith("Fit of 40 x 72 x 1: 6 iterations, restored at 5 with ")
@@ -284,8 +347,32 @@ def test_refuses_impossible_settings(small_network, problem):
             run(small_network(), problem, **options)
     with pytest.raises(ValueError, match="images of 3 channels, not of 1"):
         run(small_network(out_channels=3), problem)
-    with pytest.raises(ValueError, match="truth of shape"):
-        run(small_network(), problem, truth=np.zeros((3, 3, 1)))
+    for truth, message in (
+        (np.zeros((3, 3, 1)), "truth of shape"),
+        (np.zeros(problem.shape, np.uint8), r"float32\) / 255"),
+        (np.full(problem.shape, np.nan), "the truth holds values that are not finite"),
+        (np.full(problem.shape, 200.0), "the truth holds values of about 200"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            run(small_network(), problem, truth=truth)
+
+
+def test_refuses_what_is_no_key_network_rule_or_problem(small_network, problem):
+    net, key = small_network(), jax.random.key(0)
+    for arguments, options, message in (
+        ((0, net, problem), {}, r"give jax\.random\.key\(0\)"),
+        ((jax.random.PRNGKey(0), net, problem), {}, "wrap_key_data"),
+        ((jax.random.split(key), net, problem), {}, r"key\[0\]"),
+        ((key, "dip", problem), {}, "'dip' is no network"),
+        ((key, GENOTYPE, problem), {}, "is no network"),
+        ((key, net, problem.observed), {}, "is no problem"),
+        ((key, net, problem), {"stopping": "es-wmv"}, "'es-wmv' is a name"),
+        ((key, net, problem), {"stopping": isnas.STOPPING["es-wmv"]}, "is no rule"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            isnas.fit(*arguments, iterations=2, **options)
+    with pytest.raises(ValueError, match="inside of jit, vmap or grad"):
+        jax.vmap(lambda key: isnas.fit(key, net, problem, iterations=2).mean)(jax.random.split(key))
 
 
 GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
@@ -431,7 +518,7 @@ def test_a_batch_is_as_large_as_memory_allows(small_network, problem, memory, st
         alone = isnas.fit(key, small_network(), problem, settings)
         np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-4)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
-        jax.vmap(lambda loss: Crowded().update((), Step(0, 0, 0, loss, 0, 0)))(jnp.ones(3))
+        jax.vmap(lambda loss: Crowded().update((), Step(0, 0, 0, loss, 0, False, 0)))(jnp.ones(3))
 
 
 def test_a_killed_batch_goes_on_where_it_was(small_network, problem, tmp_path):

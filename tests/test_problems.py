@@ -2,9 +2,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from PIL import Image
 
 import isnas_jax as isnas
 from isnas_jax.problems import PROXIES, TASKS
+
+
+class Quantity(np.ndarray):
+    """An array with a unit, as astropy's."""
+
+    unit = "adu"
 
 
 @pytest.fixture
@@ -91,14 +98,99 @@ def test_loss_is_the_weighted_mean_square_in_all_tasks(truth):
 @pytest.mark.parametrize(
     ("image", "message"),
     [
-        (np.full((20, 20, 3), 200, np.uint8), "values up to 200.*divide 8 bits by 255"),
+        (np.full((20, 20, 3), 200, np.uint8), r"white is 255: image\.astype\(np\.float32\) / 255"),
+        (np.full((20, 20, 3), 3, np.uint16), "/ 65535"),
+        (jnp.zeros((20, 20, 3), bool), "not bool"),
+        (np.full((20, 20, 3), 200.0), "about 200.*divide 8 bits by 255"),
+        (np.linspace(-1, 1, 1200).reshape(20, 20, 3), "about -0.*-1 to 1 by"),
+        (np.full((20, 20, 3), 1j), "real numbers, not complex128"),
+        (np.full((20, 20, 3), None), "real numbers, not object"),
+        (np.zeros((3, 20, 20)), r"np\.moveaxis\(image, 0, -1\)"),
+        (np.zeros((20, 20, 4)), r"alpha out: image\[\.\.\., :-1\]"),
+        (np.zeros((0, 0, 3)), r"not \(0, 0, 3\)"),
+        (np.zeros((20, 20, 3)).tolist(), "not a list: np.asarray"),
+        (memoryview(np.zeros((20, 20, 3))), "not a memoryview: np.asarray"),
+        ("a.png", r"io\.images\.load\(path\)"),
+        (Image.new("P", (20, 20)), r'PIL Image: np\.asarray\(image\.convert\("RGB"\)'),
+        (
+            np.ma.masked_equal(np.zeros((20, 20, 3)), 0),
+            r"inpainting\(image\.filled\(0\), ~image\.mask",
+        ),
+        (Quantity((20, 20, 3)), "take its .value"),
         (np.zeros((20, 20)), r"becomes one by image\[\.\.\., None\]"),
         (np.full((20, 20, 1), np.nan), "not finite"),
     ],
 )
 def test_images_of_another_kind_are_refused(image, message):
-    with pytest.raises(ValueError, match=message):
-        isnas.denoising(image)
+    for pose in (
+        isnas.denoising,
+        isnas.estimate_sigma,
+        lambda image: isnas.super_resolution(image, 2),
+    ):
+        with pytest.raises(ValueError, match=message):
+            pose(image)
+
+
+def test_noise_beyond_white_and_black_is_no_other_range(truth):
+    for clean in (truth, np.zeros((64, 64, 3)), np.ones((64, 64, 1))):
+        noise = 100 / 255 * np.random.default_rng(0).normal(size=clean.shape)
+        isnas.denoising(np.asarray(clean) + noise)
+        mask = np.random.default_rng(1).random(clean.shape[:2]) > 0.95
+        isnas.inpainting(np.asarray(clean) + noise, mask)
+
+
+@pytest.mark.parametrize("kind", [np.float16, np.float64, jnp.bfloat16, np.memmap])
+def test_arrays_of_floats_are_taken_as_they_are(kind, tmp_path):
+    values = np.arange(64).reshape(8, 8, 1) / 64
+    if kind is np.memmap:
+        values.tofile(tmp_path / "image")
+        image = np.memmap(tmp_path / "image", np.float64, "r", shape=values.shape)
+    else:
+        image = values.astype(kind)
+    problem = isnas.denoising(image)
+    assert problem.observed.dtype == np.float32
+    np.testing.assert_array_equal(problem.observed, values)
+
+
+def test_posing_cannot_be_traced(truth):
+    with pytest.raises(ValueError, match="inside of jit, vmap or grad"):
+        jax.jit(lambda image: isnas.denoising(image).observed)(truth)
+
+
+@pytest.mark.parametrize("sigma", ["auto", [25] * 3, np.full(3, 25), True, np.nan])
+def test_sigma_is_one_number(truth, sigma):
+    with pytest.raises(ValueError, match=r"one number of grey levels.*estimate_sigma|outside of 0"):
+        isnas.denoising(truth, sigma)
+
+
+def test_a_whole_factor_may_be_a_float(truth):
+    problem = isnas.super_resolution(truth, 4.0)
+    assert problem.shape == (192, 256, 3)
+    assert problem.operator(np.zeros(problem.shape, np.float32)).shape == truth.shape
+    assert (
+        TASKS["super_resolution"].corrupt(jax.random.key(0), truth, factor=2.0).shape == truth.shape
+    )
+    with pytest.raises(ValueError, match="factor '4'"):
+        isnas.super_resolution(truth, "4")
+
+
+def test_estimated_noise_is_scikit_images(truth, recwarn):
+    from skimage.restoration import estimate_sigma
+
+    noisy = 0.5 + 0.05 * np.random.default_rng(0).normal(size=(48, 31, 3)).astype(np.float32)
+    expected = 255 * estimate_sigma(noisy, average_sigmas=True, channel_axis=-1)
+    assert isnas.estimate_sigma(noisy) == pytest.approx(expected, rel=1e-6)
+    assert expected == pytest.approx(0.05 * 255, rel=0.1)
+    assert isnas.estimate_sigma(np.full((32, 32, 3), 0.5)) == 0.0
+    assert (
+        isnas.estimate_sigma(
+            np.concatenate([noisy[..., :1], noisy[..., :1] * 0], -1)[..., [0, 1, 1]]
+        )
+        > 0
+    )
+    with pytest.raises(ValueError, match="4 x 6 pixels; the smallest side is 8"):
+        isnas.estimate_sigma(noisy[:4, :6])
+    assert not recwarn.list
 
 
 def test_problems_know_their_noise(truth):

@@ -149,6 +149,63 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
     np.testing.assert_array_equal(other, isnas.score(KEY, NETS, brighter, metrics)["m"])
 
 
+@pytest.mark.parametrize("setting", ["rank", "dtype", "x64"])
+def test_networks_and_metrics_trace_under_strict_settings(setting):
+    """Values and gradients of what all blocks are made of, and every metric."""
+    settings = {
+        "rank": lambda: jax.numpy_rank_promotion("raise"),
+        "dtype": lambda: jax.numpy_dtype_promotion("strict"),
+        "x64": lambda: jax.enable_x64(True),
+    }
+    image = np.zeros((64, 64, 3), np.float32)
+    with settings[setting]():
+        for metric in (*isnas.METRICS.values(), *isnas.PUBLISHED_METRICS.values()):
+            assert jax.eval_shape(metric, image, image).shape == ()
+        for arithmetic in (isnas.Arithmetic("products"), isnas.Arithmetic("convolutions")):
+            for architecture in (*(isnas.Genotype(c, "1" * 25) for c in (38, 60, 315)), "dip"):
+                net = isnas.build_network(
+                    architecture, out_channels=3, channels=8, arithmetic=arithmetic
+                )
+                z = jax.ShapeDtypeStruct((1, 64, 64, net.in_channels), np.float32)
+                variables = jax.eval_shape(net.lazy_init, KEY, z)
+
+                def total(variables, z, net=net):
+                    return jnp.square(net.apply(variables, z)).mean()
+
+                for leaf in jax.tree.leaves(jax.eval_shape(jax.grad(total), variables, z)):
+                    assert leaf.dtype == np.float32
+
+
+def test_scores_do_not_depend_on_64_bits(problem, small_network):
+    nets, metrics = [small_network()], {n: isnas.METRICS[n] for n in ("psd_db_mse", "random")}
+    plain = isnas.score(KEY, nets, problem, metrics)
+    with jax.enable_x64(True):
+        wide = isnas.score(KEY, nets, problem, metrics)
+        drawn = isnas.SPACES["free"].sample(KEY, 3, 128)
+    assert drawn == isnas.SPACES["free"].sample(KEY, 3, 128)
+    for name in metrics:
+        np.testing.assert_array_equal(wide[name], plain[name])
+
+
+def test_what_cannot_be_scored(problem, small_network):
+    nets, metrics = [small_network()], {"m": isnas.METRICS["psd_db_strip_mse"]}
+    small = isnas.denoising(np.zeros((8, 4, 1)))
+    for arguments, message in (
+        ((7, nets, problem, metrics), r"jax\.random\.key\(7\)"),
+        ((KEY, [], problem, metrics), "at least one"),
+        ((KEY, ["dip"], problem, metrics), "'dip' is no network"),
+        ((KEY, nets, problem, ["psd_db_mse"]), "dictionary of functions by name"),
+        ((KEY, nets, problem, {"m": "psd_db_mse"}), "dictionary of functions by name"),
+        ((KEY, nets, small, metrics), "8 x 4 have no frequencies.*smallest side is 11"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            isnas.score(*arguments)
+    with pytest.raises(ValueError, match=r"give the genotype itself, Genotype\(cell=60"):
+        isnas.build_network(str(GENOTYPES[0]), out_channels=1)
+    with pytest.raises(ValueError, match="is no genotype of this space"):
+        isnas.build_network(nets[0], out_channels=1)
+
+
 def test_networks_of_any_kind_are_scored(problem, small_network):
     metrics = {"m": isnas.METRICS["psd_db_mse"]}
     nets = [small_network(in_channels=5), NETS[0]]

@@ -20,13 +20,16 @@ from isnas_jax.fitting.stopping import (
 def follow(rule, outputs, losses=None, errors=None, problem=None):
     problem = problem or isnas.denoising(np.zeros(outputs[0].shape))
     state = rule.init(problem)
-    nothing = np.full(len(outputs), np.nan, np.float32)
+    nothing, has_error = np.zeros(len(outputs), np.float32), jnp.array(errors is not None)
     decisions = []
     for t, x in enumerate(map(jnp.asarray, outputs)):
         loss, error = ((nothing if v is None else v)[t] for v in (losses, errors))
-        step = Step(jnp.array(t, jnp.int32), x, x, jnp.array(loss), jnp.array(error), problem)
+        values = jnp.array(loss), jnp.array(error), has_error
+        step = Step(jnp.array(t, jnp.int32), x, x, *values, problem)
         state, decision = rule.update(state, step)
-        decisions.append([np.asarray(value) for value in decision])
+        criterion = np.nan if decision.criterion is None else decision.criterion
+        criterion = criterion if decision.has_criterion else np.nan
+        decisions.append([np.asarray(v) for v in (decision.keep, decision.stop, criterion)])
     return [np.array(column) for column in zip(*decisions, strict=True)]
 
 
@@ -106,6 +109,13 @@ def test_least_validation_keeps_the_least_smoothed_error():
         kept, end = kept_and_stop(criterion, 12, 0.0)
         assert np.flatnonzero(keep).tolist() == kept
         assert np.flatnonzero(stop)[0] == end
+
+
+def test_without_an_error_the_latest_is_kept_and_nothing_stops():
+    keep, stop, criterion = follow(LeastValidation(2), np.zeros((10, 2, 2, 1), np.float32))
+    assert keep.all()
+    assert not stop.any()
+    assert np.isnan(criterion).all()
 
 
 def test_discrepancy_stops_at_the_variance_of_the_known():

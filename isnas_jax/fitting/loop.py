@@ -17,15 +17,15 @@ import optax
 from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
-from isnas_jax import _programs
+from isnas_jax import _keys, _programs
 from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.settings import FitSettings, Optimizer
 from isnas_jax.fitting.stopping import Step, StoppingRule, needs_validation
 from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.io import Checkpoint
-from isnas_jax.networks import describe, padded_side
+from isnas_jax.networks import check_network, describe, padded_side
 from isnas_jax.ops import quality
-from isnas_jax.problems import Problem
+from isnas_jax.problems import Problem, check_problem, pixels
 
 Tree = TypeVar("Tree")
 
@@ -48,17 +48,20 @@ class FitState(NamedTuple):
     kept: jax.Array  # [H, W, C] the mean where the rule said to keep it
     kept_at: jax.Array  # [] int32
     best: jax.Array  # [H, W, C] the mean closest to the truth; evaluation only
-    best_psnr: jax.Array  # [] dB
+    best_psnr: jax.Array  # [] dB; 0 before the first iteration
     snapshots: jax.Array  # [S, H, W, C] the mean at chosen iterations
 
 
 class Curves(NamedTuple):
-    """What one iteration reports; stacked, one value for each iteration."""
+    """What one iteration reports; stacked, one value for each iteration; nan where there is none.
+
+    A program returns finite values instead, and booleans that say where there is one.
+    """
 
     loss: Any
-    validation: Any  # of the exponential mean; nan without a validation problem
-    psnr: Any  # dB, of the output; nan without a truth
-    psnr_mean: Any  # dB, of the exponential mean; nan without a truth
+    validation: Any  # of the exponential mean
+    psnr: Any  # dB, of the output
+    psnr_mean: Any  # dB, of the exponential mean
     criterion: Any  # the stopping rule's
 
 
@@ -131,14 +134,15 @@ def exponential_mean(
     output keeps the weight decay^(t-1). Debiased, all outputs have weights in
     proportion to decay^(-t): the mean from 0, divided by 1 - decay^t.
     """
-    share = (1 - decay) / jnp.where(debias, 1 - decay ** (iteration + 1), 1)
+    age = jnp.asarray(iteration + 1, jnp.float32)
+    share = (1 - decay) / jnp.where(debias, 1 - decay**age, 1)
     return jnp.where(iteration == 0, output, (1 - share) * mean + share * output)
 
 
 def draw_noise_map(key: jax.Array, net: Any, shape: Sequence[int]) -> jax.Array:
     """A network's fixed input for an image (H, W, C): 0.1 U(0, 1), (1, H', W', I), padded sides."""
     height, width = padded_side(shape[0]), padded_side(shape[1])
-    return Z_SCALE * jax.random.uniform(key, (1, height, width, net.in_channels))
+    return Z_SCALE * jax.random.uniform(key, (1, height, width, net.in_channels), jnp.float32)
 
 
 def generate(net: Any, variables: Any, z: jax.Array, shape: Sequence[int]) -> jax.Array:
@@ -146,9 +150,13 @@ def generate(net: Any, variables: Any, z: jax.Array, shape: Sequence[int]) -> ja
     return net.apply(variables, z)[0, : shape[0], : shape[1]]
 
 
-def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitState, Curves]:
+def _update(
+    structure: _Structure, given: Given, state: FitState
+) -> tuple[FitState, tuple[Curves, Curves]]:
+    """One iteration: the new state, what it reports, and which values of that there are."""
     iteration, problem, numbers = state.iteration, given.problem, given.numbers
-    noise = jax.random.normal(jax.random.fold_in(given.key, iteration), given.z.shape)
+    noise_key = jax.random.fold_in(given.key, iteration)
+    noise = jax.random.normal(noise_key, given.z.shape, jnp.float32)
     noisy_z = given.z + numbers.reg_noise_std * noise
 
     def objective(variables):
@@ -158,19 +166,23 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
 
     gradient, (loss, output) = jax.grad(objective, has_aux=True)(state.variables)
     optimizer = structure.optimizer(numbers.learning_rate)
-    step, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables)
+    with jax.numpy_dtype_promotion("standard"):  # optax takes powers of floats by integers
+        step, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables)
     mean = exponential_mean(state.mean, output, numbers.mean_decay, iteration, numbers.debias)
-    nan = jnp.array(jnp.nan)
-    validation = nan if given.validation is None else given.validation.error(mean)
+    validation, validated = jnp.zeros((), jnp.float32), jnp.array(False)
+    if given.validation is not None:
+        validation, validated = given.validation.error(mean), given.validation.measured
     rule, decision = structure.stopping.update(
-        state.rule, Step(iteration, output, mean, loss, validation, problem)
+        state.rule, Step(iteration, output, mean, loss, validation, validated, problem)
     )
 
-    best, best_psnr, psnr, psnr_mean = state.best, state.best_psnr, nan, nan
+    best, best_psnr = state.best, state.best_psnr
+    psnr = psnr_mean = jnp.zeros((), jnp.float32)
     if given.truth is not None:
         psnr, psnr_mean = quality.psnr(output, given.truth), quality.psnr(mean, given.truth)
-        best = jnp.where(psnr_mean > best_psnr, mean, best)
-        best_psnr = jnp.maximum(psnr_mean, best_psnr)
+        better = (psnr_mean > best_psnr) | (iteration == 0)
+        best = jnp.where(better, mean, best)
+        best_psnr = jnp.where(better, psnr_mean, best_psnr)
     due = numbers.snapshots == iteration
     new = FitState(
         iteration=iteration + 1,
@@ -184,17 +196,26 @@ def _update(structure: _Structure, given: Given, state: FitState) -> tuple[FitSt
         kept_at=jnp.where(decision.keep, iteration, state.kept_at),
         best=best,
         best_psnr=best_psnr,
-        snapshots=jnp.where(due[:, None, None, None], mean, state.snapshots),
+        snapshots=jnp.where(due[:, None, None, None], mean[None], state.snapshots),
     )
-    curves = Curves(loss, validation, psnr, psnr_mean, decision.criterion)
-    return new, jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), curves)
+    judged = decision.has_criterion if decision.criterion is not None else False
+    criterion = 0.0 if decision.criterion is None else decision.criterion
+    curves = Curves(loss, validation, psnr, psnr_mean, criterion)
+    evaluated = given.truth is not None
+    known = Curves(True, validated, evaluated, evaluated, judged)
+    return new, (_as(jnp.float32, curves), _as(jnp.bool, known))
+
+
+def _as(dtype: Any, curves: Curves) -> Curves:
+    return Curves(*(jnp.asarray(value, dtype) for value in curves))
 
 
 def _advance(
     structure: _Structure, length: int, state: FitState, given: Given
-) -> tuple[FitState, Curves]:
+) -> tuple[FitState, tuple[Curves, Curves]]:
     """Runs up to `length` iterations; those past the end or the stop change nothing."""
-    nothing = Curves(*(jnp.full((), jnp.nan, jnp.float32),) * len(Curves._fields))
+    blank = Curves(*(0,) * len(Curves._fields))
+    nothing = _as(jnp.float32, blank), _as(jnp.bool, blank)
 
     def step(state, _):
         return lax.cond(
@@ -226,7 +247,7 @@ def chunk_program(
 
 
 def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Numbers) -> FitState:
-    blank = jnp.zeros(problem.shape)
+    blank = jnp.zeros(problem.shape, jnp.float32)
     state = FitState(
         iteration=jnp.array(0, jnp.int32),
         stopped=jnp.array(False),
@@ -238,8 +259,8 @@ def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Nu
         kept=blank,
         kept_at=jnp.array(0, jnp.int32),
         best=blank,
-        best_psnr=jnp.array(-jnp.inf),
-        snapshots=jnp.zeros((len(numbers.snapshots), *problem.shape)),
+        best_psnr=jnp.zeros((), jnp.float32),
+        snapshots=jnp.zeros((len(numbers.snapshots), *problem.shape), jnp.float32),
     )
     # The loop donates its state, so that nothing in it may be another's array; and a
     # weakly typed start would compile the first chunk for itself.
@@ -259,10 +280,28 @@ def start(
     z: Any = None,
 ) -> tuple[_Structure, FitState, Given]:
     """Checks what a fit is given and draws the rest; arguments are as for `fit`."""
+    _keys.check(key)
+    check_network(net)
+    check_problem(problem)
+    _programs.check_concrete("what a fit is given", key, problem, validation, variables, z)
     if truth is not None:
-        truth = jnp.asarray(truth, jnp.float32)
-        if truth.shape != problem.shape:
-            raise ValueError(f"a truth of shape {truth.shape} for an image of {problem.shape}")
+        truth = pixels.clean(truth, problem.shape)
+    problem, validation, variables, z = _programs.in_32_bits((problem, validation, variables, z))
+    with jax.enable_x64(False):
+        return _started(key, net, problem, settings, validation, truth, variables, z)
+
+
+def _started(
+    key: jax.Array,
+    net: Any,
+    problem: Problem,
+    settings: FitSettings,
+    validation: Problem | None,
+    truth: jax.Array | None,
+    variables: Any,
+    z: Any,
+) -> tuple[_Structure, FitState, Given]:
+    """`start`, what it is given being of 32 bits."""
     if validation is None and settings.split:
         # The fourth of the key's parts: folding in 0 to 2 would give those above again.
         problem, validation = settings.split(jax.random.fold_in(key, 3), problem)
@@ -279,7 +318,7 @@ def start(
             f"{describe(net)} makes images of {channels} channels, not of {problem.shape[2]}"
         )
     init_key, z_key, noise_key = jax.random.split(key, 3)
-    z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z)
+    z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z, jnp.float32)
     if variables is None:
         variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
     structure = _structure(net, settings)
@@ -365,9 +404,10 @@ def fit(
             if settings.refit_from:
                 held[before] = _copy(Start(state.variables, state.optimizer))
                 _drop_earlier(held, _left_at(settings, state))
-            state, latest = advance(state, given)
+            with jax.enable_x64(False):
+                state, latest = advance(state, given)
             done = int(state.iteration) - before
-            latest = Curves(*(np.asarray(values)[:done] for values in latest))
+            latest = recorded(latest, done)
             check_finite(net, before, latest.loss)
             curves = Curves(*map(np.append, curves, latest))
             if progress:
@@ -376,19 +416,29 @@ def fit(
                 progress(Progress(before + done, most, *last))
             if checkpoint and checkpoint.due:
                 checkpoint.save((state, curves))
-        result = finished(settings, given, state, curves)
-        if held and min(held) <= (left_at := _left_at(settings, state)):
-            _drop_earlier(held, left_at)
-            begun = state._replace(
-                iteration=jnp.array(min(held), jnp.int32),
-                stopped=jnp.array(False),
-                variables=held[min(held)].variables,
-                optimizer=held[min(held)].optimizer_state,
-            )
-            numbers = given.numbers._replace(iterations=jnp.array(left_at, jnp.int32))
-            state, _ = advance(_copy(begun), given._replace(numbers=numbers))
-            result = dataclasses.replace(result, start=Start(state.variables, state.optimizer))
-    return result
+        refit_start = _replay(advance, settings, state, given, held)
+    return finished(settings, given, state, curves, refit_start)
+
+
+def _replay(
+    advance: Any, settings: FitSettings, state: FitState, given: Given, held: dict[int, Start]
+) -> Start | None:
+    """Return where a refit leaves this fit, from the states held between chunks."""
+    left_at = _left_at(settings, state)
+    _drop_earlier(held, left_at)
+    if not held or min(held) > left_at:  # resumed after that iteration
+        return None
+    variables, optimizer_state = held[min(held)]
+    begun = state._replace(
+        iteration=jnp.array(min(held), jnp.int32),
+        stopped=jnp.array(False),
+        variables=variables,
+        optimizer=optimizer_state,
+    )
+    numbers = given.numbers._replace(iterations=jnp.array(left_at, jnp.int32))
+    with jax.enable_x64(False):
+        replayed, _ = advance(_copy(begun), given._replace(numbers=numbers))
+    return Start(replayed.variables, replayed.optimizer)
 
 
 def _left_at(settings: FitSettings, state: FitState) -> int:
@@ -407,6 +457,17 @@ def _copy(tree: Tree) -> Tree:
     return jax.tree.map(jnp.copy, tree)
 
 
+def recorded(latest: tuple[Curves, Curves], done: int) -> Curves:
+    """What a program reported of the iterations done, on the host, with nan for no value."""
+    values, known = latest
+    return Curves(
+        *(
+            np.where(there, value, np.float32(np.nan))[:done]
+            for value, there in zip(values, known, strict=True)
+        )
+    )
+
+
 def kept_in(
     stack: contextlib.ExitStack,
     checkpoint: Checkpoint | None,
@@ -419,7 +480,8 @@ def kept_in(
     curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
     if checkpoint is None:
         return state, curves
-    of = {"network": net, "settings": settings, **given._asdict(), "variables": state.variables}
+    of = {"network": net, "settings": settings, **given._asdict()}
+    of |= {"variables": state.variables, "optimizer": state.optimizer}
     stack.enter_context(checkpoint.opened(of))
     return checkpoint.restore((state, curves))
 
@@ -431,7 +493,13 @@ def check_finite(net: Any, before: int, loss: np.ndarray) -> None:
         raise FloatingPointError(f"the loss of {describe(net)} is not finite at iteration {first}")
 
 
-def finished(settings: FitSettings, given: Given, state: FitState, curves: Curves) -> Fit:
+def finished(
+    settings: FitSettings,
+    given: Given,
+    state: FitState,
+    curves: Curves,
+    refit_start: Start | None = None,
+) -> Fit:
     """The result of a fit that has ended."""
     evaluated = given.truth is not None
     return Fit(
@@ -454,6 +522,7 @@ def finished(settings: FitSettings, given: Given, state: FitState, curves: Curve
         },
         variables=state.variables,
         optimizer_state=state.optimizer,
+        start=refit_start,
     )
 
 
@@ -476,17 +545,15 @@ def lower_steps(
         which it can be compiled without one; this backend by default. For
         another one the network has to say by its arithmetic what suits it.
     """
-
-    def arguments():
-        return start(jax.random.key(0), net, problem, settings, truth=truth)[1:]
-
-    state, given = jax.eval_shape(arguments)
+    key = jax.random.key(0)
+    state, given = jax.eval_shape(lambda: start(key, net, problem, settings, truth=truth)[1:])
     structure = _structure(net, settings)
-    if target is None:
-        with chunk_program(structure, settings.chunk, state, given) as advance:
-            return advance.lower(state, given)
-    advance = jax.jit(functools.partial(_advance, structure, settings.chunk), donate_argnums=0)
-    return _programs.lower(advance, (state, given), target)
+    with jax.enable_x64(False):
+        if target is None:
+            with chunk_program(structure, settings.chunk, state, given) as advance:
+                return advance.lower(state, given)
+        advance = jax.jit(functools.partial(_advance, structure, settings.chunk), donate_argnums=0)
+        return _programs.lower(advance, (state, given), target)
 
 
 def planned_memory(net: Any, problem: Problem) -> int:

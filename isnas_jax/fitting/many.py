@@ -23,6 +23,7 @@ from isnas_jax.fitting.loop import (
     fit,
     kept_in,
     planned_by,
+    recorded,
     start,
 )
 from isnas_jax.fitting.result import Fit
@@ -225,12 +226,14 @@ def _run(
                 chunk_program(structure, settings.chunk, state, given, mesh) as advance,
             ):
                 if new and memory is not None and len(slots) > devices:
-                    needed = planned_by(advance.lower(state, given).compile())
+                    with jax.enable_x64(False):
+                        needed = planned_by(advance.lower(state, given).compile())
                     _NEEDED[_kind(batch[running[0]].one, settings)] = needed / len(slots)
                     if needed > memory:
                         raise _TooManyError(int(len(slots) * memory / needed))
                 new = False
-                state, latest = advance(state, given)
+                with jax.enable_x64(False):
+                    state, latest = advance(state, given)
                 # Shard by shard: another program over all devices may wait for this one for ever.
                 latest, iteration, stopped = jax.device_get(
                     (latest, state.iteration, state.stopped)
@@ -238,7 +241,7 @@ def _run(
             ended: dict[int, FloatingPointError | None] = {}
             for index in running:
                 slot, before = slots.index(index), len(curves[index].loss)
-                done = Curves(*(values[slot][: iteration[slot] - before] for values in latest))
+                done = recorded(_part(latest, slot), iteration[slot] - before)
                 curves[index] = Curves(*map(np.append, curves[index], done))
                 most = int(iteration[slot]) if stopped[slot] else settings.iterations
                 last = float(curves[index].loss[-1]), float(curves[index].psnr_mean[-1])
@@ -284,7 +287,7 @@ def _begun(
     for index, (one, net, bits) in batch.items():
         structure, state, given = start(one.key, net, one.problem, settings, truth=one.truth)
         if bits is not None:
-            variables = {**state.variables, "skips": {"bits": jnp.asarray(bits)}}
+            variables = {**state.variables, "skips": {"bits": jnp.asarray(bits, jnp.float32)}}
             state = state._replace(variables=variables)
         kept = locks[index], one.checkpoint, net, settings, state, given
         state, curves[index] = kept_in(*kept)

@@ -11,7 +11,7 @@ import optax
 from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
 from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.problems import Split
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, refuse_names, shown
 
 # Takes the learning rate, which may be traced.
 Optimizer: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
@@ -66,8 +66,21 @@ class FitSettings:
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
 
     def __post_init__(self) -> None:
+        refuse_names(
+            stopping=self.stopping, optimizer=self.optimizer, terms=self.terms, split=self.split
+        )
+        if not (hasattr(self.stopping, "init") and hasattr(self.stopping, "update")):
+            raise ValueError(
+                f"stopping {shown(self.stopping)} is no rule; "
+                'isnas_jax.STOPPING["validation"](iterations) makes one'
+            )
         for name in ("terms", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
+        for choice in (self.optimizer, *self.terms, self.split):
+            if choice is not None and not callable(choice):
+                raise ValueError(
+                    f"an optimizer, a term and a split are functions, not {shown(choice)}"
+                )
         for name in ("iterations", "folds", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")

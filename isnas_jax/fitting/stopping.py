@@ -5,9 +5,10 @@ A rule is a hashable object with
     init(problem) -> state
     update(state, step) -> state, Decision
 
-both traceable; the state is a pytree of numeric arrays. A rule with the attribute
-`needs_validation` is used with a validation problem only; while its error is nan,
-for a problem without measurements, it does not stop.
+both traceable; the state is a pytree of numeric arrays. No value is ever nan or
+infinite to say that there is none: a boolean says so. A rule with the attribute
+`needs_validation` is used with a validation problem only; where that holds no
+measurements, as in a refit, `has_validation` is False and the rule does not stop.
 The fit keeps the exponential mean of the last iteration that the rule said to
 keep, and ends once it says to stop. `STOPPING` makes rules from a run's largest number of
 iterations; add your own.
@@ -32,7 +33,8 @@ class Step(NamedTuple):
       output: [H, W, C], the network's image.
       mean: [H, W, C], the exponential mean of the outputs.
       loss: [], the problem's loss of the output, without further terms.
-      validation: [], error of the mean on the validation problem; nan without one.
+      validation: [], error of the mean on the validation problem; 0 without one.
+      has_validation: Boolean scalar: whether there is such an error.
       problem: What the network is fitted to.
     """
 
@@ -41,6 +43,7 @@ class Step(NamedTuple):
     mean: jax.Array
     loss: jax.Array
     validation: jax.Array
+    has_validation: jax.Array
     problem: Problem
 
 
@@ -50,12 +53,15 @@ class Decision(NamedTuple):
     Attributes:
       keep: Boolean scalar: this iteration is the best so far.
       stop: Boolean scalar: end the fit.
-      criterion: Scalar recorded for the curves; nan before there is one.
+      criterion: Scalar recorded for the curves, or None for a rule without one.
+      has_criterion: Boolean scalar: whether there is one at this iteration; where
+        there is none, the curves hold nan.
     """
 
-    keep: jax.Array
-    stop: jax.Array
-    criterion: jax.Array
+    keep: Any
+    stop: Any
+    criterion: Any = None
+    has_criterion: Any = True
 
 
 class StoppingRule(Protocol):
@@ -89,7 +95,7 @@ class FixedIterations:
         last = jnp.array(False)
         if self.iterations is not None:
             last = step.iteration == self.iterations - 1
-        return state, Decision(jnp.array(True), last, jnp.array(jnp.nan))
+        return state, Decision(jnp.array(True), last)
 
 
 class Smallest(NamedTuple):
@@ -97,25 +103,33 @@ class Smallest(NamedTuple):
 
     value: jax.Array  # []
     at: jax.Array  # [] int32
+    begun: jax.Array  # [] bool: whether there has been a criterion
 
 
 def _none_yet() -> Smallest:
-    return Smallest(jnp.array(jnp.inf), jnp.array(0, jnp.int32))
+    return Smallest(jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32), jnp.array(False))
 
 
 def _judge(
-    smallest: Smallest, criterion: jax.Array, iteration: jax.Array, patience: int, margin: float
+    smallest: Smallest,
+    criterion: jax.Array,
+    has_criterion: jax.Array,
+    iteration: jax.Array,
+    rule: Any,
 ) -> tuple[Smallest, Decision]:
-    """Keeps what is lower than the smallest yet by a margin; stops when nothing is for long.
+    """Keep what is lower than the smallest yet by the rule's margin; stop after its patience.
 
-    Until the first criterion that is not nan, the latest iteration is kept.
+    Until the first criterion, the latest iteration is kept.
     """
-    lower = criterion < (1 - margin) * smallest.value
-    value = jnp.where(lower, criterion, smallest.value)
-    new = Smallest(value, jnp.where(lower, iteration, smallest.at))
-    begun = jnp.isfinite(new.value)
-    stop = begun & (iteration - new.at >= patience)
-    return new, Decision(lower | ~begun, stop, criterion)
+    lower = criterion < (1 - rule.margin) * smallest.value
+    lower = has_criterion & (lower | ~smallest.begun)
+    new = Smallest(
+        jnp.where(lower, criterion, smallest.value),
+        jnp.where(lower, iteration, smallest.at),
+        smallest.begun | has_criterion,
+    )
+    stop = new.begun & (iteration - new.at >= rule.patience)
+    return new, Decision(lower | ~new.begun, stop, criterion, has_criterion)
 
 
 def _check_patience(patience: int, margin: float, start: int) -> None:
@@ -161,15 +175,15 @@ class WindowedVariance:
         _check_patience(self.patience, self.margin, self.start)
 
     def init(self, problem: Problem) -> WindowState:
-        return WindowState(jnp.zeros((self.window, *problem.shape)), _none_yet())
+        return WindowState(jnp.zeros((self.window, *problem.shape), jnp.float32), _none_yet())
 
     def update(self, state, step):
         iteration = step.iteration
         window = state.window.at[iteration % self.window].set(step.output)
         filled = iteration >= max(self.window - 1, self.start)
-        variance = jnp.where(filled, jnp.square(window - window.mean(axis=0)).mean(), jnp.nan)
-        judged = _judge(state.smallest, variance, iteration, self.patience, self.margin)
-        return WindowState(window, judged[0]), judged[1]
+        variance = jnp.square(window - window.mean(axis=0, keepdims=True)).mean()
+        smallest, decision = _judge(state.smallest, variance, filled, iteration, self)
+        return WindowState(window, smallest), decision
 
 
 class MovingState(NamedTuple):
@@ -206,16 +220,17 @@ class MovingVariance:
         _check_patience(self.patience, self.margin, self.start)
 
     def init(self, problem: Problem) -> MovingState:
-        return MovingState(jnp.zeros(problem.shape), jnp.array(0.0), _none_yet())
+        blank = jnp.zeros(problem.shape, jnp.float32)
+        return MovingState(blank, jnp.zeros((), jnp.float32), _none_yet())
 
     def update(self, state, step):
         mean = jnp.where(step.iteration == 0, step.output, state.mean)
         distance = jnp.square(step.output - mean).mean()
         variance = (1 - self.weight) * (state.variance + self.weight * distance)
         mean = (1 - self.weight) * mean + self.weight * step.output
-        criterion = jnp.where(step.iteration >= self.start, variance, jnp.nan)
-        judged = _judge(state.smallest, criterion, step.iteration, self.patience, self.margin)
-        return MovingState(mean, variance, judged[0]), judged[1]
+        started = step.iteration >= self.start
+        smallest, decision = _judge(state.smallest, variance, started, step.iteration, self)
+        return MovingState(mean, variance, smallest), decision
 
 
 class ValidationState(NamedTuple):
@@ -249,14 +264,14 @@ class LeastValidation:
 
     def init(self, problem: Problem) -> ValidationState:
         del problem
-        return ValidationState(jnp.array(0.0), _none_yet())
+        return ValidationState(jnp.zeros((), jnp.float32), _none_yet())
 
     def update(self, state, step):
         before = jnp.where(step.iteration == 0, step.validation, state.smoothed)
         smoothed = self.smoothing * before + (1 - self.smoothing) * step.validation
-        criterion = jnp.where(step.iteration >= self.start, smoothed, jnp.nan)
-        judged = _judge(state.smallest, criterion, step.iteration, self.patience, self.margin)
-        return ValidationState(smoothed, judged[0]), judged[1]
+        started = step.has_validation & (step.iteration >= self.start)
+        smallest, decision = _judge(state.smallest, smoothed, started, step.iteration, self)
+        return ValidationState(smoothed, smallest), decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -280,9 +295,10 @@ class Discrepancy:
 
     def update(self, state, step):
         known = jnp.broadcast_to(step.problem.weights, step.problem.observed.shape).mean()
-        variance = jnp.square(step.problem.sigma / 255)
-        excess = step.loss / known / (self.factor * variance)
-        return state, Decision(jnp.array(True), excess <= 1, excess)
+        variance = self.factor * jnp.square(step.problem.sigma / 255)
+        noisy = variance > 0
+        excess = step.loss / known / jnp.where(noisy, variance, 1)
+        return state, Decision(jnp.array(True), noisy & (excess <= 1), excess, noisy)
 
 
 class RunToEndState(NamedTuple):

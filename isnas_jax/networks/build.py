@@ -14,7 +14,7 @@ from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.networks.spaces import SPACES, Space
 from isnas_jax.ops import Arithmetic
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, shown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,7 +111,7 @@ def build_network(
     sizes = {"out_channels": out_channels, "channels": given.channels}
     if isinstance(architecture, str):
         entering = given.in_channels or BASELINE_IN_CHANNELS
-        net = BASELINES.find(architecture)(task, in_channels=entering, **sizes)
+        net = _baseline(architecture, space)(task, in_channels=entering, **sizes)
     else:
         net = space.build(architecture, in_channels=given.in_channels, **sizes)
     # Networks of others need not know how else they could be computed.
@@ -120,6 +120,29 @@ def build_network(
         name: way for name, way in how.items() if way != getattr(NetworkSettings, name)
     }
     return net.clone(**changes) if changes else net
+
+
+def _baseline(name: str, space: Space) -> Baseline:
+    """`BASELINES.find`, whose error says how to give what is a genotype's text."""
+    if name not in BASELINES and hasattr(space, "parse"):
+        try:
+            genotype = space.parse(name)
+        except ValueError:
+            pass
+        else:
+            raise ValueError(
+                f"{name!r} is the text of a genotype; give the genotype itself, {genotype!r}"
+            )
+    return BASELINES.find(name)
+
+
+def check_network(net: Any) -> None:
+    """ValueError unless it is a network: a Flax module with an `in_channels` attribute."""
+    if isinstance(net, type) or not (hasattr(net, "apply") and hasattr(net, "in_channels")):
+        raise ValueError(
+            f"{shown(net)} is no network, a Flax module with an in_channels attribute; "
+            "isnas_jax.build_network(architecture, out_channels=3) makes one"
+        )
 
 
 def network_for(

@@ -63,7 +63,7 @@ class CellNetwork(SearchedNetwork):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        bits = self.variable("skips", "bits", jnp.ones, LEVELS**2).value
+        bits = self.variable("skips", "bits", jnp.ones, LEVELS**2, jnp.float32).value
         module = submodules(self.arithmetic, self.remat)
         return run_searched(self, x, module, jax.lax.stop_gradient(bits))
 

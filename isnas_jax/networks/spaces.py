@@ -21,9 +21,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isnas_jax import _keys
 from isnas_jax.networks.genotypes import LEVELS, Genotype, valid_cells
 from isnas_jax.networks.searched import SearchedNetwork
-from isnas_jax.registry import Registry
+from isnas_jax.registry import Registry, shown
 
 
 class Space(Protocol):
@@ -61,16 +62,19 @@ class CellsAndSkips:
         """
         if num < 1:
             raise ValueError(f"the number of genotypes must be at least 1, not {num}")
-        cells = jnp.asarray(valid_cells(channels))
+        _keys.check(key)
+        cells = jnp.asarray(valid_cells(channels), jnp.int32)
         rows, columns = np.indices((LEVELS, LEVELS))
         bit_of = (columns - rows + LEVELS - 1 if self.toeplitz else columns + LEVELS * rows).ravel()
 
         def draw(index):
             cell_key, skip_key = jax.random.split(jax.random.fold_in(key, index))
-            bits = jax.random.bernoulli(skip_key, shape=(bit_of.max() + 1,))
-            return jax.random.choice(cell_key, cells), bits[bit_of]
+            half = jnp.asarray(0.5, jnp.float32)
+            bits = jax.random.bernoulli(skip_key, half, (bit_of.max() + 1,))
+            cell = jax.random.randint(cell_key, (), 0, len(cells), jnp.int32)
+            return cells[cell], bits[bit_of]
 
-        drawn_cells, skips = map(np.asarray, jax.vmap(draw)(jnp.arange(num)))
+        drawn_cells, skips = map(np.asarray, jax.vmap(draw)(jnp.arange(num, dtype=jnp.int32)))
         return [
             Genotype(int(cell), "".join("01"[bit] for bit in bits.astype(int)))
             for cell, bits in zip(drawn_cells, skips, strict=True)
@@ -89,6 +93,11 @@ class CellsAndSkips:
         in_channels: int | None = None,
     ) -> SearchedNetwork:
         """The network of a genotype, its noise map with the image's channels by default."""
+        if not isinstance(genotype, Genotype):
+            raise ValueError(
+                f"{shown(genotype)} is no genotype of this space; isnas_jax.Genotype.parse(text) "
+                "makes one of CELL:BITS"
+            )
         genotype.check(channels)
         return SearchedNetwork(genotype, out_channels, channels, in_channels or out_channels)
 

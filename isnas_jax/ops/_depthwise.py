@@ -65,7 +65,7 @@ def shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """As a shifted sum, in one pass if the compiler makes one of it."""
     size = kernel.shape[0]
     seen, weights = _taps(x, size), _wide(kernel)
-    taps = [_wide(seen[i][j]) * weights[i, j, 0] for i in range(size) for j in range(size)]
+    taps = [_wide(seen[i][j]) * weights[i, j, None, None] for i in range(size) for j in range(size)]
     return functools.reduce(jnp.add, taps).astype(x.dtype)
 
 
@@ -108,7 +108,7 @@ def on_cpu(x: jax.Array, kernel: jax.Array) -> jax.Array:
     total = jnp.zeros((), x.dtype)
     for i in range(size):
         rows = x[:, i : i + height]
-        taps = [rows[:, :, j : j + width] * kernel[i, j, 0] for j in range(size)]
+        taps = [rows[:, :, j : j + width] * kernel[i, j, None, None] for j in range(size)]
         # XLA:CPU writes out single factors of a sum longer than that.
         total = lax.optimization_barrier(functools.reduce(jnp.add, taps, total))
     return total

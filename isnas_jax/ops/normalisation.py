@@ -32,20 +32,25 @@ def _batch_norm(x, scale, bias, apart):
     return _batch_norm_forward(x, scale, bias, apart)[0]
 
 
+def _of_channels(values: jax.Array) -> jax.Array:
+    """(C,) as (1, 1, 1, C), for maps."""
+    return jnp.expand_dims(values, (0, 1, 2))
+
+
 def _batch_norm_forward(x, scale, bias, apart):
     x = lax.optimization_barrier(x) if apart else x
     dtype = jnp.promote_types(x.dtype, jnp.float32)
     # Channels whose mean is far above their spread lose digits unless shifted first.
     shift = x[0, x.shape[1] // 2].astype(dtype).mean(0)
     wide = x.astype(dtype)
-    shifted = wide - shift
+    shifted = wide - _of_channels(shift)
     shifted_mean = shifted.mean(axis=(0, 1, 2))
     variance = jnp.square(shifted).mean(axis=(0, 1, 2)) - jnp.square(shifted_mean)
     variance = jnp.maximum(variance, 0.0)
     mean = shift + shifted_mean
     inverse = lax.rsqrt(variance + 1e-5)
     gain = scale * inverse
-    y = wide * gain + (bias - mean * gain)
+    y = wide * _of_channels(gain) + _of_channels(bias - mean * gain)
     return y.astype(x.dtype), (x, mean, inverse, gain)
 
 
@@ -53,12 +58,13 @@ def _batch_norm_backward(apart, residuals, cotangent):
     x, mean, inverse, gain = residuals
     dtype, wide = x.dtype, mean.dtype
     x, cotangent = x.astype(wide), cotangent.astype(wide)
-    normalised = (x - mean) * inverse
+    normalised = (x - _of_channels(mean)) * _of_channels(inverse)
     bias_cotangent = cotangent.sum(axis=(0, 1, 2))
     scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
     count = x.size // x.shape[-1]
-    centred = cotangent - (bias_cotangent + normalised * scale_cotangent) / count
-    x_cotangent = (centred * gain).astype(dtype)
+    common = _of_channels(bias_cotangent) + normalised * _of_channels(scale_cotangent)
+    centred = cotangent - common / count
+    x_cotangent = (centred * _of_channels(gain)).astype(dtype)
     x_cotangent = lax.optimization_barrier(x_cotangent) if apart else x_cotangent
     return x_cotangent, scale_cotangent, bias_cotangent
 

@@ -32,16 +32,22 @@ def published_decibels(psd: jax.Array) -> jax.Array:
 def radius(height: int, width: int) -> np.ndarray:
     """Distance of every bin from the zero frequency, (H, W), in cycles per pixel."""
     rows, columns = (np.arange(side) - side // 2 for side in (height, width))
-    return np.hypot(rows[:, None] / height, columns / width)
+    return np.hypot(rows[:, None] / height, columns[None] / width)
 
 
 def strip(height: int, width: int) -> np.ndarray:
     """The paper's ring, (H, W) booleans: diameters 0.1 to 0.2, radii in [0.05, 0.1).
 
     Decided in integers: rounding would put some bins of exactly these radii on
-    different sides of the edge than their opposites.
+    different sides of the edge than their opposites. ValueError where it is empty,
+    as for sides below 11.
     """
     rows, columns = (np.arange(side) - side // 2 for side in (height, width))
-    squared = np.square(rows[:, None] * width) + np.square(columns * height)
+    squared = np.square(rows[:, None] * width) + np.square(columns[None] * height)
     whole = (height * width) ** 2
-    return (400 * squared >= whole) & (100 * squared < whole)
+    ring = (400 * squared >= whole) & (100 * squared < whole)
+    if not ring.any():
+        raise ValueError(
+            f"images of {height} x {width} have no frequencies in the ring; the smallest side is 11"
+        )
+    return ring

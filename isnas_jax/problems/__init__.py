@@ -1,5 +1,6 @@
 """Restoration problems: what is observed, the tasks, smaller stand-ins, classical solutions."""
 
+from isnas_jax.problems import pixels
 from isnas_jax.problems.classical import CLASSICAL, Classical
 from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import (
@@ -7,6 +8,7 @@ from isnas_jax.problems.problem import (
     Identity,
     Operator,
     Problem,
+    check_problem,
     denoising,
     inpainting,
     super_resolution,
@@ -30,10 +32,12 @@ __all__ = [
     "Proxy",
     "Split",
     "Task",
+    "check_problem",
     "denoising",
     "estimate_sigma",
     "hold_out",
     "inpainting",
     "nothing",
+    "pixels",
     "super_resolution",
 ]

@@ -10,6 +10,7 @@ weights of the measurements, which are 0 where nothing is known.
 """
 
 import dataclasses
+import numbers
 from collections.abc import Callable
 from typing import Any, Protocol, TypeAlias
 
@@ -18,8 +19,10 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from isnas_jax.problems import pixels
+from isnas_jax.registry import shown
+
 FACTORS = (2, 4, 8)
-_LARGEST = 10.0  # Noise may exceed 1; grey levels do so by far.
 
 # Takes pixels (h, w, c), of an observation or of weights, to fewer of them.
 Cut: TypeAlias = Callable[[jax.Array], jax.Array]
@@ -73,7 +76,8 @@ class Problem:
         """Checks an observation and poses its problem.
 
         Args:
-          observed: (h, w, C), C = 1 or 3; 0 is put where the weight is 0.
+          observed: Floats (h, w, C), C = 1 or 3, from 0 to 1 but for noise; 0 is put
+            where the weight is 0.
           operator: A.
           task: What kind of problem it is.
           weights: (h, w), (h, w, 1) or (h, w, C), not negative; 1 by default.
@@ -83,33 +87,23 @@ class Problem:
         Raises:
           ValueError: For shapes and values that cannot be.
         """
-        observed = jnp.asarray(observed, jnp.float32)
-        if observed.ndim != 3 or observed.shape[-1] not in (1, 3):
-            raise ValueError(
-                f"an image is (H, W, 1) or (H, W, 3), not {observed.shape}; a grey (H, W) becomes "
-                "one by image[..., None]"
-            )
+        observed = pixels.image(observed)
         size = observed.shape[:2]
-        weights = jnp.ones((*size, 1)) if weights is None else jnp.asarray(weights, jnp.float32)
+        if weights is None:
+            weights = np.ones((*size, 1), np.float32)
+        weights = pixels.array(weights, "the weights")
         weights = weights[..., None] if weights.ndim == 2 else weights
         if weights.shape not in (observed.shape, (*size, 1)):
             raise ValueError(
                 f"weights of shape {weights.shape} for an observation of shape {observed.shape}"
             )
-        if not bool((jnp.isfinite(weights) & (weights >= 0)).all() & weights.any()):
+        if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise ValueError("weights must be finite, not negative, and not all 0")
-        observed = jnp.where(weights > 0, observed, 0)
-        if not bool(jnp.isfinite(observed).all()):
-            raise ValueError("the image holds values that are not finite")
-        if float(jnp.abs(observed).max()) > _LARGEST:
-            raise ValueError(
-                f"the image holds values up to {float(jnp.abs(observed).max()):g}, where about 0 "
-                "to 1 is needed; divide 8 bits by 255"
-            )
-        if sigma is not None and not 0 <= sigma <= 255:
-            raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
-        known = None if sigma is None else jnp.asarray(sigma, jnp.float32)
-        return cls(observed, operator, weights, known, shape or observed.shape, task)
+        pixels.check_values(observed, weights > 0)
+        observed = np.where(weights > 0, observed, np.float32(0))
+        strength = None if sigma is None else jnp.asarray(check_sigma(sigma), jnp.float32)
+        shape = shape or observed.shape
+        return cls(jnp.asarray(observed), operator, jnp.asarray(weights), strength, shape, task)
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
@@ -123,10 +117,18 @@ class Problem:
         """What a network is fitted by: the mean of the residual over all of (h, w, C)."""
         return self.residual(image).mean()
 
+    @property
+    def measured(self) -> jax.Array:
+        """Boolean scalar: whether any measurement has a weight."""
+        return (self.weights > 0).any()
+
     def error(self, image: jax.Array) -> jax.Array:
-        """The weighted mean of (A(x) - y)**2: comparable whatever share of the weights is 0."""
+        """The weighted mean of (A(x) - y)**2: comparable whatever share of the weights is 0.
+
+        0 for a problem that is not `measured`.
+        """
         total = jnp.broadcast_to(self.weights, self.observed.shape).sum()
-        return self.residual(image).sum() / total
+        return self.residual(image).sum() / jnp.where(total > 0, total, 1)
 
     def cut(self, cut: Cut) -> "Problem":
         """The problem of a part of the observation; ValueError if there is no such problem."""
@@ -174,7 +176,9 @@ class Downsampling:
     factor: int = dataclasses.field(metadata={"static": True})
 
     def __call__(self, image: jax.Array) -> jax.Array:
-        rows, columns = (downsampling_matrix(side, self.factor) for side in image.shape[:2])
+        rows, columns = (
+            downsampling_matrix(side, self.factor).astype(image.dtype) for side in image.shape[:2]
+        )
         return jnp.einsum("hH,HWC,wW->hwC", rows, image, columns, precision=lax.Precision.HIGHEST)
 
     def cut(self, cut: Cut) -> "Downsampling":
@@ -183,7 +187,7 @@ class Downsampling:
 
 
 def denoising(observed: Any, sigma: float | None = None) -> Problem:
-    """A noisy image (H, W, C), with its noise's strength if known: the identity."""
+    """A noisy image (H, W, C), with its noise's strength in grey levels if known: the identity."""
     return Problem.of(observed, Identity(), sigma=sigma, task="denoising")
 
 
@@ -194,12 +198,13 @@ def inpainting(observed: Any, mask: Any) -> Problem:
       observed: The image; what the missing pixels hold is never looked at.
       mask: (H, W), (H, W, 1) or (H, W, C): 1 where a value is known, else 0.
     """
-    mask = jnp.asarray(mask, jnp.float32)
-    if not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError("a mask holds only 0 (missing) and 1 (known)")
-    if not bool(mask.any()):
+    observed, mask = pixels.image(observed), pixels.array(mask, "a mask")
+    if not ((mask == 0) | (mask == 1)).all():
+        raise ValueError(
+            "a mask holds only 0 (missing) and 1 (known), or booleans; of grey levels: mask > 127"
+        )
+    if not mask.any():
         raise ValueError("the mask leaves no pixel known")
-    observed = jnp.asarray(observed, jnp.float32)
     mask = mask[..., None] if mask.ndim == 2 else mask
     if mask.shape not in (observed.shape, (*observed.shape[:2], 1)):
         raise ValueError(f"a mask of shape {mask.shape} for an image of shape {observed.shape}")
@@ -208,16 +213,39 @@ def inpainting(observed: Any, mask: Any) -> Problem:
 
 def super_resolution(observed: Any, factor: int) -> Problem:
     """A small image (h, w, C) to enlarge 2, 4 or 8 times; the operator is Lanczos-2."""
-    check_factor(factor)
-    observed = jnp.asarray(observed, jnp.float32)
+    factor, observed = check_factor(factor), pixels.image(observed)
     shape = (*(side * factor for side in observed.shape[:2]), observed.shape[-1])
     return Problem.of(observed, Downsampling(factor), shape=shape, task="super_resolution")
 
 
-def check_factor(factor: int) -> None:
-    """ValueError with the valid factors."""
-    if factor not in FACTORS:
-        raise ValueError(f"factor {factor} is not supported; choose from {FACTORS}")
+def check_factor(factor: int) -> int:
+    """Return the factor, 4.0 as 4; ValueError with the valid ones."""
+    if not isinstance(factor, numbers.Real) or factor not in FACTORS:
+        raise ValueError(f"factor {factor!r} is not supported; choose from {FACTORS}")
+    return int(factor)
+
+
+def check_sigma(sigma: Any) -> float:
+    """Return the strength of noise; ValueError unless it is one number, 0 to 255."""
+    number = isinstance(sigma, numbers.Real) or (
+        isinstance(sigma, np.ndarray | jax.Array) and sigma.shape == () and sigma.dtype != bool
+    )
+    if not number or isinstance(sigma, bool):
+        raise ValueError(
+            f"sigma {shown(sigma)} must be one number of grey levels, 0 to 255, or None where it "
+            "is not known; isnas_jax.estimate_sigma(image) estimates it"
+        )
+    if not 0 <= sigma <= 255:
+        raise ValueError(f"sigma {float(sigma):g} is outside of 0 to 255 grey levels")
+    return float(sigma)
+
+
+def check_problem(problem: Any) -> None:
+    """ValueError unless it is a problem."""
+    if not isinstance(problem, Problem):
+        raise ValueError(
+            f"a {type(problem).__name__} is no problem; isnas_jax.denoising(image) makes one"
+        )
 
 
 def lanczos2(x: np.ndarray) -> np.ndarray:

@@ -82,7 +82,9 @@ class Resize(_Sized):
         def cut(pixels):
             scale = max(min(pixels.shape[:2]) / self.size, 1.0)
             height, width = (round(side / scale) for side in pixels.shape[:2])
-            return jax.image.resize(pixels, (height, width, pixels.shape[2]), "lanczos3").clip(0, 1)
+            with jax.enable_x64(False):  # its weights would else be float64
+                size = height, width, pixels.shape[2]
+                return jax.image.resize(pixels, size, "lanczos3").clip(0, 1)
 
         first = problem.weights[0, 0, 0]
         if bool((problem.weights != first).any()):

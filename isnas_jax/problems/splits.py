@@ -14,6 +14,7 @@ from typing import Protocol
 import jax
 import jax.numpy as jnp
 
+from isnas_jax import _keys
 from isnas_jax.problems.problem import Problem
 from isnas_jax.registry import Registry
 
@@ -45,6 +46,7 @@ class HoldOut:
             raise ValueError(f"fraction {self.fraction} must be between 0 and 1, both excluded")
 
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
+        _keys.check(key)
         known = (problem.weights > 0).any(axis=-1)
         number = int(known.sum())
         first, end = (round(share * self.fraction * number) for share in (fold, fold + 1))
@@ -54,7 +56,9 @@ class HoldOut:
                 f"there are {math.floor(1 / self.fraction + 1e-9)} folds of that, of 1 or more"
             )
         # Missing measurements come last in the order of the draw.
-        order = jnp.argsort(jnp.where(known, jax.random.uniform(key, known.shape), 2.0), axis=None)
+        order = jnp.argsort(
+            jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
+        )
         out = jnp.zeros(known.size, bool).at[order[first:end]].set(True)
         out = out.reshape(*known.shape, 1)
         return _of_these(problem, ~out), _of_these(problem, out)
@@ -62,7 +66,7 @@ class HoldOut:
 
 def _of_these(problem: Problem, these: jax.Array) -> Problem:
     """A problem of some of the measurements; of the others there is nothing left to see."""
-    weights = problem.weights * these
+    weights = jnp.where(these, problem.weights, 0)
     observed = jnp.where(weights > 0, problem.observed, 0)
     return dataclasses.replace(problem, observed=observed, weights=weights)
 
@@ -89,8 +93,9 @@ class CoupledBootstrap:
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         if problem.sigma is None:
             raise ValueError("the coupled bootstrap needs a problem that knows its sigma")
+        _keys.check(key)
         key = jax.random.fold_in(key, fold) if fold else key
-        noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape)
+        noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape, jnp.float32)
 
         def noisier(factor: float) -> Problem:
             return dataclasses.replace(
@@ -104,7 +109,7 @@ class CoupledBootstrap:
 
 
 def nothing(problem: Problem) -> Problem:
-    """A validation problem without measurements: its error is nan."""
+    """A validation problem without measurements."""
     return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
 
 

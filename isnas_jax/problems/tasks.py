@@ -11,9 +11,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from isnas_jax.problems import pixels
 from isnas_jax.problems.problem import (
+    Downsampling,
     Problem,
     check_factor,
+    check_sigma,
     denoising,
     inpainting,
     super_resolution,
@@ -38,32 +41,32 @@ class Task:
 
 
 def _add_noise(key: jax.Array, truth: jax.Array, *, sigma: float) -> Problem:
-    if not 0 <= sigma <= 255:
-        raise ValueError(f"sigma {sigma:g} is outside of 0 to 255 grey levels")
-    noise = sigma / 255 * jax.random.normal(key, truth.shape)
+    sigma = check_sigma(sigma)
+    truth = pixels.clean(truth)
+    noise = sigma / 255 * jax.random.normal(key, truth.shape, jnp.float32)
     return denoising(jnp.clip(truth + noise, 0, 1), sigma)
 
 
 def _remove_pixels(
     key: jax.Array, truth: jax.Array, *, missing: float = 50.0, mask: Any = None
 ) -> Problem:
+    truth = pixels.clean(truth)
     if mask is None:
         if not 0 < missing < 100:
             raise ValueError(f"missing {missing:g} is outside of 0 to 100 percent, both excluded")
-        mask = jax.random.bernoulli(key, 1 - missing / 100, truth.shape[:2])
+        share = jnp.asarray(1 - missing / 100, jnp.float32)
+        mask = jax.random.bernoulli(key, share, truth.shape[:2])
     return inpainting(truth, mask)
 
 
 def _downscale(key: jax.Array, truth: jax.Array, *, factor: int) -> Problem:
     del key
-    check_factor(factor)
+    factor, truth = check_factor(factor), pixels.clean(truth)
     if truth.shape[0] % factor or truth.shape[1] % factor:
         raise ValueError(
             f"an image of {truth.shape[0]} x {truth.shape[1]} cannot be shrunk by {factor}"
         )
-    small = jnp.zeros((truth.shape[0] // factor, truth.shape[1] // factor, truth.shape[2]))
-    problem = super_resolution(small, factor)
-    return dataclasses.replace(problem, observed=jnp.clip(problem.operator(truth), 0, 1))
+    return super_resolution(jnp.clip(Downsampling(factor)(truth), 0, 1), factor)
 
 
 TASKS: Registry[Task] = Registry(

@@ -75,15 +75,17 @@ def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
     diameters = np.arange(1, CIRCLES + 1) * np.sqrt(2) / CIRCLES
     ring = np.searchsorted(np.square(diameters / 2), squared.ravel(), side="right")
     energy = jax.ops.segment_sum(psd.mean(axis=-1).ravel(), jnp.asarray(ring), CIRCLES + 1)
-    inside = jnp.cumsum(energy)[:CIRCLES] / energy.sum()
-    below = jnp.concatenate([jnp.zeros(1), inside[:-1]])
+    total = energy.sum()
+    inside = jnp.cumsum(energy)[:CIRCLES] / jnp.where(total > 0, total, 1)
+    below = jnp.concatenate([jnp.zeros_like(inside[:1]), inside[:-1]])
     index = jnp.argmax(inside >= fraction)
-    step = (fraction - below[index]) / (inside[index] - below[index])
-    return jnp.where(energy.sum() > 0, (index + step) / CIRCLES, 0.0)
+    gap = inside[index] - below[index]
+    step = (fraction - below[index]) / jnp.where(gap > 0, gap, 1)
+    return jnp.where(total > 0, (index.astype(step.dtype) + step) / CIRCLES, 0.0)
 
 
 def _per_channel_centred(image: jax.Array) -> jax.Array:
-    return image - image.mean(axis=(0, 1))
+    return image - image.mean(axis=(0, 1), keepdims=True)
 
 
 def _energy_bandwidth(observed, output, *, fraction, prepare):
@@ -115,7 +117,7 @@ def random(observed: jax.Array, output: jax.Array) -> jax.Array:
 
 
 def _random_mse(observed, output):
-    first, second = jax.random.normal(_key_of(output), (2, *observed.shape))
+    first, second = jax.random.normal(_key_of(output), (2, *observed.shape), jnp.float32)
     return jnp.square(first - second).mean()
 
 

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from isnas_jax import _keys
+from isnas_jax import _keys, _programs
 from isnas_jax.fitting import (
     Fit,
     FitSettings,
@@ -31,7 +31,7 @@ from isnas_jax.fitting import (
 )
 from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
-from isnas_jax.problems import Problem, Proxy, classical, denoising
+from isnas_jax.problems import Problem, Proxy, check_problem, classical, denoising, pixels
 from isnas_jax.running import Here, Pool, ProgressCallback, Runner, silent
 from isnas_jax.searching import scoring, stages
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
@@ -64,10 +64,11 @@ def _begun(
     folder: str | os.PathLike[str] | None,
 ) -> _Run:
     """A run, if what it is given is what it should be."""
-    if not isinstance(problem, Problem):
-        raise ValueError(
-            f"a {type(problem).__name__} is no problem; isnas_jax.denoising(image) makes one"
-        )
+    _keys.check(key)
+    check_problem(problem)
+    _programs.check_concrete("what is restored", key, problem)
+    if truth is not None:
+        pixels.clean(truth, problem.shape)
     recipe = quick(problem) if recipe is None else recipe
     if not isinstance(recipe, Recipe):
         raise ValueError(f"{recipe!r} is no recipe; isnas_jax.presets.quick(problem) is one")

@@ -17,11 +17,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from isnas_jax import _programs
+from isnas_jax import _keys, _programs
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import records
-from isnas_jax.networks import SearchedNetwork, cell_network, describe
-from isnas_jax.problems import Problem
+from isnas_jax.networks import SearchedNetwork, cell_network, check_network, describe
+from isnas_jax.problems import Problem, check_problem
+from isnas_jax.registry import shown
 from isnas_jax.searching._cellwise import measure
 from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
 from isnas_jax.searching.metrics import Metric
@@ -94,13 +95,16 @@ def random_outputs(
     key: jax.Array, net: Any, shape: Sequence[int], draws: Draws = Draws()
 ) -> jax.Array:
     """Outputs (K, H, W, C) of an untrained network for images of a shape (H, W, C)."""
+    _keys.check(key)
+    check_network(net)
 
     def output(index):
         z_key, init_key = draws.keys(key, index)
         shared = Shared(init_key, draw_noise_map(z_key, net, shape))
         return _output(net, shared)[0, : shape[0], : shape[1]]
 
-    return jnp.concatenate([_stacked(output, indices) for indices in draws.batches()])
+    with jax.enable_x64(False):
+        return jnp.concatenate([_stacked(output, indices) for indices in draws.batches()])
 
 
 def evaluate(
@@ -119,6 +123,7 @@ def evaluate(
     Returns:
       (K,) float64 for each metric.
     """
+    check_metrics(metrics, problem)
 
     def precise(leaf):
         leaf = np.asarray(leaf)
@@ -128,6 +133,17 @@ def evaluate(
     with jax.enable_x64(True), jax.default_device(host):
         outputs, problem = jax.tree.map(precise, (outputs, problem))
         return jax.device_get(_measure(outputs, problem, metrics))
+
+
+def check_metrics(metrics: Any, problem: Problem) -> None:
+    """ValueError unless these are metrics by name that can compare with this observation."""
+    if not isinstance(metrics, Mapping) or not metrics or not all(map(callable, metrics.values())):
+        raise ValueError(
+            f"metrics are a dictionary of functions by name, at least one, not {shown(metrics)}; "
+            "{name: isnas_jax.METRICS[name]} is one"
+        )
+    for metric in metrics.values():
+        jax.eval_shape(metric, problem.observed, problem.observed)
 
 
 def _measure(
@@ -176,7 +192,19 @@ def score(
     Returns:
       For each metric, (N, K) float32; lower is better. The mean over K is
       the score, the standard deviation its spread.
+
+    Raises:
+      ValueError: For no networks, no metrics, or what is none.
     """
+    _keys.check(key)
+    check_problem(problem)
+    check_metrics(metrics, problem)
+    if not isinstance(nets, Sequence) or not nets:
+        raise ValueError(f"networks are a list of at least one, not {shown(nets)}")
+    for net in nets:
+        check_network(net)
+    _programs.check_concrete("what is scored", key, problem)
+    problem = _programs.in_32_bits(problem)
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
     total = len(nets) * draws.num
     score_block = _score_cells if together else _score_block
@@ -189,7 +217,8 @@ def score(
                 progress(before + done, total)
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
-            return score_block(key, block, problem, metrics, draws, report)
+            with jax.enable_x64(False):
+                return score_block(key, block, problem, metrics, draws, report)
 
         of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
         file = records.place(folder, "scores", of) if folder else None

@@ -5,6 +5,7 @@ import dataclasses
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import SPACES, NetworkSettings, Space
 from isnas_jax.problems import Proxy
+from isnas_jax.registry import refuse_names, shown
 from isnas_jax.searching.cohort import CohortChoice, best_by_score
 from isnas_jax.searching.combination import Combination, selected_alone
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
@@ -52,6 +53,16 @@ class SearchSettings:
         if isinstance(self.members, str):
             raise ValueError(f"members {self.members!r} are one name, not a sequence of names")
         object.__setattr__(self, "members", tuple(self.members))
+        if not all(isinstance(name, str) for name in self.members):
+            raise ValueError(
+                f"members {shown(self.members)} must be names; the strategy "
+                "isnas_jax.Listed(genotypes) takes genotypes"
+            )
+        for name in ("strategy", "proxy", "metric", "cohort_by", "selection", "combination"):
+            refuse_names(**{name: (choice := getattr(self, name))})
+            if not callable(choice):
+                raise ValueError(f"{name} {shown(choice)} must be a function")
+        refuse_names(space=self.space)
 
 
 @dataclasses.dataclass(frozen=True)
