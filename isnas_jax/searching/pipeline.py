@@ -9,10 +9,11 @@ by the same ones, classical restorations were not. Images are float32 (H, W, C) 
 """
 
 import functools
+import itertools
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from typing import Any, NamedTuple
 
 import jax
@@ -53,6 +54,7 @@ class _Run(NamedTuple):
     fit_key: jax.Array  # of all networks, each by its name
     truth: Any
     folder: str | os.PathLike[str] | None
+    show: Callable[[Sequence[Fit]], None]  # takes a member's fits when they have ended
 
 
 def _begun(
@@ -61,6 +63,7 @@ def _begun(
     recipe: Recipe | None,
     truth: Any,
     folder: str | os.PathLike[str] | None,
+    preview: Callable[[np.ndarray], None] | None,
 ) -> _Run:
     """A run, if what it is given is what it should be."""
     if not isinstance(problem, Problem):
@@ -83,7 +86,38 @@ def _begun(
         fit_key,
         truth,
         folder,
+        _best_so_far(problem, preview),
     )
+
+
+def _best_so_far(
+    problem: Problem, preview: Callable[[np.ndarray], None] | None
+) -> Callable[[Sequence[Fit]], None]:
+    """A function of a member's fits that calls `preview`, unless an earlier member was better."""
+    least = np.inf
+
+    def show(fits: Sequence[Fit]) -> None:
+        nonlocal least
+        image = np.mean([fit.restored for fit in fits], axis=0)
+        if preview is None or image.shape != problem.shape:
+            return
+        parts = [part for fit in fits for part in fit.parts or (fit,)]
+        errors = [p.validation[p.restored_at] for p in parts if p.validation is not None]
+        if not errors or np.mean(errors) <= least:
+            least = np.mean(errors) if errors else least
+            preview(image)
+
+    return show
+
+
+def _results(run: _Run, begun: Mapping[Any, Sequence[Future]]) -> dict[Any, list[Fit]]:
+    """The fits of several members, each member's shown as soon as they have ended."""
+    waiting = dict(begun)
+    for ended in as_completed(itertools.chain(*begun.values())):
+        ended.result()  # an error need not wait for the member's other fits
+        for name in [n for n, futures in waiting.items() if all(f.done() for f in futures)]:
+            run.show([future.result() for future in waiting.pop(name)])
+    return {name: [future.result() for future in futures] for name, futures in begun.items()}
 
 
 def _network(run: _Run, member: Any) -> Any:
@@ -109,6 +143,7 @@ def restore(
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     runner: Runner = Here,
+    preview: Callable[[np.ndarray], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
 
@@ -127,16 +162,19 @@ def restore(
       progress: Called now and then with the stage ("validate", "restore") and a
         `Progress`, perhaps in other threads.
       runner: Who fits: see `RUNNERS`.
+      preview: Called in this thread with the best restoration so far, (H, W, C), whenever
+        fits have ended: that of the least validation error, else the latest.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    run = _begun(key, problem, recipe, truth, folder)
+    run = _begun(key, problem, recipe, truth, folder, preview)
     net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
     with runner(progress or silent) as pool:
-        parts = [future.result() for future in _parts(run, pool, architecture, net)]
-        return _whole(run, pool, architecture, net, parts).result()
+        parts = _results(run, {"parts": _parts(run, pool, architecture, net)})["parts"]
+        whole = _whole(run, pool, architecture, net, parts)
+        return _results(run, {"whole": [whole]})["whole"][0]
 
 
 def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
@@ -229,6 +267,7 @@ def search(
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     runner: Runner = Here,
+    preview: Callable[[np.ndarray], None] | None = None,
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
 
@@ -246,12 +285,14 @@ def search(
         total, or ("cohort 1/15", "restore 1/3") a `Progress`; perhaps in other threads.
       runner: Who fits the networks: see `RUNNERS`. Processes with other numbers of
         cores than this one add up floating-point numbers in other orders.
+      preview: Called in this thread with the best restoration so far, (H, W, C), whenever
+        a member's fits have ended: that of the least validation error, else the latest.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    run, progress = _begun(key, problem, recipe, truth, folder), progress or silent
+    run, progress = _begun(key, problem, recipe, truth, folder, preview), progress or silent
     settings = run.recipe.search
     # What is wrong with the recipe is found before anything is computed.
     if settings.cohort or not settings.members:
@@ -293,7 +334,7 @@ def search(
         begin(genotypes, nets)
         nets += others
         scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
-        cohort = Cohort(members, scores, proxy, _made(members, folds, begun))
+        cohort = Cohort(members, scores, proxy, _made(run, members, folds, begun))
         lap("cohort")
         selected, weights = _choose(settings, cohort)
         fits, images = _restore_with(run, pool, cohort, weights, nets)
@@ -335,7 +376,10 @@ def _chosen(run: _Run, candidates: Candidates) -> list[int]:
 
 
 def _made(
-    members: Sequence[Any], folds: list[dict[str, Any]], begun: dict[str, list[Future]]
+    run: _Run,
+    members: Sequence[Any],
+    folds: list[dict[str, Any]],
+    begun: dict[str, list[Future]],
 ) -> list[Fold]:
     """What the members make of the proxy, or of each fold's part of it."""
     # Those without a network first: what is wrong with them takes no time to find out.
@@ -344,7 +388,7 @@ def _made(
         for member in members
         if str(member) not in begun
     }
-    fits = {name: [future.result() for future in futures] for name, futures in begun.items()}
+    fits = _results(run, begun)
     names, found = [str(member) for member in members], []
     for number, fold in enumerate(folds):
         of_fold = {name: of[number] for name, of in fits.items()}
@@ -390,16 +434,17 @@ def _restore_with(
         parts = {rank: cohort.fits(rank) for rank in fitted}
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
-        parts = {rank: [future.result() for future in of] for rank, of in begun.items()}
+        parts = _results(run, begun)
     futures = {
-        rank: _whole(run, pool, *of, parts[rank], of_all[rank]) for rank, of in fitted.items()
+        rank: [_whole(run, pool, *of, parts[rank], of_all[rank])] for rank, of in fitted.items()
     }
+    wholes = _results(run, futures)
     fits: dict[int, Fit | None] = {}
     for rank in ranks:
         if nets[rank] is None:
             fits[rank] = None
         else:
-            fits[rank] = futures[rank].result() if rank in futures else cohort.fits(rank)[0]
+            fits[rank] = wholes[rank][0] if rank in wholes else cohort.fits(rank)[0]
     images = {
         rank: fit.restored if fit else classical.restore(cohort.members[rank], run.problem)
         for rank, fit in fits.items()

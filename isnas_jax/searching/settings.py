@@ -1,6 +1,7 @@
 """How an architecture is searched, and whole recipes of network, fit and search."""
 
 import dataclasses
+from collections import Counter
 
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import SPACES, NetworkSettings, Space
@@ -33,7 +34,7 @@ class SearchSettings:
         them, the cohort may be 0.
 
     Raises:
-      ValueError: If members are not a sequence of names.
+      ValueError: If members are not a sequence of different names.
     """
 
     strategy: Strategy
@@ -52,6 +53,8 @@ class SearchSettings:
         if isinstance(self.members, str):
             raise ValueError(f"members {self.members!r} are one name, not a sequence of names")
         object.__setattr__(self, "members", tuple(self.members))
+        if twice := [name for name, times in Counter(self.members).items() if times > 1]:
+            raise ValueError(f"members name {twice[0]!r} more than once")
 
 
 @dataclasses.dataclass(frozen=True)
