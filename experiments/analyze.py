@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from isnas_jax import report
+from isnas_jax import figures, report
 from isnas_jax.io import records
 from isnas_jax.study import analysis
 
@@ -45,6 +45,7 @@ def main(_: Sequence[str]) -> None:
     """The story: read the dataset, make what was asked for."""
     if FLAGS.dataset is None:
         raise ValueError("give --dataset, a folder that make_dataset filled")
+    figures.use_defaults()
     items = {name: report.ITEMS.find(name) for name in FLAGS.items or report.ITEMS}
     dataset = analysis.load(pathlib.Path(FLAGS.dataset))
     settings = report.PaperSettings(

@@ -10,6 +10,7 @@ import pathlib
 import shlex
 import signal
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -530,13 +531,10 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     for flag in FLAGS.flags_by_module_dict().get(__name__, []):
         FLAGS.register_key_flag_for_module(sys.argv[0], flag)
 
-    # A notebook's backend may be missing here, and nothing is shown in a window.
-    os.environ["MPLBACKEND"] = "agg"
-
     def guarded(argv: Sequence[str]) -> None:
         logging.set_verbosity(logging.WARNING)
         try:
-            isnas.use_compilation_cache(FLAGS.compilation_cache)
+            isnas.use_compilation_cache(_writable(FLAGS.compilation_cache))
             for module in FLAGS.extensions:
                 importlib.import_module(module)
             if len(argv) > 1:
@@ -575,12 +573,27 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
         _stop()
 
 
+def _writable(cache: str) -> str | None:
+    """The folder of compiled programs, None with a line where it cannot be written."""
+    try:
+        if cache:
+            os.makedirs(cache, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        print(f"note: compiled programs are not kept in {cache}: {error}", file=sys.stderr)
+        return None
+    return cache
+
+
 def _check_device() -> None:
-    """ValueError where JAX finds nothing to compute with, as for JAX_PLATFORMS=cuda without one."""
+    """ValueError where JAX finds nothing to compute with."""
     try:
         jax.devices()
-    except RuntimeError as error:
-        raise ValueError(error) from None
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda without a GPU
+        platforms = jax.config.values["jax_platforms"]
+        raise ValueError(
+            f"JAX finds no device for JAX_PLATFORMS={platforms}; cpu always works. {error}"
+        ) from None
 
 
 def _stop() -> None:

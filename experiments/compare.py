@@ -44,6 +44,7 @@ def main(_: Sequence[str]) -> None:
     """The story: every method on every image with every seed, then means and standard errors."""
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
+    figures.use_defaults()
     task = isnas.TASKS.find(FLAGS.task)
     cli.check_corruption(f"--task={FLAGS.task}", [task])
     cli.check_seeds(FLAGS.num_seeds)

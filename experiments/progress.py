@@ -2,6 +2,7 @@
 
 import contextlib
 import datetime
+import os
 import re
 import sys
 import threading
@@ -9,13 +10,13 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from isnas_jax.fitting import Progress
 from isnas_jax.searching.stages import Stages
 
 # Seconds between two updates of a terminal, and between two lines of a file.
 _TERMINAL, _FILE = 0.5, 10.0
+# Characters of the bar.
+_BAR = 20
 
 
 class _Work(NamedTuple):
@@ -67,7 +68,7 @@ class Run:
         self._to_come: dict[str, int] = {}
         self._work: dict[str, _Work] = {}
         self._stage = "compiling"
-        self._lock = threading.Lock()  # stages may run in several threads
+        self._lock = threading.RLock()  # stages may run in several threads
 
     def __call__(self, stage: str, report: Any) -> None:
         """Takes a stage's report: a `Progress`, or the pair done and total."""
@@ -100,6 +101,10 @@ class Run:
 
     def left(self) -> tuple[float, bool]:
         """Seconds left, and whether that includes all work: some may have no known speed yet."""
+        with self._lock:
+            return self._left()
+
+    def _left(self) -> tuple[float, bool]:
         now, seconds = self._clock(), 0.0
         complete = bool(self._work) and ("fits" in self._work or not self._expected)
         for work in self._work.values():
@@ -119,7 +124,7 @@ class Run:
         return elapsed / (elapsed + left)
 
     def status(self) -> str:
-        """Stage and time left."""
+        """Time left and stage."""
         with self._lock:
             counts = [
                 f"{name} {int(work.done)}/{work.total}"
@@ -128,45 +133,35 @@ class Run:
             ]
             left, complete = self.left()
             stage = ", ".join([*counts, self._stage])
-        if not left:
-            return stage if complete else f"{stage}, time left not known yet"
-        return f"{stage}, {'about' if complete else 'at least'} {_duration(left)} left"
+        if not left and not complete:
+            return f"time left not known yet, {stage}"
+        return f"{'about' if complete else 'at least'} {_duration(left)} left, {stage}"
 
     def line(self) -> str:
-        """Elapsed time, stage and time left."""
-        return f"{_duration(self._clock() - self._begin)} elapsed: {self.status()}"
+        """Elapsed time, time left and stage."""
+        return f"{_duration(self._clock() - self._begin)} elapsed, {self.status()}"
 
 
-def _bar() -> tqdm:
-    return tqdm(
-        total=1.0,
-        bar_format="{percentage:3.0f}%|{bar:20}| {desc}",
-        file=sys.stderr,
-        dynamic_ncols=True,
-        leave=False,
-    )
-
-
-def _show(bar: tqdm | None, fraction: float, line: str) -> None:
-    """Updates the bar, or prints the line where there is none."""
-    if bar is None:
+def _print(line: str, fraction: float, terminal: bool) -> None:
+    """Prints a line, on a terminal behind a bar and in the place of the line before."""
+    if not terminal:
         print(line, file=sys.stderr, flush=True)
-    else:
-        bar.n = fraction
-        bar.set_description_str(line)
+        return
+    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    text = f"{fraction:4.0%} [{'#' * round(_BAR * fraction):{_BAR}}] {line}" if line else ""
+    print(f"\r{text[:width]:{width}}", end="" if line else "\r", file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager
 def shown(expected: Stages | None = None) -> Iterator[Run]:
     """Shows a run on standard error, and on its `page` if it has one, until the block ends."""
     run, ended = Run(expected), threading.Event()
-    bar = _bar() if sys.stderr.isatty() else None
-    begin = time.monotonic()
+    terminal, begin = sys.stderr.isatty(), time.monotonic()
 
     def tick() -> None:
         paged = begin
-        while not ended.wait(_FILE if bar is None else _TERMINAL):
-            _show(bar, run.fraction(), run.line())
+        while not ended.wait(_TERMINAL if terminal else _FILE):
+            _print(run.line(), run.fraction(), terminal)
             if run.page and time.monotonic() - paged >= _FILE:
                 paged = time.monotonic()
                 with contextlib.suppress(OSError):  # the run itself will report a full disk
@@ -181,8 +176,8 @@ def shown(expected: Stages | None = None) -> Iterator[Run]:
     finally:
         ended.set()
         thread.join()
-        if bar is not None:
-            bar.close()
+        if terminal:
+            _print("", 1.0, terminal)
         if run.page and not succeeded:
             with contextlib.suppress(OSError):
                 run.page("")

@@ -10,7 +10,7 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import report
+from isnas_jax import figures, report
 from isnas_jax.fitting import validates
 from isnas_jax.io import records
 from isnas_jax.networks import parse_architecture
@@ -31,6 +31,7 @@ flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BIT
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, fit the architecture, write everything down."""
+    figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
     bits = cli.bits()

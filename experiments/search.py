@@ -14,7 +14,7 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import report
+from isnas_jax import figures, report
 from isnas_jax.io import records
 from isnas_jax.searching import stages
 
@@ -44,6 +44,7 @@ def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
+    figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
     bits = cli.bits()

@@ -16,6 +16,7 @@ import zlib
 import jax
 import numpy as np
 import pytest
+import scripts
 
 import isnas_jax as isnas
 from isnas_jax.io import images
@@ -204,25 +205,15 @@ def test_presets_follow_the_problem(problem):
         assert isnas.presets.quick(unknown).fit.split == isnas.SPLITS["held-out"](0.1)
 
 
-def script(name, *flags, cwd):
-    command = [sys.executable, "-m", f"isnas_jax.experiments.{name}", *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
 PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
 
-FAST = (
-    "--image=sample:moon",
-    "--size=32",
-    "--channels=4",
-    "--iterations=4",
-    f"--architecture=60:{'0' * 25}",
-)
+TINY = ("--space=tiny", "--extensions=tiny", "--channels=4", "--iterations=4")
+FAST = ("--image=sample:moon", "--size=32", *TINY, "--architecture=nearest:0")
 
 
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     for folder in ("a", "b"):
-        done = script("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
+        done = scripts.run("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
@@ -248,33 +239,28 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     assert result["observed"]["psnr"] == pytest.approx(20.2, abs=0.5)
 
-    clash = script("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
+    clash = scripts.run("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
     assert clash.returncode == 2
     assert "seed was 0 and is now 5" in clash.stderr
     images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)), bits=16)
     mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
-    assert script("restore", *mine, cwd=tmp_path).returncode == 0
+    assert scripts.run("restore", *mine, cwd=tmp_path).returncode == 0
     assert images.bits(tmp_path / "mine" / "restored.png") == 16
     images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
-    clash = script("restore", *mine, cwd=tmp_path)
+    clash = scripts.run("restore", *mine, cwd=tmp_path)
     assert clash.returncode == 2
     assert "problem.observed was" in clash.stderr
 
 
 def test_search_script_writes_what_was_decided(tmp_path):
-    (tmp_path / "list.txt").write_text("\n".join(map(str, GENOTYPES)))
-    flags = (*FAST[:2], "--square", "--channels=4", "--genotypes=list.txt", "--cohort=1")
-    flags += (
-        "--members=dip,non-local means",
-        "--iterations=4",
-        "--split=held-out:0.2",
-        "--folds=2",
-    )
-    done = script("search", *flags, "--output_dir=out", cwd=tmp_path)
+    (tmp_path / "list.txt").write_text("nearest:0\nbilinear:1\nbicubic:0\n")
+    flags = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=2")
+    flags += ("--members=non-local means", "--split=held-out:0.2", "--folds=2")
+    done = scripts.run("search", *flags, "--output_dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["member"] for row in rows[1:]] == ["dip", "non-local means"]
+    assert [row["member"] for row in rows[2:]] == ["non-local means"]
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1)
     errors = [float(row["validation"]) for row in rows]
     assert rows[int(np.argmin(errors))]["selected"] == "True"
@@ -286,6 +272,21 @@ def test_search_script_writes_what_was_decided(tmp_path):
 
 
 BAD = {
+    "seed of more than 32 bits": ("restore", [*FAST, "--seed=4294967296"], "[0, 4294967295]"),
+    "seed of more than 64 bits": ("score", [f"--seed={2**64}"], "[0, 4294967295]"),
+    "negative seed": ("compare", ["--images=sample:moon", "--seed=-1"], "[0, 4294967295]"),
+    "last seed": (
+        "compare",
+        ["--images=sample:moon", "--seed=4294967295", "--num_seeds=2"],
+        "num_seeds 2 must be 1 to 1 with seed 4294967295",
+    ),
+    "sigma": ("restore", ["--sigma=loud"], "'loud' is neither a number nor auto"),
+    "no folder": ("restore", [*FAST, "--output_dir="], "the name of the folder is empty"),
+    "a member twice": (
+        "search",
+        ["--image=sample:moon", "--size=32", "--members=dip,non-local means,dip"],
+        "members name 'dip' more than once",
+    ),
     "missing file": ("restore", ["--image=nowhere.png"], "nowhere.png"),
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
     "wrong mask size": (
@@ -325,11 +326,6 @@ BAD = {
     "unknown preset": ("score", ["--image=sample:moon", "--preset=slow"], "quick, published"),
     "no image": ("restore", [], "--image"),
     "unknown baseline": ("restore", ["--image=sample:moon", "--architecture=dop"], "dip, nas-dip"),
-    "size of what was observed": (
-        "restore",
-        ["--observed=mask.png", "--size=32"],
-        "size is for a clean --image",
-    ),
     "no genotypes": (
         "score",
         ["--image=sample:moon", "--genotypes=one.txt", "--num_genotypes=0"],
@@ -338,7 +334,7 @@ BAD = {
     "size of no proxy": (
         "search",
         ["--image=sample:moon", "--task=super_resolution", "--preset=published", "--proxy_size=64"],
-        "proxy_size needs a proxy",
+        "--proxy_size has no effect on this proxy",
     ),
     "cohort too large": (
         "search",
@@ -361,14 +357,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     images.save(tmp_path / "mask.png", np.ones((20, 30, 1)))
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]
-    done = script(module, *flags, cwd=tmp_path)
+    done = scripts.run(module, *flags, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_help_shows_the_flags_of_a_script(tmp_path):
-    told = script("search", "--help", cwd=tmp_path).stdout
+    told = scripts.run("search", "--help", cwd=tmp_path).stdout
     titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
     places = [told.index(f"\n{title}\n") for title in titles]
     assert places == sorted(places)
@@ -379,13 +375,61 @@ def test_help_shows_the_flags_of_a_script(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.flags")), ids=lambda path: path.stem)
 def test_flags_of_files_are_known(tmp_path, preset):
-    done = script("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
+    done = scripts.run("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
     assert done.returncode == 2
     assert "none.png" in done.stderr
 
 
+IDLE = {
+    "mask": ("restore", ["--image=sample:moon", "--mask=mask.png"]),
+    "grey": ("restore", ["--observed=mask.png", "--grey"]),
+    "square": ("search", ["--observed=mask.png", "--square"]),
+    "size": ("score", ["--observed=mask.png", "--size=32"]),
+    "missing": (
+        "classical",
+        ["--observed=mask.png", "--mask=mask.png", "--task=inpainting", "--missing=90"],
+    ),
+    "missing with a mask": (
+        "score",
+        ["--image=sample:moon", "--mask=mask.png", "--task=inpainting", "--missing=90"],
+    ),
+    "sigma": ("score", ["--image=sample:moon", "--task=inpainting", "--sigma=20"]),
+    "factor": ("compare", ["--images=sample:moon", "--factor=2"]),
+    "sigma of no task": (
+        "make_dataset",
+        ["--images=sample:moon", "--tasks=inpainting,super_resolution", "--sigma=20"],
+    ),
+    "weights": ("score", ["--image=sample:moon", "--weights=shared"]),
+    "weights of a dataset": ("make_dataset", ["--images=sample:moon", "--weights=shared"]),
+    "skip_invalid": ("search", ["--image=sample:moon", "--skip_invalid"]),
+    "metric": ("search", ["--image=sample:moon", "--cohort=0", "--metric=psd_db_mse"]),
+    "folds": ("restore", ["--image=sample:moon", "--stopping=fixed", "--folds=2"]),
+    "folds of a dataset": ("make_dataset", ["--images=sample:moon", "--folds=2"]),
+    "iterations": (
+        "make_dataset",
+        ["--images=sample:moon", "--tasks=denoising:4", "--iterations=5"],
+    ),
+    "precision": (
+        "restore",
+        ["--image=sample:moon", "--implementation=products", "--precision=high"],
+    ),
+    "proxy_size": ("search", ["--image=sample:moon", "--proxy=full", "--proxy_size=64"]),
+}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_a_flag_without_effect_is_refused_before_anything_is_written(tmp_path, case):
+    images.save(tmp_path / "mask.png", np.ones((32, 32, 1)))
+    name, flags = IDLE[case]
+    done = scripts.run(name, *flags, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"error: --{case.split()[0]} has no effect ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
-    flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
+    flags = (*FAST, "--iterations=100000", "--stopping=fixed")
     command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
     # What a shell starts in the background inherits that SIGINT is ignored.
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
