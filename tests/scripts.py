@@ -18,7 +18,7 @@ FLAGS = flags.FLAGS
 SCRIPTS = sorted(
     path.stem
     for path in (pathlib.Path(__file__).parent.parent / "experiments").glob("*.py")
-    if "__main__" in path.read_text()
+    if 'if __name__ == "__main__"' in path.read_text()
 )
 
 

@@ -10,7 +10,6 @@ import itertools
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 
 import isnas_jax as isnas
 
@@ -67,7 +66,9 @@ class TinySpace:
         for genotype in GENOTYPES:
             if str(genotype) == text.strip():
                 return genotype
-        raise ValueError(f"{text!r} is no tiny genotype; choose from {', '.join(map(str, GENOTYPES))}")
+        raise ValueError(
+            f"{text!r} is no tiny genotype; choose from {', '.join(map(str, GENOTYPES))}"
+        )
 
     def build(self, genotype, *, out_channels, channels, in_channels=None):
         return TinyNetwork(genotype, out_channels, channels, in_channels or out_channels)

@@ -120,8 +120,11 @@ def load(folder: pathlib.Path) -> Dataset:
     failed = len(list((folder / "failures").rglob("*.parquet")))
     for part in ("fits", "scores", "images"):
         if not any((folder / part).rglob("*.parquet")):
-            why = f"; {failed} units failed, make_dataset lists the reasons" if failed else ""
-            raise ValueError(f"{str(folder)!r} holds no {part} of a dataset{why}")
+            if failed:
+                raise ValueError(
+                    f"{str(folder)!r} holds no {part}: {failed} units failed; make_dataset lists why"
+                )
+            raise ValueError(f"{str(folder)!r} is no dataset: it holds no {part}")
     fits = store.read_all(folder / "fits", _SCALARS).to_pandas()
     fits = fits.drop_duplicates([*CASE, "architecture", "seed"])
     scores = store.read_all(folder / "scores").to_pandas()
