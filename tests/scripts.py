@@ -42,7 +42,18 @@ class Stream(io.TextIOWrapper):
 
 @contextlib.contextmanager
 def defined(name, run_name):
-    """Runs a script's module; its flags are there until the block ends."""
+    """Runs a script's module; its flags are there until the block ends.
+
+    Those of other scripts, which tests have imported, are not there meanwhile.
+    """
+    modules = {flag: FLAGS.find_module_defining_flag(flag) or "" for flag in FLAGS}
+    others = {
+        flag: (module, FLAGS[flag])
+        for flag, module in modules.items()
+        if module.startswith("experiments.") and module != "experiments.cli"
+    }
+    for flag in others:
+        delattr(FLAGS, flag)
     before = set(FLAGS)
     try:
         yield runpy.run_module(f"experiments.{name}", run_name=run_name, alter_sys=True)
@@ -52,6 +63,9 @@ def defined(name, run_name):
         FLAGS.unparse_flags()
         for flag in FLAGS:
             FLAGS[flag].unparse()
+        for name, (module, flag) in others.items():
+            FLAGS[name] = flag
+            FLAGS.register_flag_by_module(module, flag)
 
 
 def run(name, *arguments, cwd):

@@ -122,7 +122,7 @@ def load(folder: pathlib.Path) -> Dataset:
         if not any((folder / part).rglob("*.parquet")):
             if failed:
                 raise ValueError(
-                    f"{str(folder)!r} holds no {part}: {failed} units failed; make_dataset lists why"
+                    f"{str(folder)!r} holds no {part}: {failed} units failed, see make_dataset"
                 )
             raise ValueError(f"{str(folder)!r} is no dataset: it holds no {part}")
     fits = store.read_all(folder / "fits", _SCALARS).to_pandas()
