@@ -22,7 +22,7 @@ from collections.abc import Sequence
 
 from absl import flags
 
-from isnas_jax import report
+from isnas_jax import figures, report
 from isnas_jax.io import records
 from isnas_jax.study import analysis
 
@@ -31,13 +31,13 @@ from . import cli
 FLAGS = flags.FLAGS
 
 flags.DEFINE_string("dataset", None, "Folder that make_dataset filled.")
-flags.DEFINE_string("output_dir", "report", "Folder for tables and figures.")
+cli.define_output_dir("report", "Folder for tables and figures.")
 flags.DEFINE_list("items", [], "Which tables and figures; all by default.")
 flags.DEFINE_list("metrics", [], "Metrics of table1; those of the supplement and ours by default.")
 flags.DEFINE_string("metric", "psd_db_strip_mse", "Metric that chooses genotypes.")
 flags.DEFINE_string("outcome", "restored PSNR", "What the histograms show.")
 flags.DEFINE_string("reference", None, "Image to sort figure1 by; the first by default.")
-flags.DEFINE_integer("seed", 0, "Of bootstrap and random cohorts.")
+cli.define_seed("Of bootstrap and random cohorts.")
 flags.DEFINE_integer("resamples", 1000, "Bootstrap samples.")
 
 
@@ -45,6 +45,7 @@ def main(_: Sequence[str]) -> None:
     """The story: read the dataset, make what was asked for."""
     if FLAGS.dataset is None:
         raise ValueError("give --dataset, a folder that make_dataset filled")
+    figures.use_defaults()
     items = {name: report.ITEMS.find(name) for name in FLAGS.items or report.ITEMS}
     dataset = analysis.load(pathlib.Path(FLAGS.dataset))
     settings = report.PaperSettings(
@@ -56,16 +57,13 @@ def main(_: Sequence[str]) -> None:
         FLAGS.resamples,
     )
     settings.check(dataset)
-    print(f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases", end="")
-    print(
-        f"; {dataset.incomplete} architectures left out, unfinished or failed"
-        if dataset.incomplete
-        else ""
-    )
+    left_out = f"; {dataset.incomplete} architectures left out, unfinished or failed"
+    texts = [
+        f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases"
+        f"{left_out if dataset.incomplete else ''}"
+    ]
     folder = pathlib.Path(FLAGS.output_dir)
-    for item in items.values():
-        if text := item(dataset, folder, settings):
-            print(text)
+    texts += [text for item in items.values() if (text := item(dataset, folder, settings))]
     described = {
         "script": "analyze",
         "dataset": FLAGS.dataset,
@@ -75,7 +73,8 @@ def main(_: Sequence[str]) -> None:
     }
     records.write_json(folder / "analysis.json", described)
     cli.write_command(folder)
-    print(f"see {report.write_page(folder)}")
+    page = report.write_page(folder)
+    print(*texts, f"see {page}", sep="\n")
 
 
 if __name__ == "__main__":

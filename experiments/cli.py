@@ -1,5 +1,6 @@
 """What the scripts share: flags to objects, one-line errors."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.util
@@ -9,14 +10,16 @@ import pathlib
 import shlex
 import signal
 import sys
+import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import app, flags, logging
+from PIL import Image
 
 import isnas_jax as isnas
 from isnas_jax import running
@@ -24,7 +27,7 @@ from isnas_jax.io import check_mask, images, load_mask, paths, records
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
 
-from . import help
+from . import help, streams
 
 FLAGS = flags.FLAGS
 
@@ -34,12 +37,29 @@ _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
 # Flags that hold paths, as people type them.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
 _PATHS += ["output_dir", "compilation_cache"]
+_SEEDS = 2**32  # JAX's keys are made of 32 bits
+# Packages without which a classical restoration is not in its registry.
+_PACKAGES = {"BM3D": "bm3d"}
+# Above these, noise counts as correlated: how many times as strong it is estimated to be in every
+# other pixel, and how strong there, in grey levels. White noise on photographs stays below 2,
+# texture below 12; blurred noise is near 2.7.
+_CORRELATED, _VISIBLE = 2.0, 12.0
 # Flags that change no number; a runner whose processes have other cores sums in another order.
 _APART = ("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json")
 
+
+def _cache() -> str:
+    """The default folder of compiled programs; none for a user without a home."""
+    try:
+        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+    except RuntimeError:
+        return ""
+    return str(base / "isnas_jax")
+
+
 flags.DEFINE_string(
     "compilation_cache",
-    os.environ.get("JAX_COMPILATION_CACHE_DIR", str(_CACHE)),
+    os.environ.get("JAX_COMPILATION_CACHE_DIR", _cache()),
     "Folder that keeps compiled programs from run to run, 1 GiB at most; empty for none.",
 )
 flags.DEFINE_list("extensions", [], "Modules to import first, with metrics, tasks and the like.")
@@ -66,7 +86,29 @@ class _Sigma(flags.ArgumentParser):
     """A number, or "auto"."""
 
     def parse(self, argument):
-        return argument if argument == "auto" else float(argument)
+        try:
+            return argument if argument == "auto" else float(argument)
+        except ValueError:
+            raise ValueError(f"{argument!r} is neither a number nor auto") from None
+
+
+class _Folder(flags.ArgumentParser):
+    """The path of a folder."""
+
+    def parse(self, argument):
+        if not argument:
+            raise ValueError("the name of the folder is empty; . is the current one")
+        return os.path.expanduser(argument)
+
+
+def define_output_dir(default: str, text: str) -> None:
+    """Defines --output_dir."""
+    flags.DEFINE(_Folder(), "output_dir", default, text, serializer=flags.ArgumentSerializer())
+
+
+def define_seed(text: str) -> None:
+    """Defines --seed."""
+    flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=_SEEDS - 1)
 
 
 @help.group("Corruption and run")
@@ -77,17 +119,23 @@ def define_run_flags() -> None:
         "sigma",
         25.0,
         "Noise in grey levels (0 to 255), for denoising; auto estimates it of an --observed image.",
+        serializer=flags.ArgumentSerializer(),
     )
     flags.DEFINE_float("missing", 50.0, "Percentage of missing pixels, for inpainting.")
     flags.DEFINE_integer("factor", 4, "2, 4 or 8, for super-resolution.")
     flags.DEFINE_boolean("grey", False, "Turn the clean image grey first.")
     flags.DEFINE_boolean("square", False, "Cut out the clean image's middle square first.")
-    flags.DEFINE_integer("seed", 0, "Everything random follows from it.")
-    flags.DEFINE_string("output_dir", "out", "Folder for results; an interrupted run resumes.")
+    define_seed("Everything random follows from it.")
+    define_output_dir("out", "Folder for results; an interrupted run resumes.")
     flags.DEFINE_string("preset", "quick", "quick or published: defaults of the flags below.")
     flags.DEFINE_integer(
         "size", None, "Reduce the clean image to this shorter side first, 0 not; quick: to 96."
     )
+
+
+@help.group("Networks")
+def define_network_flags() -> None:
+    """Defines the flags of the networks."""
     flags.DEFINE_integer("channels", None, "Width of the networks.")
     flags.DEFINE_string(
         "implementation", None, "products or convolutions; by default what suits the device."
@@ -179,6 +227,69 @@ def given(*names: str) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value not in (None, [])}
 
 
+def refuse_idle(reasons: Mapping[str, Iterable[str]]) -> None:
+    """ValueError for a given flag that has no effect; what turns something off is no claim.
+
+    Args:
+      reasons: The flags without effect in this run, by the reason in words.
+    """
+    for reason, names in reasons.items():
+        for name in names:
+            if name in FLAGS and FLAGS[name].present and FLAGS[name].value not in (None, False):
+                raise ValueError(f"--{name} has no effect {reason}")
+
+
+def check_corruption(label: str, tasks: Sequence[isnas.Task]) -> None:
+    """Refuses flags that play no part in these tasks, which the label names as a flag."""
+
+    def unused(makers: Iterable[Callable[..., Any]]) -> list[str]:
+        taken = set().union(*(inspect.signature(maker).parameters for maker in makers))
+        return [name for name in ("sigma", "missing", "factor", "mask") if name not in taken]
+
+    reasons = {f"with {label}": unused(task.corrupt for task in tasks)}
+    if given("observed"):
+        taken = unused(task.pose for task in tasks)
+        reasons["with --observed"] = ["grey", "square", "size", *taken]
+    if given("mask"):
+        reasons["with --mask"] = ["missing"]
+    refuse_idle(reasons)
+
+
+def _check_recipe(recipe: isnas.Recipe) -> None:
+    """Refuses flags that change nothing in a recipe."""
+    search = recipe.search
+    scored = ("genotypes", "num_genotypes", "skip_invalid", "num_inits", "strategy", "metric")
+    listed = isinstance(search.strategy, isnas.Listed)
+    refuse_idle(
+        {
+            "with --cohort=0": () if search.cohort else (*scored, "cohort_by"),
+            "with --genotypes": ("strategy",) if listed else (),
+            "without --genotypes": () if listed else ("skip_invalid",),
+            "on one random output: see --num_inits": ("weights",) if search.draws.num == 1 else (),
+            "on this proxy": () if hasattr(search.proxy, "size") else ("proxy_size",),
+            "without convolutions: see --implementation": (
+                ("precision",) if recipe.network.arithmetic.by_products else ()
+            ),
+        }
+    )
+
+
+def check_seeds(number: int) -> None:
+    """ValueError unless so many seeds follow --seed."""
+    if not 1 <= number <= _SEEDS - FLAGS.seed:
+        raise ValueError(
+            f"num_seeds {number} must be 1 to {_SEEDS - FLAGS.seed} with seed {FLAGS.seed}"
+        )
+
+
+def check_installed(names: Iterable[str]) -> None:
+    """ModuleNotFoundError for a classical restoration whose package is missing."""
+    for name in names:
+        if name in _PACKAGES and name not in isnas.CLASSICAL:
+            package = _PACKAGES[name]
+            raise ModuleNotFoundError(f"{name} needs {package}: pip install {package}")
+
+
 def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recipe:
     """The preset's recipe for a problem, with the flags that were given put over it.
 
@@ -202,7 +313,9 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
         fit=dataclasses.replace(found.search.fit, **fit),
         **_search_changes(found.search, network.channels),
     )
-    return isnas.Recipe(network, dataclasses.replace(found.fit, **fit), search)
+    recipe = isnas.Recipe(network, dataclasses.replace(found.fit, **fit), search)
+    _check_recipe(recipe)
+    return recipe
 
 
 def _fit_changes() -> dict[str, Any]:
@@ -229,6 +342,7 @@ def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, An
     }
     changes = given("cohort")
     if "members" in FLAGS and FLAGS.members is not None:
+        check_installed(FLAGS.members)
         changes["members"] = tuple(FLAGS.members)
     for flag, name in given(*registries).items():
         field, registry = registries[flag]
@@ -240,9 +354,7 @@ def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, An
     size = given("proxy_size").get("proxy_size", getattr(search.proxy, "size", 64))
     for name in given("proxy").values():
         changes["proxy"] = isnas.PROXIES.find(name)(size)
-    if given("proxy_size") and not given("proxy"):
-        if not hasattr(search.proxy, "size"):
-            raise ValueError("proxy_size needs a proxy of a size; choose one by --proxy")
+    if given("proxy_size") and not given("proxy") and hasattr(search.proxy, "size"):
         proxy: Any = search.proxy
         changes["proxy"] = dataclasses.replace(proxy, size=size)
     if "genotypes" in FLAGS:
@@ -318,12 +430,27 @@ def load_truth(path: str, task: str) -> np.ndarray:
 
 
 def _sigma_of(observed: np.ndarray) -> float | None:
-    """Of an observed image: the flag's if it was given, or estimated, which is said."""
+    """The noise of an observed image: the flag's if it was given, or an estimate."""
     if FLAGS.sigma != "auto":
         return FLAGS.sigma if FLAGS["sigma"].present else None
     sigma = isnas.estimate_sigma(observed)
-    print(f"sigma is estimated to be {sigma:.1f} grey levels")
+    print(f"sigma is estimated to be {sigma:.1f} grey levels", file=sys.stderr)
     return sigma
+
+
+def _note_limits(observed: np.ndarray) -> None:
+    """Prints a line on an observed image whose noise is correlated between pixels."""
+    fine, coarse = map(isnas.estimate_sigma, (observed, observed[::2, ::2]))
+    if coarse > max(_CORRELATED * fine, _VISIBLE):
+        print(
+            f"note: the noise looks correlated between pixels (sigma {fine:.1f}, but {coarse:.1f} "
+            "in every other pixel); such noise is reduced by about 1 dB at most",
+            file=sys.stderr,
+        )
+        return
+    with contextlib.suppress(OSError), Image.open(FLAGS.observed) as opened:
+        if opened.format in ("JPEG", "MPO"):
+            print("note: artefacts of JPEG are reduced by about 0.5 dB at most", file=sys.stderr)
 
 
 def bits() -> int:
@@ -341,16 +468,17 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
     """
     task = isnas.TASKS.find(FLAGS.task)
     isnas.PRESETS.find(FLAGS.preset)
+    check_corruption(f"--task={FLAGS.task}", [task])
     if (FLAGS.image is None) == (FLAGS.observed is None):
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
     mask = load_mask(FLAGS.mask) if FLAGS.mask else None
     if FLAGS.observed is not None:
-        if FLAGS.size:
-            raise ValueError("size is for a clean --image; what was observed is taken as it is")
         observed = images.load(FLAGS.observed)
         if mask is not None:
             check_mask(mask, observed)
         noisy = "sigma" in inspect.signature(task.pose).parameters
+        if noisy:
+            _note_limits(observed)
         posed = options_of(task.pose, mask=mask, sigma=_sigma_of(observed) if noisy else None)
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
@@ -391,7 +519,7 @@ def write_command(folder: pathlib.Path) -> None:
     known = FLAGS.get_key_flags_for_module(sys.argv[0])
     given = [flag.serialize() for flag in known if flag.present and flag.name != "output_dir"]
     content = shlex.join([*start, *filter(None, given)]) + "\n"
-    records.write_bytes(folder / records.COMMAND, content.encode())
+    records.write_bytes(folder / records.COMMAND, os.fsencode(content))
 
 
 def run(main: Callable[[Sequence[str]], None]) -> None:
@@ -406,12 +534,15 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
             for name, value in given(*_PATHS).items():
                 read = paths.from_text
                 FLAGS[name].value = read(value) if isinstance(value, str) else [*map(read, value)]
-            isnas.use_compilation_cache(FLAGS.compilation_cache)
+            isnas.use_compilation_cache(_writable(FLAGS.compilation_cache))
             for module in FLAGS.extensions:
                 importlib.import_module(module)
             if len(argv) > 1:
                 raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")
+            if "preset" in FLAGS:
+                _check_device()
             main(argv)
+            sys.stdout.flush()
         except _GIVEN as error:
             print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
             sys.exit(2)
@@ -436,9 +567,33 @@ def run(main: Callable[[Sequence[str]], None]) -> None:
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, interrupt)
     try:
-        app.run(guarded, flags_parser=parse)
+        with streams.lenient():
+            app.run(guarded, flags_parser=parse)
     except KeyboardInterrupt:
         _stop()
+
+
+def _writable(cache: str) -> str | None:
+    """The folder of compiled programs, None with a line where it cannot be written."""
+    try:
+        if cache:
+            os.makedirs(cache, exist_ok=True)
+            tempfile.TemporaryFile(dir=cache).close()
+    except OSError as error:
+        print(f"note: compiled programs are not kept in {cache}: {error}", file=sys.stderr)
+        return None
+    return cache
+
+
+def _check_device() -> None:
+    """ValueError where JAX finds nothing to compute with."""
+    try:
+        jax.devices()
+    except (RuntimeError, AssertionError) as error:  # the latter for cuda without a GPU
+        platforms = jax.config.values["jax_platforms"]
+        raise ValueError(
+            f"JAX finds no device for JAX_PLATFORMS={platforms}; cpu always works. {error}"
+        ) from None
 
 
 def _stop() -> None:

@@ -29,6 +29,7 @@ from . import cli, progress
 FLAGS = flags.FLAGS
 
 cli.define_run_flags()
+cli.define_network_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
@@ -43,9 +44,11 @@ def main(_: Sequence[str]) -> None:
     """The story: every method on every image with every seed, then means and standard errors."""
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
-    if FLAGS.num_seeds < 1:
-        raise ValueError(f"num_seeds {FLAGS.num_seeds} must be at least 1")
+    figures.use_defaults()
     task = isnas.TASKS.find(FLAGS.task)
+    cli.check_corruption(f"--task={FLAGS.task}", [task])
+    cli.check_seeds(FLAGS.num_seeds)
+    cli.check_installed(FLAGS.methods)
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds)
     truths = images.load_all(
         images.find(FLAGS.images), lambda path: cli.load_truth(path, FLAGS.task)
@@ -62,23 +65,24 @@ def main(_: Sequence[str]) -> None:
     compared = {name: known.find(name) for name in FLAGS.methods or known}
     folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
 
-    bars = progress.shown()
     seeded = [(seed, case) for (_, seed), case in cases.items()]
-    runs, restored = study.compare(
-        compared, seeded, recipe, folder=folder / "work", progress=bars, runner=cli.runner()
-    )
-    bars.close()
+    with progress.shown() as run:
+        runs, restored = study.compare(
+            compared, seeded, recipe, folder=folder / "work", progress=run, runner=cli.runner()
+        )
 
     for (name, image, seed), picture in restored.items():
         place = store.place("restored", image, str(seed), name)
         images.save(folder / place.with_suffix(".png"), picture)
     tables.write(folder / "runs", runs.set_index("image"), digits=3)
+    texts = []
     for measured, digits in (("psnr", 2), ("ssim", 3)):
         text = tables.write(folder / measured, study.summary(runs, measured, digits))
-        print(f"{measured.upper()}, mean ± standard error over {FLAGS.num_seeds} seeds\n{text}\n")
+        seeds_in_words = f"{FLAGS.num_seeds} seed{'s' * (FLAGS.num_seeds > 1)}"
+        texts.append(f"{measured.upper()}, mean ± standard error over {seeds_in_words}\n{text}\n")
         if "ISNAS-DIP" in compared:
             paired = study.differences(runs, measured, "ISNAS-DIP", digits)
-            print(tables.write(folder / f"{measured}_differences", paired), "\n")
+            texts.append(tables.write(folder / f"{measured}_differences", paired) + "\n")
     rows = []
     for image, truth in truths.items():
         row = {"truth": truth, "observed": np.asarray(cases[image, seeds[0]].problem.observed)}
@@ -87,7 +91,8 @@ def main(_: Sequence[str]) -> None:
             row[title] = restored[found.method, image, seeds[0]]
         rows.append(row)
     figures.save_for_print(figures.qualitative(rows), folder / "comparison")
-    print(f"see {report.write_page(folder)}")
+    page = report.write_page(folder)
+    print(*texts, f"see {page}", sep="\n")
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ from .kept import finished
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("output_dir", "out_faults", "Folder for the runs.")
+cli.define_output_dir("out_faults", "Folder for the runs.")
 
 RESTORE = (
     *("--image=sample:moon", "--size=64", "--grey", "--square", "--channels=4"),

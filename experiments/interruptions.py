@@ -29,7 +29,7 @@ FLAGS = flags.FLAGS
 
 flags.DEFINE_integer("kills", 100, "How many, over all scripts.")
 flags.DEFINE_integer("seed", 0, "Of the moments.")
-flags.DEFINE_string("output_dir", "out_kills", "Folder for the runs and log.txt.")
+cli.define_output_dir("out_kills", "Folder for the runs and log.txt.")
 
 SMALL = ("--size=64", "--grey", "--square", "--channels=4", "--stopping=fixed")
 SCRIPTS = {

@@ -22,6 +22,7 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import study
+from isnas_jax.fitting import Progress
 from isnas_jax.io import images
 
 from . import cli, progress
@@ -29,6 +30,7 @@ from . import cli, progress
 FLAGS = flags.FLAGS
 
 cli.define_run_flags()
+cli.define_network_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_runner_flags()
@@ -100,6 +102,8 @@ def main(_: Sequence[str]) -> None:
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
     numbers = tasks()
+    cli.check_corruption(f"--tasks={','.join(numbers)}", [isnas.TASKS[task] for task in numbers])
+    cli.check_seeds(FLAGS.num_seeds)
     truths = images.load_all(
         images.find(FLAGS.images),
         lambda path: {task: cli.load_truth(path, task) for task in numbers},
@@ -111,6 +115,13 @@ def main(_: Sequence[str]) -> None:
         for image, by_task in truths.items()
         for task, truth in by_task.items()
     ]
+    cli.refuse_idle(
+        {
+            "in a study, which fits to all measurements at once": ("folds", "refit_factor"),
+            "where all --tasks have numbers": ("iterations",) if all(numbers.values()) else (),
+            "with --dry_run": ("job_fits",) if FLAGS.dry_run else (),
+        }
+    )
     # Recipes depend on a problem by its task, and differ by their fits.
     recipe = cli.recipe(cases[0].problem)
     posed = {case.task: case.problem for case in cases}
@@ -154,18 +165,21 @@ def main(_: Sequence[str]) -> None:
 
     # Those that failed as well, to be listed again.
     left = study.unfinished(whole, folder, todo, retry_failed=True)
-    waiting, shown = {unit.name for unit in left}, progress.shown()
-    shown("units", (len(todo) - len(left), len(todo)))
-
-    def report(unit, news):
-        if news is None:
-            waiting.discard(unit.name)
-        note = f"{'+'.join(unit.name)} {news.iteration}/{news.iterations}" if news else ""
-        shown("units", (len(todo) - len(waiting), len(todo)), note)
-
+    shares = dict.fromkeys((unit.name for unit in left), 0.0)  # the done part of each unit
     options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
-    failed = study.run(whole, folder, left, report=report, **options)
-    shown.close()
+    with progress.shown() as run:
+
+        def count() -> None:
+            run("units", (len(todo) - len(left) + sum(shares.values()), len(todo)))
+
+        def report(unit: Any, now: Progress | None) -> None:
+            shares[unit.name] = now.iteration / now.iterations if now else 1.0
+            if now:
+                run("+".join(unit.name), now)
+            count()
+
+        count()
+        failed = study.run(whole, folder, left, report=report, **options)
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed:

@@ -1,141 +1,184 @@
-"""Where a run is: bars on a terminal, a line now and then in a file."""
+"""Progress of a whole run: one bar on a terminal, a line every ten seconds in a file."""
 
+import contextlib
+import datetime
+import os
 import re
 import sys
 import threading
 import time
-from typing import Any, Protocol
-
-from tqdm import tqdm
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 from isnas_jax.fitting import Progress
 from isnas_jax.searching.stages import Stages
 
-# Seconds between two lines of a stage.
-_EVERY = 10.0
+# Seconds between two updates of a terminal, and between two lines of a file.
+_TERMINAL, _FILE = 0.5, 10.0
+# Characters of the bar.
+_BAR = 20
 
 
-class Shown(Protocol):
-    """Takes a stage, where it is (a `Progress`, or the pair done and total), and what to add."""
+class _Work(NamedTuple):
+    """One kind of work: how much was done when it was first reported, and at the last report."""
 
-    def __call__(self, stage: str, news: Any, note: str = "") -> None: ...
-
-    def close(self) -> None:
-        """Ends what is shown."""
-
-
-def shown() -> Shown:
-    """What suits where it is shown."""
-    return Bars() if sys.stderr.isatty() else Lines()
-
-
-def _read(news: Any, note: str) -> tuple[int, int, str]:
-    """Done, total, and what to add."""
-    if isinstance(news, Progress):
-        return news.iteration, news.iterations, f"loss {news.loss:.5f}"
-    return *news, note
+    since: float
+    first: float
+    done: float
+    total: float
 
 
 def _position(stage: str) -> tuple[int, int]:
     """Which of how many a stage is: 8 of 27 for "cohort 3/9, fold 2/3"; 1 of 1 without numbers."""
     position, count = 0, 1
-    for number, of in re.findall(r"(\d+)/(\d+)", stage):
-        position, count = position * int(of) + int(number) - 1, count * int(of)
+    for number, total in re.findall(r"(\d+)/(\d+)", stage):
+        position, count = position * int(total) + int(number) - 1, count * int(total)
     return position + 1, count
 
 
-def _kind(stage: str) -> str:
-    """Of the stage of this name: its first word."""
-    return re.split(r"\W", stage)[0]
+def _duration(seconds: float) -> str:
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
-class Whole:
-    """The whole run beside its stages: iterations of all fits, so that the time left is known.
+class Run:
+    """Estimates the time that a run has left, from the stages that report to it.
 
-    What a fit had done before counts as neither done nor to be done.
+    Work done before a stage's first report counts neither as done nor as left: a program was
+    compiled meanwhile, or an earlier run did it.
 
     Args:
-      shown: Where both are shown.
-      expected: The kinds of stages to come, until the stages' names say how many there are.
+      expected: The fits of the run by kind of stage, until the stages' names give their numbers.
+        Without them, only pairs (done, total) count and fits are just named.
+      clock: Returns seconds.
+
+    Attributes:
+      page: Called with the status now and then, and with "" when an error ended the run.
     """
 
-    def __init__(self, shown: Shown, expected: Stages) -> None:
-        self._shown = shown
-        self._expected = expected
+    page: Callable[[str], object] | None = None
+
+    def __init__(
+        self, expected: Stages | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._expected = expected or {}
+        self._clock = clock
+        self._begin = clock()
         self._first: dict[str, int] = {}
         self._now: dict[str, Progress] = {}
         self._to_come: dict[str, int] = {}
-        self._lock = threading.Lock()
+        self._work: dict[str, _Work] = {}
+        self._stage = "compiling"
+        self._lock = threading.RLock()  # stages may run in several threads
 
-    def __call__(self, stage: str, news: Any, note: str = "") -> None:
-        with self._lock:  # stages may have threads of their own
-            self._shown(stage, news, note)
-            if isinstance(news, Progress):
-                self._hear(stage, news)
-                done = sum(one.iteration - self._first[name] for name, one in self._now.items())
-                self._shown("whole run", (done, done + self._left()))
+    def __call__(self, stage: str, report: Any) -> None:
+        """Takes a stage's report: a `Progress`, or the pair done and total."""
+        with self._lock:
+            if isinstance(report, Progress):
+                self._stage = f"{stage} ({report.iteration}/{report.iterations} iterations)"
+                if self._expected:
+                    self._update("fits", *self._fits(stage, report))
+            else:
+                self._update(stage, *report)
 
-    def _hear(self, stage: str, news: Progress) -> None:
-        self._first.setdefault(stage, news.iteration)
-        self._now[stage] = news
-        kind, (position, count) = _kind(stage), _position(stage)
+    def _update(self, name: str, done: float, total: float) -> None:
+        since, first, *_ = self._work.get(name, (self._clock(), done))
+        self._work[name] = _Work(since, first, done, total)
+
+    def _fits(self, stage: str, report: Progress) -> tuple[int, int]:
+        """Iterations done in this run and, at most, in total, after a stage's report."""
+        self._first.setdefault(stage, report.iteration)
+        self._now[stage] = report
+        kind = re.split(r"\W", stage)[0]
+        position, count = _position(stage)
         self._to_come[kind] = min(count - position, self._to_come.get(kind, count))
-
-    def _left(self) -> int:
-        left = sum(one.iterations - one.iteration for one in self._now.values())
+        done = sum(now.iteration - self._first[name] for name, now in self._now.items())
+        left = sum(now.iterations - now.iteration for now in self._now.values())
         for kind, (number, iterations) in reversed(list(self._expected.items())):
             left += self._to_come.get(kind, number) * iterations
-            if kind in self._to_come:  # what comes before it has begun
+            if kind in self._to_come:  # the kinds before it have begun
                 break
-        return left
+        return done, done + left
 
-    def close(self) -> None:
-        self._shown.close()
+    def left(self) -> tuple[float, bool]:
+        """Seconds left, and whether that includes all work: some may have no known speed yet."""
+        with self._lock:
+            return self._left()
+
+    def _left(self) -> tuple[float, bool]:
+        now, seconds = self._clock(), 0.0
+        complete = bool(self._work) and ("fits" in self._work or not self._expected)
+        for work in self._work.values():
+            if work.done >= work.total:
+                continue
+            if work.done > work.first and now > work.since:
+                seconds += (work.total - work.done) * (now - work.since) / (work.done - work.first)
+            else:
+                complete = False
+        return seconds, complete
+
+    def fraction(self) -> float:
+        """The share of the run's time that has passed, in [0, 1]."""
+        elapsed, (left, complete) = self._clock() - self._begin, self.left()
+        if not left:
+            return float(complete)
+        return elapsed / (elapsed + left)
+
+    def status(self) -> str:
+        """Time left and stage."""
+        with self._lock:
+            counts = [
+                f"{name} {int(work.done)}/{work.total}"
+                for name, work in self._work.items()
+                if name != "fits" and work.done < work.total
+            ]
+            left, complete = self.left()
+            stage = ", ".join([*counts, self._stage])
+        if not left and not complete:
+            return f"time left not known yet, {stage}"
+        return f"{'about' if complete else 'at least'} {_duration(left)} left, {stage}"
+
+    def line(self) -> str:
+        """Elapsed time, time left and stage."""
+        return f"{_duration(self._clock() - self._begin)} elapsed, {self.status()}"
 
 
-class Bars:
-    """Progress bars, one a stage; several may be on their way at once."""
-
-    def __init__(self) -> None:
-        self._bars: dict[str, tqdm] = {}
-
-    def __call__(self, stage: str, news: Any, note: str = "") -> None:
-        done, total, note = _read(news, note)
-        if stage not in self._bars:
-            # What was done when a stage is first heard of took no time that is known.
-            self._bars[stage] = tqdm(total=total, initial=done, desc=stage, file=sys.stderr)
-        bar = self._bars[stage]
-        bar.total = total
-        bar.update(done - bar.n)
-        bar.set_postfix_str(note)
-        if done >= total:
-            self._bars.pop(stage).close()
-
-    def close(self) -> None:
-        for bar in self._bars.values():
-            bar.close()
-        self._bars.clear()
-
-
-class Lines:
-    """Lines: one every ten seconds of a stage, and one at its end."""
-
-    def __init__(self) -> None:
-        self._begun: dict[str, tuple[float, int]] = {}
-        self._said: dict[str, float] = {}
-
-    def __call__(self, stage: str, news: Any, note: str = "") -> None:
-        (done, total, note), now = _read(news, note), time.monotonic()
-        begun, first = self._begun.setdefault(stage, (now, done))
-        if done < total and now - self._said.setdefault(stage, begun) < _EVERY:
-            return
-        self._said[stage] = now
-        line = f"{stage}: {done}/{total}{', ' if note else ''}{note}"
-        if first < done < total:
-            line += f", {(total - done) * (now - begun) / (done - first):.0f} s left at most"
+def _print(line: str, fraction: float, terminal: bool) -> None:
+    """Prints a line, on a terminal behind a bar and in the place of the line before."""
+    if not terminal:
         print(line, file=sys.stderr, flush=True)
-        if done >= total:
-            del self._begun[stage], self._said[stage]
+        return
+    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
+    text = f"{fraction:4.0%} [{'#' * round(_BAR * fraction):{_BAR}}] {line}" if line else ""
+    print(f"\r{text[:width]:{width}}", end="" if line else "\r", file=sys.stderr, flush=True)
 
-    def close(self) -> None:
-        self._begun.clear()
+
+@contextlib.contextmanager
+def shown(expected: Stages | None = None) -> Iterator[Run]:
+    """Shows a run on standard error, and on its `page` if it has one, until the block ends."""
+    run, ended = Run(expected), threading.Event()
+    terminal, begin = sys.stderr.isatty(), time.monotonic()
+
+    def tick() -> None:
+        paged = begin
+        while not ended.wait(_TERMINAL if terminal else _FILE):
+            _print(run.line(), run.fraction(), terminal)
+            if run.page and time.monotonic() - paged >= _FILE:
+                paged = time.monotonic()
+                with contextlib.suppress(OSError):  # the run itself will report a full disk
+                    run.page(run.status())
+
+    thread = threading.Thread(target=tick, daemon=True)
+    thread.start()
+    succeeded = False
+    try:
+        yield run
+        succeeded = True
+    finally:
+        ended.set()
+        thread.join()
+        if terminal:
+            _print("", 1.0, terminal)
+        if run.page and not succeeded:
+            with contextlib.suppress(OSError):
+                run.page("")
+    print(f"done in {_duration(time.monotonic() - begin)}", file=sys.stderr, flush=True)

@@ -30,7 +30,7 @@ flags.DEFINE_integer("kills", 20, "How many.")
 flags.DEFINE_integer("nodes", 3, "How many nodes, of a core each.")
 flags.DEFINE_integer("num_genotypes", 20, "Of the study.")
 flags.DEFINE_integer("seed", 0, "Of the moments.")
-flags.DEFINE_string("output_dir", "out_ray", "Folder for the two datasets and log.txt.")
+cli.define_output_dir("out_ray", "Folder for the two datasets and log.txt.")
 
 STUDY = (
     *("--images=sample:moon,sample:coins", "--size=64", "--grey", "--square", "--channels=4"),

@@ -3,7 +3,6 @@ r"""Restore an image with one architecture: a genotype, dip or nas-dip.
 python -m experiments.restore --image=sample:camera --architecture=dip --output_dir=out_dip
 """
 
-import json
 import time
 from collections.abc import Sequence
 
@@ -11,15 +10,19 @@ import jax
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import report
+from isnas_jax import figures, report
+from isnas_jax.fitting import validates
+from isnas_jax.io import records
 from isnas_jax.networks import parse_architecture
 from isnas_jax.searching import stages
 
 from . import cli, progress
+from .preview import preview
 
 FLAGS = flags.FLAGS
 
 cli.define_image_flags()
+cli.define_network_flags()
 cli.define_fit_flags()
 cli.define_runner_flags()
 flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
@@ -28,32 +31,35 @@ flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BIT
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, fit the architecture, write everything down."""
+    figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
     bits = cli.bits()
     recipe = cli.recipe(problem)
+    unused = () if validates(recipe.fit) else ("split", "folds", "refit_factor")
+    cli.refuse_idle({"without a validation: see --split and --stopping": unused})
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
-    bars = progress.Whole(progress.shown(), stages.of_restoration(recipe))
     start = time.perf_counter()
-    fit = isnas.restore(
-        key,
-        problem,
-        architecture,
-        recipe,
-        truth=truth,
-        folder=folder / "work",
-        progress=bars,
-        runner=cli.runner(),
-    )
-    bars.close()
+    with progress.shown(stages.of_restoration(recipe)) as run:
+        fit = isnas.restore(
+            key,
+            problem,
+            architecture,
+            recipe,
+            truth=truth,
+            folder=folder / "work",
+            progress=run,
+            runner=cli.runner(),
+            preview=preview(folder, problem, run, bits),
+        )
 
     member = report.Member(FLAGS.architecture, 1.0, fit)
     record = report.write_restoration(folder, problem, fit.restored, [member], truth, bits=bits)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     report.write_page(folder)
-    print(json.dumps(record) if FLAGS.json else report.summary(record, folder))
+    print(records.to_json(record) if FLAGS.json else report.summary(record, folder))
 
 
 if __name__ == "__main__":

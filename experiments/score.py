@@ -19,6 +19,7 @@ from . import cli, progress
 FLAGS = flags.FLAGS
 
 cli.define_image_flags()
+cli.define_network_flags()
 cli.define_score_flags()
 flags.DEFINE_list("metrics", list(isnas.METRICS), "Metrics to compute, ours or published.")
 flags.DEFINE_enum("weights", "fresh", WEIGHTS, "Fresh weights for each output, or shared ones.")
@@ -37,17 +38,18 @@ def main(_: Sequence[str]) -> None:
         problem=problem, candidates=genotypes, network=network, draws=draws, metrics=metrics
     )
 
-    bars, start = progress.shown(), time.perf_counter()
-    values = isnas.score(
-        score_key,
-        [network_for(problem, genotype, network, recipe.search.space) for genotype in genotypes],
-        problem,
-        metrics,
-        draws,
-        folder=folder / "work",
-        progress=lambda done, total: bars("score", (done, total)),
-    )
-    bars.close()
+    start = time.perf_counter()
+    networks = [network_for(problem, g, network, recipe.search.space) for g in genotypes]
+    with progress.shown() as run:
+        values = isnas.score(
+            score_key,
+            networks,
+            problem,
+            metrics,
+            draws,
+            folder=folder / "work",
+            progress=lambda done, total: run("score", (done, total)),
+        )
     report.write_scores(folder, genotypes, values)
     report.write_timings(folder, {"score": time.perf_counter() - start})
 

@@ -8,21 +8,23 @@ of what is known, weighs them by the rest, fits them anew to all of it, and
 returns their mean. --preset=published takes the paper's settings.
 """
 
-import json
 from collections.abc import Sequence
 
 import jax
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import report
+from isnas_jax import figures, report
+from isnas_jax.io import records
 from isnas_jax.searching import stages
 
 from . import cli, progress
+from .preview import preview
 
 FLAGS = flags.FLAGS
 
 cli.define_image_flags()
+cli.define_network_flags()
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
@@ -32,7 +34,7 @@ flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or ran
 
 
 def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
-    """What will be done, in a line; how long it takes, the stages say."""
+    """The size of the image and the fits to come, in a line."""
     search, (height, width, _) = recipe.search, problem.shape
     candidates = f"{getattr(search.strategy, 'num', 'some')} genotypes to score"
     members = f"{search.cohort + len(search.members)} members to fit"
@@ -42,6 +44,7 @@ def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
+    figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
     problem, truth = cli.load_problem(key)
     bits = cli.bits()
@@ -50,23 +53,23 @@ def main(_: Sequence[str]) -> None:
 
     if not FLAGS.json:
         print(plan(problem, recipe), flush=True)
-    bars = progress.Whole(progress.shown(), stages.of_search(problem, recipe))
-    found = isnas.search(
-        key,
-        problem,
-        recipe,
-        truth=truth,
-        folder=folder / "work",
-        progress=bars,
-        runner=cli.runner(),
-    )
-    bars.close()
+    with progress.shown(stages.of_search(problem, recipe)) as run:
+        found = isnas.search(
+            key,
+            problem,
+            recipe,
+            truth=truth,
+            folder=folder / "work",
+            progress=run,
+            runner=cli.runner(),
+            preview=preview(folder, problem, run, bits),
+        )
 
     record = report.write_search(
         folder, found, problem, recipe.search.proxy, FLAGS.metric, truth, bits=bits
     )
     report.write_page(folder)
-    print(json.dumps(record) if FLAGS.json else report.summary(record, folder))
+    print(records.to_json(record) if FLAGS.json else report.summary(record, folder))
 
 
 if __name__ == "__main__":

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -34,3 +38,17 @@ def test_equal_figures_are_equal_files(tmp_path, suffix):
         figures.save(figure, tmp_path / f"{name}{suffix}")
     first, second = ((tmp_path / f"{name}{suffix}").read_bytes() for name in "ab")
     assert first == second
+
+
+def test_a_users_style_and_a_missing_backend_do_not_reach_a_script(tmp_path):
+    code = (
+        "from isnas_jax import figures; figures.use_defaults();"
+        "figures.save(figures.comparison({'a': [[[0.5]]]}), pathlib.Path('a.png'))"
+    )
+    (tmp_path / "matplotlibrc").write_text("text.usetex: True\nsavefig.facecolor: red\n")
+    found = {**os.environ, "MPLBACKEND": "module://nowhere", "MPLCONFIGDIR": os.devnull}
+    subprocess.run(
+        [sys.executable, "-c", f"import pathlib; {code}"], cwd=tmp_path, env=found, check=True
+    )
+    figures.save(figures.comparison({"a": [[[0.5]]]}), tmp_path / "b.png")
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()

@@ -219,3 +219,28 @@ def test_an_observation_smaller_than_an_image_may_be(tmp_path):
     page = Elements(report.write_page(tmp_path).read_text())
     assert any("observed" in image["alt"] for image in page.all("img"))
     assert not any("less restored" in image["alt"] for image in page.all("img"))
+
+
+def test_the_page_of_a_run_that_goes_on_reloads_itself_until_the_result_is_there(tmp_path):
+    clean = np.random.default_rng(0).random((32, 48, 3)).astype(np.float32)
+    problem, restored = isnas.denoising(1 - clean, sigma=25), clean / 2
+    records.write_json(tmp_path / "settings.json", {"script": "search", "image": "\udcff.png"})
+
+    def page():
+        found = Elements((tmp_path / report.PAGE).read_text())
+        return found, [meta for meta in found.all("meta") if meta.get("http-equiv") == "refresh"]
+
+    report.write_preview(tmp_path, problem, restored, "about 0:02:00 left, cohort 2/3")
+    found, refresh = page()
+    assert len(refresh) == 1
+    assert any(text.startswith("Running: about 0:02:00 left, cohort 2/3") for text in found.text)
+    np.testing.assert_allclose(images.load(tmp_path / "restored.png"), restored, atol=0.51 / 255)
+    report.write_page(tmp_path, "")
+    found, refresh = page()
+    assert not refresh
+    assert any(text.startswith("Stopped at") for text in found.text)
+    report.write_restoration(tmp_path, problem, clean, [report.Member("dip", 1.0, None)])
+    report.write_page(tmp_path)
+    found, refresh = page()
+    assert not refresh
+    assert not any("so far" in image["alt"] for image in found.all("img"))

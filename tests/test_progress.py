@@ -1,83 +1,115 @@
 import sys
 import threading
-import time
 
-from experiments.progress import Bars, Lines, Whole
+import pytest
+
+from experiments.progress import Run
 from isnas_jax.fitting import Progress
 
-
-def test_bars_of_several_stages_at_once(capsys):
-    bars = Bars()
-    for iteration in (50, 100):
-        for stage in ("cohort 1/2", "cohort 2/2"):
-            bars(stage, Progress(iteration, 100 if iteration == 100 else 800, 0.1, 20.0))
-    shown = capsys.readouterr().err
-    assert shown.count("cohort 1/2: 100%") == shown.count("cohort 2/2: 100%") >= 1
-    assert not bars._bars
-
-
-def test_lines_in_a_file_are_few_and_whole(capsys, monkeypatch):
-    clock = iter(range(0, 1000, 3))
-    monkeypatch.setattr(time, "monotonic", lambda: next(clock))
-    lines = Lines()
-    for done in range(0, 101, 10):
-        lines("restore", Progress(done, 100, 0.25, 20.0))
-    lines("restore", (1, 2))
-    assert capsys.readouterr().err.splitlines() == [
-        "restore: 40/100, loss 0.25000, 18 s left at most",
-        "restore: 80/100, loss 0.25000, 6 s left at most",
-        "restore: 100/100, loss 0.25000",
-    ]
-
-
-class Heard(list):
-    """What is shown of the whole run."""
-
-    def __call__(self, stage, news, note=""):
-        if stage == "whole run":
-            self.append(news)
-
-    def close(self):
-        self.append("closed")
+STAGES = {"cohort": (4, 100), "validate": (9, 100), "restore": (3, 300)}
 
 
 def at(iteration, iterations):
     return Progress(iteration, iterations, 0.1, 20.0)
 
 
-def test_the_whole_run_is_what_was_done_and_what_is_to_come_at_most():
-    heard = Heard()
-    whole = Whole(heard, {"cohort": (4, 100), "validate": (9, 100), "restore": (3, 300)})
-    whole("score", (3, 8))
+class Clock:
+    """Seconds that a test lets pass."""
+
+    now = 0.0
+
+    def __call__(self):
+        return self.now
+
+
+@pytest.fixture
+def clock():
+    return Clock()
+
+
+@pytest.mark.parametrize(
+    ("reports", "done", "left"),
+    [
+        ({}, 0, 4 * 100 + 9 * 100 + 3 * 300),
+        # The first stopped early.
+        ({"cohort 1/2, fold 1/2": (40, 40)}, 40, 3 * 100 + 9 * 100 + 3 * 300),
+        # The third was there from a run before; the fourth resumes at 90.
+        ({"cohort 2/2, fold 2/2": (90, 100)}, 40, 100 + 10 + 9 * 100 + 3 * 300),
+        # One network has all the weight.
+        ({"validate, fold 1/3": (0, 100)}, 40, 100 + 10 + 3 * 100 + 3 * 300),
+        ({"restore": (0, 80)}, 40, 100 + 10 + 100 + 80),
+    ],
+)
+def test_the_time_left_is_that_of_all_iterations_at_the_speed_so_far(reports, done, left, clock):
+    """All reports before the last one of the case come first, in the order of the cases."""
+    run = Run(STAGES, clock)
+    before = {
+        "cohort 1/2, fold 1/2": (40, 40),
+        "cohort 2/2, fold 2/2": (90, 100),
+        "validate, fold 1/3": (0, 100),
+        "restore": (0, 80),
+    }
+    clock.now = 1000.0  # compiling
     for stage in ("cohort 1/2, fold 1/2", "cohort 1/2, fold 2/2"):
-        whole(stage, at(0, 100))
-    # The first stopped early; the third was there from a run before, and no one hears of it.
-    whole("cohort 1/2, fold 1/2", at(40, 40))
-    # The fourth goes on where it was: 90 of its iterations are not of this run.
-    whole("cohort 2/2, fold 2/2", at(90, 100))
-    # One network has all the weight.
-    whole("validate, fold 1/3", at(0, 100))
-    whole("restore", at(0, 80))
-    whole.close()
-    assert heard == [
-        (0, 4 * 100 + 9 * 100 + 3 * 300),
-        (0, 4 * 100 + 9 * 100 + 3 * 300),
-        (40, 40 + 3 * 100 + 9 * 100 + 3 * 300),
-        (40, 40 + 100 + 10 + 9 * 100 + 3 * 300),
-        (40, 40 + 100 + 10 + 3 * 100 + 3 * 300),
-        (40, 40 + 100 + 10 + 100 + 80),
-        "closed",
-    ]
+        run(stage, at(0, 100))
+    assert run.left() == (0.0, False)
+    clock.now += 20.0
+    for stage, position in before.items():
+        if reports:
+            run(stage, at(*position))
+        if stage in reports:
+            break
+    seconds, complete = run.left()
+    assert complete == bool(done)
+    assert seconds == pytest.approx(left * 20 / done if done else 0)
 
 
-def test_stages_in_threads_of_their_own_are_counted_once():
-    heard = Heard()
-    whole = Whole(heard, {"restore": (400, 2)})
+def test_a_run_without_any_speed_shows_no_time_and_no_empty_count(clock):
+    run = Run({"restore": (1, 10)}, clock)
+    assert run.line() == "0:00:00 elapsed, time left not known yet, compiling"
+    assert run.fraction() == 0
+    clock.now = 20.0
+    run("restore", at(10, 10))  # its first report is its last
+    assert run.line() == "0:00:20 elapsed, about 0:00:00 left, restore (10/10 iterations)"
+    assert run.fraction() == 1
+
+
+def test_pairs_count_beside_fits(clock):
+    run = Run({"cohort": (2, 100)}, clock)
+    for done, now in ((1, 10.0), (2, 12.0)):
+        clock.now = now
+        run("score", (done, 8))
+    # Six more at two seconds each; how long fits take is not known.
+    assert run.line() == "0:00:12 elapsed, at least 0:00:12 left, score 2/8, compiling"
+    run("cohort 1/2", at(50, 100))
+    clock.now = 14.0
+    run("score", (8, 8))
+    run("cohort 1/2", at(100, 100))
+    # 50 iterations in two seconds; 100 to come.
+    assert run.left() == (pytest.approx(4.0), True)
+    assert run.fraction() == pytest.approx(14 / 18)
+
+
+def test_units_resume_from_where_they_were(clock):
+    run = Run(None, clock)
+    run("units", (6, 10))
+    clock.now = 30.0
+    run("camera", at(500, 1000))
+    run("units", (6.5, 10))
+    assert run.left() == (pytest.approx(3.5 * 60), True)
+    assert "units 6/10, camera (500/1000 iterations)" in run.line()
+
+
+def test_stages_in_threads_of_their_own_are_counted_once(clock):
+    run = Run({"restore": (400, 3)}, clock)
+    clock.now = 1.0
+    run("restore 1/400", at(0, 3))
+    clock.now = 2.0
 
     def work(first):
         for number in range(first, 401, 4):
             for iteration in (0, 1, 2):
-                whole(f"restore {number}/400", at(iteration, 2))
+                run(f"restore {number}/400", at(iteration, 3))
 
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-6)
@@ -89,5 +121,4 @@ def test_stages_in_threads_of_their_own_are_counted_once():
             thread.join()
     finally:
         sys.setswitchinterval(before)
-    assert len(heard) == 1200
-    assert heard[-1] == (800, 800)
+    assert run.left() == (pytest.approx(400 / 800), True)

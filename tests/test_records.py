@@ -4,6 +4,8 @@ import concurrent.futures
 import configparser
 import dataclasses
 import functools
+import json
+import math
 import pathlib
 import subprocess
 import sys
@@ -18,8 +20,6 @@ import optax
 import pytest
 
 import isnas_jax as isnas
-from experiments.progress import Bars
-from isnas_jax.fitting import Progress
 from isnas_jax.io import identity, records
 from isnas_jax.report import paper
 
@@ -220,9 +220,12 @@ def test_published_numbers_are_part_of_the_package():
     assert paper.PUBLISHED.is_relative_to(ROOT / "isnas_jax")
 
 
-def test_a_bar_that_resumes_counts_from_where_it_was():
-    bars = Bars()
-    bars("restore", Progress(500, 600, 0.1, 20.0))
-    assert bars._bars["restore"].format_dict["initial"] == 500
-    assert not bars._bars["restore"].format_dict["rate"]
-    bars.close()
+def test_json_has_no_numbers_that_are_not_finite(tmp_path):
+    value = {"psnr": np.inf, "more": [-math.inf, (np.float64("nan"), 1.5)], "text": "inf"}
+    records.write_json(tmp_path / "a.json", value)
+    for text in ((tmp_path / "a.json").read_text(), records.to_json(value)):
+        read = json.loads(text, parse_constant=pytest.fail)
+        assert float(read["psnr"]) == math.inf
+        assert float(read["more"][0]) == -math.inf
+        assert math.isnan(float(read["more"][1][0]))
+        assert (read["more"][1][1], read["text"]) == (1.5, "inf")

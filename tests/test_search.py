@@ -4,20 +4,29 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import pathlib
+import shlex
 import shutil
 import signal
 import struct
 import subprocess
 import sys
+import threading
 import time
 import zlib
 
 import jax
 import numpy as np
 import pytest
+import scipy
+import scripts
+import tiny
+from absl import flags
+from PIL import Image
 
 import isnas_jax as isnas
+from experiments import streams
 from isnas_jax.io import images
 from isnas_jax.problems import TASKS
 from isnas_jax.searching import oracle
@@ -204,26 +213,20 @@ def test_presets_follow_the_problem(problem):
         assert isnas.presets.quick(unknown).fit.split == isnas.SPLITS["held-out"](0.1)
 
 
-def script(name, *flags, cwd):
-    command = [sys.executable, "-m", f"isnas_jax.experiments.{name}", *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
 PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
 
-FAST = (
-    "--image=sample:moon",
-    "--size=32",
-    "--channels=4",
-    "--iterations=4",
-    f"--architecture=60:{'0' * 25}",
-)
+TINY = ("--space=tiny", "--extensions=tiny", "--channels=4", "--iterations=4")
+FAST = ("--image=sample:moon", "--size=32", *TINY, "--architecture=nearest:0")
 
 
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
-    for folder in ("a", "b"):
-        done = script("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
+    done = scripts.run("restore", *FAST, "--sigma=20", "--output_dir=a", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    _, _, name, *written = shlex.split((tmp_path / "a" / "command.txt").read_text())
+    assert name == "experiments.restore"
+    done = scripts.run("restore", *written, "--output_dir=b", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "refresh" not in (tmp_path / "a" / "report.html").read_text()
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
         "command.txt",
@@ -246,35 +249,132 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     restored = images.load(tmp_path / "a" / "restored.png")
     np.testing.assert_allclose(restored, np.load(tmp_path / "a" / "restored.npy"), atol=0.5 / 255)
     result = json.loads((tmp_path / "a" / "result.json").read_text())
-    assert result["observed"]["psnr"] == pytest.approx(20.2, abs=0.5)
+    assert result["observed"]["psnr"] == pytest.approx(22.2, abs=0.5)
 
-    clash = script("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
+    clash = scripts.run("restore", *FAST, "--sigma=20", "--seed=5", "--output_dir=a", cwd=tmp_path)
     assert clash.returncode == 2
     assert "seed was 0 and is now 5" in clash.stderr
     images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)), bits=16)
     mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
-    assert script("restore", *mine, cwd=tmp_path).returncode == 0
+    assert scripts.run("restore", *mine, cwd=tmp_path).returncode == 0
     assert images.bits(tmp_path / "mine" / "restored.png") == 16
     images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
-    clash = script("restore", *mine, cwd=tmp_path)
+    clash = scripts.run("restore", *mine, cwd=tmp_path)
     assert clash.returncode == 2
     assert "problem.observed was" in clash.stderr
 
 
-def test_search_script_writes_what_was_decided(tmp_path):
-    (tmp_path / "list.txt").write_text("\n".join(map(str, GENOTYPES)))
-    flags = (*FAST[:2], "--square", "--channels=4", "--genotypes=list.txt", "--cohort=1")
-    flags += (
-        "--members=dip,non-local means",
-        "--iterations=4",
-        "--split=held-out:0.2",
-        "--folds=2",
+@pytest.mark.parametrize("name", scripts.SCRIPTS)
+def test_flags_are_written_as_they_are_read(name):
+    before = set(flags.FLAGS)
+    with scripts.defined(name, "module"):
+        found = [flags.FLAGS[new] for new in set(flags.FLAGS) - before]
+        for flag in found:
+            if flag.value is None:
+                flag.parse("1")
+            value, text = flag.value, flag.serialize()
+            flag.parse(text.partition("=")[2] if "=" in text else not text.startswith("--no"))
+            assert flag.value == value or str(flag.value) == str(value)
+
+
+def test_a_perfect_restoration_is_valid_json(tmp_path):
+    done = scripts.run("restore", *FAST, "--sigma=0", "--json", "--output_dir=out", cwd=tmp_path)
+    for text in (done.stdout, *(path.read_text() for path in (tmp_path / "out").glob("*.json"))):
+        json.loads(text, parse_constant=pytest.fail)
+    assert float(json.loads(done.stdout)["observed"]["psnr"]) == np.inf
+    assert "inf dB" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_notes_on_what_is_hardly_reduced(tmp_path):
+    clean = images.resize(images.grey(images.load("sample:moon")), 64)
+    noise = np.random.default_rng(0).normal(size=clean.shape)
+    blurred = scipy.ndimage.gaussian_filter(noise, (0.8, 0.8, 0))
+    photos = {
+        "white.png": (clean + 0.1 * noise, ""),
+        "blurred.png": (clean + 0.1 * blurred / blurred.std(), "note: the noise looks correlated"),
+        "clean.jpg": (clean + 0.01 * noise, "note: artefacts of JPEG"),
+        "clean.png": (clean + 0.01 * noise, ""),
+    }
+    for name, (image, note) in photos.items():
+        levels = np.round(255 * image[..., 0].clip(0, 1)).astype(np.uint8)
+        Image.fromarray(levels).save(tmp_path / name)
+        done = scripts.run(
+            "classical", f"--observed={name}", f"--output_dir=of_{name}", cwd=tmp_path
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.startswith(note)
+        assert len(done.stderr.splitlines()) == bool(note)
+
+
+def test_a_member_without_its_package_says_which(tmp_path, monkeypatch):
+    monkeypatch.delitem(isnas.CLASSICAL, "BM3D", raising=False)
+    done = scripts.run("search", *FAST[:2], "--members=dip,BM3D", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: BM3D needs bm3d: pip install bm3d\n")
+
+
+def test_a_platform_without_a_device_is_one_line(tmp_path):
+    command = [sys.executable, "-m", "isnas_jax.experiments.score", *FAST[:2]]
+    found = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=found)
+    if done.returncode:  # no GPU here
+        assert done.stderr.startswith("error: JAX finds no device for JAX_PLATFORMS=cuda")
+        assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_streams_cost_no_results(monkeypatch):
+    reader, writer = os.pipe()
+    with open(writer, "w", encoding="ascii") as stream, open(reader, "rb", 0) as read:
+        monkeypatch.setattr(sys, "stdout", stream)
+        monkeypatch.setattr(sys, "stderr", None)
+        with streams.lenient():
+            print("28.1 ± 0.1", flush=True)
+            assert read.read(100) == b"28.1 ? 0.1\n"
+            read.close()
+            for _ in range(3):
+                print("nothing reads this", flush=True)
+                print("nor this", file=sys.stderr)
+        assert sys.stdout is stream
+
+
+def test_previews_get_better_and_end_with_the_result(tmp_path):
+    clean = jax.random.uniform(jax.random.key(1), (32, 32, 1))
+    noisy = TASKS["denoising"].corrupt(jax.random.key(2), clean, sigma=25)
+    fit = isnas.FitSettings(8, isnas.STOPPING["validation"](8), split=isnas.SPLITS["held-out"](0.2))
+    settings = dataclasses.replace(
+        SEARCH,
+        strategy=isnas.Listed(tiny.GENOTYPES[:3]),
+        cohort=3,
+        fit=fit,
+        space=isnas.SPACES["tiny"],
+        selection=isnas.SELECTIONS["validation"],
     )
-    done = script("search", *flags, "--output_dir=out", cwd=tmp_path)
+    recipe = isnas.Recipe(isnas.NetworkSettings(channels=4), fit, settings)
+    previews, threads = [], set()
+
+    def preview(image):
+        previews.append(image)
+        threads.add(threading.current_thread())
+
+    found = isnas.search(KEY, noisy, recipe, preview=preview)
+    assert threads == {threading.main_thread()}
+    *_, best, last = previews
+    np.testing.assert_array_equal(last, found.restored)
+    np.testing.assert_array_equal(best, found.cohort.images[np.argmin(found.cohort.errors)])
+    members = [np.abs(found.cohort.images - image).max(axis=(1, 2, 3)) for image in previews[:-1]]
+    errors = [found.cohort.errors[np.argmin(distances)] for distances in members]
+    assert max(map(np.min, members)) == 0
+    assert errors == sorted(errors, reverse=True)
+
+
+def test_search_script_writes_what_was_decided(tmp_path):
+    (tmp_path / "list.txt").write_text("nearest:0\nbilinear:1\nbicubic:0\n")
+    flags = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=2")
+    flags += ("--members=non-local means", "--split=held-out:0.2", "--folds=2")
+    done = scripts.run("search", *flags, "--output_dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["member"] for row in rows[1:]] == ["dip", "non-local means"]
+    assert [row["member"] for row in rows[2:]] == ["non-local means"]
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1)
     errors = [float(row["validation"]) for row in rows]
     assert rows[int(np.argmin(errors))]["selected"] == "True"
@@ -286,6 +386,21 @@ def test_search_script_writes_what_was_decided(tmp_path):
 
 
 BAD = {
+    "seed of more than 32 bits": ("restore", [*FAST, "--seed=4294967296"], "[0, 4294967295]"),
+    "seed of more than 64 bits": ("score", [f"--seed={2**64}"], "[0, 4294967295]"),
+    "negative seed": ("compare", ["--images=sample:moon", "--seed=-1"], "[0, 4294967295]"),
+    "last seed": (
+        "compare",
+        ["--images=sample:moon", "--seed=4294967295", "--num_seeds=2"],
+        "num_seeds 2 must be 1 to 1 with seed 4294967295",
+    ),
+    "sigma": ("restore", ["--sigma=loud"], "'loud' is neither a number nor auto"),
+    "no folder": ("restore", [*FAST, "--output_dir="], "the name of the folder is empty"),
+    "a member twice": (
+        "search",
+        ["--image=sample:moon", "--size=32", "--members=dip,non-local means,dip"],
+        "members name 'dip' more than once",
+    ),
     "missing file": ("restore", ["--image=nowhere.png"], "nowhere.png"),
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
     "wrong mask size": (
@@ -325,11 +440,6 @@ BAD = {
     "unknown preset": ("score", ["--image=sample:moon", "--preset=slow"], "quick, published"),
     "no image": ("restore", [], "--image"),
     "unknown baseline": ("restore", ["--image=sample:moon", "--architecture=dop"], "dip, nas-dip"),
-    "size of what was observed": (
-        "restore",
-        ["--observed=mask.png", "--size=32"],
-        "size is for a clean --image",
-    ),
     "no genotypes": (
         "score",
         ["--image=sample:moon", "--genotypes=one.txt", "--num_genotypes=0"],
@@ -338,7 +448,7 @@ BAD = {
     "size of no proxy": (
         "search",
         ["--image=sample:moon", "--task=super_resolution", "--preset=published", "--proxy_size=64"],
-        "proxy_size needs a proxy",
+        "--proxy_size has no effect on this proxy",
     ),
     "cohort too large": (
         "search",
@@ -361,14 +471,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     images.save(tmp_path / "mask.png", np.eye(20, 30)[..., None])
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]
-    done = script(module, *flags, cwd=tmp_path)
+    done = scripts.run(module, *flags, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_help_shows_the_flags_of_a_script(tmp_path):
-    told = script("search", "--help", cwd=tmp_path).stdout
+    told = scripts.run("search", "--help", cwd=tmp_path).stdout
     titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
     places = [told.index(f"\n{title}\n") for title in titles]
     assert places == sorted(places)
@@ -379,20 +489,70 @@ def test_help_shows_the_flags_of_a_script(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.flags")), ids=lambda path: path.stem)
 def test_flags_of_files_are_known(tmp_path, preset):
-    done = script("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
+    done = scripts.run("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
     assert done.returncode == 2
     assert "none.png" in done.stderr
 
 
+IDLE = {
+    "mask": ("restore", ["--image=sample:moon", "--mask=mask.png"]),
+    "grey": ("restore", ["--observed=mask.png", "--grey"]),
+    "square": ("search", ["--observed=mask.png", "--square"]),
+    "size": ("score", ["--observed=mask.png", "--size=32"]),
+    "missing": (
+        "classical",
+        ["--observed=mask.png", "--mask=mask.png", "--task=inpainting", "--missing=90"],
+    ),
+    "missing with a mask": (
+        "score",
+        ["--image=sample:moon", "--mask=mask.png", "--task=inpainting", "--missing=90"],
+    ),
+    "sigma": ("score", ["--image=sample:moon", "--task=inpainting", "--sigma=20"]),
+    "factor": ("compare", ["--images=sample:moon", "--factor=2"]),
+    "sigma of no task": (
+        "make_dataset",
+        ["--images=sample:moon", "--tasks=inpainting,super_resolution", "--sigma=20"],
+    ),
+    "weights": ("score", ["--image=sample:moon", "--weights=shared"]),
+    "weights of a dataset": ("make_dataset", ["--images=sample:moon", "--weights=shared"]),
+    "skip_invalid": ("search", ["--image=sample:moon", "--skip_invalid"]),
+    "metric": ("search", ["--image=sample:moon", "--cohort=0", "--metric=psd_db_mse"]),
+    "folds": ("restore", ["--image=sample:moon", "--stopping=fixed", "--folds=2"]),
+    "folds of a dataset": ("make_dataset", ["--images=sample:moon", "--folds=2"]),
+    "iterations": (
+        "make_dataset",
+        ["--images=sample:moon", "--tasks=denoising:4", "--iterations=5"],
+    ),
+    "precision": (
+        "restore",
+        ["--image=sample:moon", "--implementation=products", "--precision=high"],
+    ),
+    "proxy_size": ("search", ["--image=sample:moon", "--proxy=full", "--proxy_size=64"]),
+}
+
+
+@pytest.mark.parametrize("case", IDLE)
+def test_a_flag_without_effect_is_refused_before_anything_is_written(tmp_path, case):
+    images.save(tmp_path / "mask.png", np.ones((32, 32, 1)))
+    name, flags = IDLE[case]
+    done = scripts.run(name, *flags, cwd=tmp_path)
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 2
+    assert line.startswith(f"error: --{case.split()[0]} has no effect ")
+    assert not (tmp_path / "out").exists()
+
+
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
-    flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
+    flags = (*FAST, "--iterations=100000", "--stopping=fixed")
     command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
     # What a shell starts in the background inherits that SIGINT is ignored.
-    heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    found = {**os.environ, "PYTHONPATH": str(pathlib.Path(__file__).parent)}
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heed, env=found
     )
     while not (tmp_path / "out" / "work").exists():
+        assert process.poll() is None
         time.sleep(0.05)
     time.sleep(2)
     process.send_signal(signal.SIGINT)

@@ -564,8 +564,11 @@ def test_a_dataset_of_few_metrics_is_analysed_as_far_as_it_goes(place):
 
 
 def test_bad_requests_of_analysis_are_one_line(place):
+    (place / "failed" / "failures").mkdir(parents=True)
+    (place / "failed" / "failures" / "a.parquet").touch()
     for flags, message in (
         (["--dataset=nowhere"], "is no dataset"),
+        (["--dataset=failed"], "holds no fits: 1 units failed"),
         (["--dataset=whole", "--metric=psd"], "choose from psd_db_mse"),
     ):
         code, errors = run("analyze", *flags, "--output_dir=bad", cwd=place)

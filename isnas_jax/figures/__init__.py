@@ -4,7 +4,7 @@ from isnas_jax.figures.architecture import diagram, skip_matrix
 from isnas_jax.figures.notebook import image_uri, picture, png_uri
 from isnas_jax.figures.runs import Track, comparison, curves, decisions, fit, power_spectra
 from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
-from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print
+from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print, use_defaults
 
 __all__ = [
     "BLUE",
@@ -28,4 +28,5 @@ __all__ = [
     "save_for_print",
     "skip_matrix",
     "transfer",
+    "use_defaults",
 ]

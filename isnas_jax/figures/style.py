@@ -4,6 +4,7 @@ Figures are made without pyplot, so that drawing leaves a notebook's backend alo
 """
 
 import io
+import os
 import pathlib
 from typing import Any
 
@@ -19,6 +20,18 @@ _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
 }
+
+
+def use_defaults() -> None:
+    """Makes this process draw in matplotlib's own style to files only.
+
+    Neither a matplotlibrc nor the MPLBACKEND of a notebook, whose package may be missing, then
+    matters. For scripts; a notebook's figures keep the user's style.
+    """
+    os.environ["MPLBACKEND"] = "agg"
+    import matplotlib
+
+    matplotlib.rcdefaults()
 
 
 def new(

@@ -283,12 +283,18 @@ def start(
     _keys.check(key)
     check_network(net)
     check_problem(problem)
-    _programs.check_concrete("what a fit is given", key, problem, validation, variables, z)
+    begun = (variables, optimizer_state)
+    _programs.check_concrete("what a fit is given", key, problem, validation, begun, z)
     if truth is not None:
         truth = pixels.clean(truth, problem.shape)
-    problem, validation, variables, z = _programs.in_32_bits((problem, validation, variables, z))
+    problem, validation, begun, z = _programs.in_32_bits((problem, validation, begun, z))
     with jax.enable_x64(False):
-        return _started(key, net, problem, settings, validation, truth, variables, z)
+        structure, state, given = _started(
+            key, net, problem, settings, validation, truth, begun[0], z
+        )
+        if optimizer_state is not None:
+            state = state._replace(optimizer=_copy(begun[1]))
+    return structure, state, given
 
 
 def _started(
@@ -335,8 +341,6 @@ def _started(
         lambda: jax.jit(functools.partial(_begin, structure)),
     )
     state = begin(variables, problem, numbers)
-    if optimizer_state is not None:
-        state = state._replace(optimizer=jax.tree.map(jnp.copy, optimizer_state))
     return structure, state, Given(noise_key, z, problem, validation, truth, numbers)
 
 

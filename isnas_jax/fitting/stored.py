@@ -131,7 +131,7 @@ def refit(
     if left_at:
         of |= {"part": first.problem, "left_at": left_at}
     result = _stored(folder, of, fitted)
-    curves = {
+    curves: dict[str, Any] = {
         name: np.concatenate([before[:left_at], after])
         for name in ("loss", "psnr", "psnr_mean", "criterion")
         if (after := getattr(result, name)) is not None

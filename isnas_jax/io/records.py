@@ -10,6 +10,7 @@ import csv
 import io
 import json
 import logging
+import math
 import os
 import pathlib
 import tempfile
@@ -72,9 +73,28 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
     _sync(path.parent)
 
 
+def to_json(value: Any, indent: int | None = None) -> str:
+    """Returns a value as JSON, in the order given.
+
+    JSON has no number that is not finite: such a float becomes the string "inf", "-inf" or "nan",
+    which `float` reads.
+    """
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {name: _finite(entry) for name, entry in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(entry) for entry in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(float(value))
+    return value
+
+
 def write_json(path: pathlib.Path, value: Any) -> None:
-    """Writes JSON, indented, in the order given."""
-    write_bytes(path, (json.dumps(value, indent=2) + "\n").encode())
+    """Writes indented JSON: see `to_json`."""
+    write_bytes(path, (to_json(value, indent=2) + "\n").encode())
 
 
 def read_json(path: pathlib.Path) -> Any:

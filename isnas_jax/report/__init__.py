@@ -8,6 +8,7 @@ from isnas_jax.report.paper import ITEMS, PaperSettings
 from isnas_jax.report.run import (
     Member,
     summary,
+    write_preview,
     write_restoration,
     write_scores,
     write_search,
@@ -21,6 +22,7 @@ __all__ = [
     "PaperSettings",
     "summary",
     "write_page",
+    "write_preview",
     "write_restoration",
     "write_scores",
     "write_search",

@@ -5,6 +5,7 @@ read again, so that the page can be made anew at any time. Needs jinja2, pandas 
 pillow.
 """
 
+import datetime
 import json
 import pathlib
 from collections.abc import Collection, Mapping, Sequence
@@ -24,6 +25,8 @@ PAGE = "report.html"
 MOST_ROWS = 500
 # Characters of a number that is shown as its file spells it.
 _ROUNDED = 7
+# Seconds after which the page of a run that goes on reloads itself.
+_RELOAD = 5
 # How wide the divided pair of images is shown at first, in pixels.
 _WIDE = 600
 
@@ -94,8 +97,13 @@ class Section(NamedTuple):
     drawings: Sequence[Drawing] = ()
 
 
-def write_page(folder: pathlib.Path) -> pathlib.Path:
+def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
     """Makes `report.html` in a folder of its records; returns its path.
+
+    Args:
+      folder: The folder.
+      status: Stage and time left of a run that goes on: the page shows the images so far and
+        reloads itself. "" for a run that an error ended, None for a finished one.
 
     Raises:
       ValueError: If there are no records of a run.
@@ -109,7 +117,9 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
     if not kept:
         raise ValueError(f"{str(folder)!r} holds no records of a run, such as settings.json")
     settings = json.loads(kept.get("analysis.json") or kept.get("settings.json", "{}"))
-    if "result.json" in kept and "analysis.json" not in kept:
+    if status is not None:
+        page = _unfinished(folder, settings, status)
+    elif "result.json" in kept and "analysis.json" not in kept:
         result = json.loads(kept["result.json"])
         page = _run(folder, settings, result)
     else:
@@ -124,9 +134,13 @@ def write_page(folder: pathlib.Path) -> pathlib.Path:
     environment.filters["shown"] = _shown
     command = folder / records.COMMAND
     text = environment.get_template("page.html").render(
-        command=command.read_text().strip() if command.is_file() else "", records=kept, **page
+        command=command.read_bytes().decode(errors="replace") if command.is_file() else "",
+        records=kept,
+        reload=_RELOAD if status else None,
+        **page,
     )
-    records.write_bytes(folder / PAGE, text.encode())
+    # A path that is not Unicode has characters that UTF-8 lacks.
+    records.write_bytes(folder / PAGE, text.encode(errors="replace"))
     return folder / PAGE
 
 
@@ -181,8 +195,8 @@ def _in_words(name: str) -> dict[str, Any]:
     return {"upward by": genotype.cell_in_words(), "skips": drawn}
 
 
-def _quality(found: Mapping[str, float]) -> str:
-    return f"{found['psnr']:.2f} dB, SSIM {found['ssim']:.3f}"
+def _quality(found: Mapping[str, Any]) -> str:
+    return f"{float(found['psnr']):.2f} dB, SSIM {found['ssim']:.3f}"
 
 
 def _run(
@@ -195,7 +209,6 @@ def _run(
     if "restored" in result:
         before = f"from {_quality(result['observed'])} " if "observed" in result else ""
         lead += f" It goes {before}to {_quality(result['restored'])}, by the clean image."
-    source = settings.get("image") or settings.get("observed") or "an image"
     sections = [
         _decided(folder, cohort),
         _drawn(result["members"]),
@@ -216,11 +229,32 @@ def _run(
         _facts(settings, folder),
     ]
     return {
-        "title": f"{settings.get('script', 'run')}: {source}, {settings.get('task', '')}",
+        "title": _title(settings),
         "lead": lead,
         "images": _images(folder, result, cohort),
         "sections": [part for part in sections if part.pictures or part.tables or part.drawings],
     }
+
+
+def _title(settings: Mapping[str, Any]) -> str:
+    source = settings.get("image") or settings.get("observed") or "an image"
+    return f"{settings.get('script', 'run')}: {source}, {settings.get('task', '')}"
+
+
+def _unfinished(folder: pathlib.Path, settings: Mapping[str, Any], status: str) -> dict[str, Any]:
+    """The page of a search or a restoration that has no result yet."""
+    with Image.open(folder / "restored.png") as opened:
+        width = opened.width
+    pictures = [
+        Picture(title, figures.png_uri((folder / f"{name}.png").read_bytes()), alt, "", width)
+        for name, title, alt in (
+            ("observed", "observed", "The image, observed"),
+            ("restored", "restored so far", "The best restoration so far"),
+        )
+    ]
+    now = datetime.datetime.now().strftime("%H:%M:%S")
+    lead = f"Running: {status} at {now}." if status else f"Stopped at {now}; the command goes on."
+    return {"title": _title(settings), "lead": lead, "images": pictures, "sections": []}
 
 
 def _images(

@@ -18,7 +18,7 @@ from isnas_jax.fitting import Fit
 from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy
-from isnas_jax.report.page import PAGE
+from isnas_jax.report.page import PAGE, write_page
 from isnas_jax.searching import Search, oracle
 
 
@@ -177,6 +177,18 @@ def write_restoration(
         records.write_csv(folder / "curves.csv", rows)
     records.write_json(folder / "result.json", record)
     return record
+
+
+def write_preview(
+    folder: pathlib.Path, problem: Problem, restored: np.ndarray, status: str, *, bits: int = 8
+) -> None:
+    """Writes the best restoration so far, (H, W, C), and a page that reloads itself.
+
+    `write_restoration` and `write_page` replace both. `write_page` explains the status.
+    """
+    images.save(folder / "observed.png", np.asarray(problem.observed), bits=bits)
+    images.save(folder / "restored.png", restored, bits=bits)
+    write_page(folder, status)
 
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:

@@ -9,10 +9,11 @@ by the same ones, classical restorations were not. Images are float32 (H, W, C) 
 """
 
 import functools
+import itertools
 import os
 import time
-from collections.abc import Sequence
-from concurrent.futures import Future
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, as_completed
 from typing import Any, NamedTuple
 
 import jax
@@ -54,6 +55,7 @@ class _Run(NamedTuple):
     fit_key: jax.Array  # of all networks, each by its name
     truth: Any
     folder: str | os.PathLike[str] | None
+    show: Callable[[Sequence[Fit]], None]  # takes a member's fits when they have ended
 
 
 def _begun(
@@ -62,6 +64,7 @@ def _begun(
     recipe: Recipe | None,
     truth: Any,
     folder: str | os.PathLike[str] | None,
+    preview: Callable[[np.ndarray], None] | None,
 ) -> _Run:
     """A run, if what it is given is what it should be."""
     _keys.check(key)
@@ -85,7 +88,38 @@ def _begun(
         fit_key,
         truth,
         folder,
+        _best_so_far(problem, preview),
     )
+
+
+def _best_so_far(
+    problem: Problem, preview: Callable[[np.ndarray], None] | None
+) -> Callable[[Sequence[Fit]], None]:
+    """A function of a member's fits that calls `preview`, unless an earlier member was better."""
+    least = np.inf
+
+    def show(fits: Sequence[Fit]) -> None:
+        nonlocal least
+        image = np.mean([fit.restored for fit in fits], axis=0)
+        if preview is None or image.shape != problem.shape:
+            return
+        parts = [part for fit in fits for part in fit.parts or (fit,)]
+        errors = [p.validation[p.restored_at] for p in parts if p.validation is not None]
+        if not errors or np.mean(errors) <= least:
+            least = np.mean(errors) if errors else least
+            preview(image)
+
+    return show
+
+
+def _results(run: _Run, begun: Mapping[Any, Sequence[Future]]) -> dict[Any, list[Fit]]:
+    """The fits of several members, each member's shown as soon as they have ended."""
+    waiting = dict(begun)
+    for ended in as_completed(itertools.chain(*begun.values())):
+        ended.result()  # an error need not wait for the member's other fits
+        for name in [n for n, futures in waiting.items() if all(f.done() for f in futures)]:
+            run.show([future.result() for future in waiting.pop(name)])
+    return {name: [future.result() for future in futures] for name, futures in begun.items()}
 
 
 def _network(run: _Run, member: Any) -> Any:
@@ -111,6 +145,7 @@ def restore(
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     runner: Runner = Here,
+    preview: Callable[[np.ndarray], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
 
@@ -129,16 +164,19 @@ def restore(
       progress: Called now and then with the stage ("validate", "restore") and a
         `Progress`, perhaps in other threads.
       runner: Who fits: see `RUNNERS`.
+      preview: Called in this thread with the best restoration so far, (H, W, C), whenever
+        fits have ended: that of the least validation error, else the latest.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    run = _begun(key, problem, recipe, truth, folder)
+    run = _begun(key, problem, recipe, truth, folder, preview)
     net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
     with runner(progress or silent) as pool:
-        parts = _finished(_parts(run, pool, architecture, net))
-        return _whole(run, pool, architecture, net, parts).result()
+        parts = _results(run, {"parts": _parts(run, pool, architecture, net)})["parts"]
+        whole = _whole(run, pool, architecture, net, parts)
+        return _results(run, {"whole": [whole]})["whole"][0]
 
 
 def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
@@ -184,31 +222,25 @@ def _fit_fold(
     return fit_once(key, net, **fold, folder=folder, progress=functools.partial(progress, stage))
 
 
-def _parts(
-    run: _Run, pool: Pool, member: Any, net: Any, of_all: str = ""
-) -> list[tuple[Problem, Future]]:
+def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> list[Future]:
     """A member's fits to the split's parts of the whole, as jobs; none without a validation."""
     settings = run.recipe.fit
     if not validates(settings):
         return []
     folds = _folds(run, settings, run.problem)
-    futures = _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
-    return [(fold["problem"], future) for fold, future in zip(folds, futures, strict=True)]
-
-
-def _finished(begun: Sequence[tuple[Problem, Future]]) -> list[Part]:
-    """Wait for a member's fits to parts."""
-    return [Part(problem, future.result()) for problem, future in begun]
+    return _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
 
 
 def _whole(
-    run: _Run, pool: Pool, member: Any, net: Any, parts: Sequence[Part], of_all: str = ""
+    run: _Run, pool: Pool, member: Any, net: Any, fits: Sequence[Fit], of_all: str = ""
 ) -> Future:
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
     settings, stage = run.recipe.fit, f"restore{of_all}"
     if validates(settings):
         key = _keys.named(run.fit_key, member)
         whole = {"problem": run.problem, "settings": settings, "truth": run.truth}
+        folds = _folds(run, settings, run.problem)
+        parts = [Part(fold["problem"], fit) for fold, fit in zip(folds, fits, strict=True)]
         return pool.submit(_refit, run.folder, key, net, whole, parts, stage)
     (future,) = _fit_folds(
         run, pool, member, net, _folds(run, unsplit(settings), run.problem), stage
@@ -239,6 +271,7 @@ def search(
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
     runner: Runner = Here,
+    preview: Callable[[np.ndarray], None] | None = None,
 ) -> Search:
     """Searches an architecture for one problem and restores with it.
 
@@ -256,12 +289,14 @@ def search(
         total, or ("cohort 1/15", "restore 1/3") a `Progress`; perhaps in other threads.
       runner: Who fits the networks: see `RUNNERS`. Processes with other numbers of
         cores than this one add up floating-point numbers in other orders.
+      preview: Called in this thread with the best restoration so far, (H, W, C), whenever
+        a member's fits have ended: that of the least validation error, else the latest.
 
     Raises:
       ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    run, progress = _begun(key, problem, recipe, truth, folder), progress or silent
+    run, progress = _begun(key, problem, recipe, truth, folder, preview), progress or silent
     settings = run.recipe.search
     # What is wrong with the recipe is found before anything is computed.
     if settings.cohort or not settings.members:
@@ -303,7 +338,7 @@ def search(
         begin(genotypes, nets)
         nets += others
         scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
-        cohort = Cohort(members, scores, proxy, _made(members, folds, begun))
+        cohort = Cohort(members, scores, proxy, _made(run, members, folds, begun))
         lap("cohort")
         selected, weights = _choose(settings, cohort)
         fits, images = _restore_with(run, pool, cohort, weights, nets)
@@ -345,7 +380,10 @@ def _chosen(run: _Run, candidates: Candidates) -> list[int]:
 
 
 def _made(
-    members: Sequence[Any], folds: list[dict[str, Any]], begun: dict[str, list[Future]]
+    run: _Run,
+    members: Sequence[Any],
+    folds: list[dict[str, Any]],
+    begun: dict[str, list[Future]],
 ) -> list[Fold]:
     """What the members make of the proxy, or of each fold's part of it."""
     # Those without a network first: what is wrong with them takes no time to find out.
@@ -354,7 +392,7 @@ def _made(
         for member in members
         if str(member) not in begun
     }
-    fits = {name: [future.result() for future in futures] for name, futures in begun.items()}
+    fits = _results(run, begun)
     names, found = [str(member) for member in members], []
     for number, fold in enumerate(folds):
         of_fold = {name: of[number] for name, of in fits.items()}
@@ -397,22 +435,20 @@ def _restore_with(
         if nets[rank] is not None and not done
     }
     if stages.fits_agree(run.problem, run.recipe):
-        parts = {
-            rank: [Part(fold.problem, fit) for fold in cohort.folds if (fit := fold.fits[rank])]
-            for rank in fitted
-        }
+        parts = {rank: cohort.fits(rank) for rank in fitted}
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
-        parts = {rank: _finished(of) for rank, of in begun.items()}
+        parts = _results(run, begun)
     futures = {
-        rank: _whole(run, pool, *of, parts[rank], of_all[rank]) for rank, of in fitted.items()
+        rank: [_whole(run, pool, *of, parts[rank], of_all[rank])] for rank, of in fitted.items()
     }
+    wholes = _results(run, futures)
     fits: dict[int, Fit | None] = {}
     for rank in ranks:
         if nets[rank] is None:
             fits[rank] = None
         else:
-            fits[rank] = futures[rank].result() if rank in futures else cohort.fits(rank)[0]
+            fits[rank] = wholes[rank][0] if rank in wholes else cohort.fits(rank)[0]
     images = {
         rank: fit.restored if fit else classical.restore(cohort.members[rank], run.problem)
         for rank, fit in fits.items()

@@ -1,6 +1,7 @@
 """How an architecture is searched, and whole recipes of network, fit and search."""
 
 import dataclasses
+from collections import Counter
 
 from isnas_jax.fitting import FitSettings
 from isnas_jax.networks import SPACES, NetworkSettings, Space
@@ -34,7 +35,7 @@ class SearchSettings:
         them, the cohort may be 0.
 
     Raises:
-      ValueError: If members are not a sequence of names.
+      ValueError: If members are not a sequence of different names.
     """
 
     strategy: Strategy
@@ -63,6 +64,8 @@ class SearchSettings:
             if not callable(choice):
                 raise ValueError(f"{name} {shown(choice)} must be a function")
         refuse_names(space=self.space)
+        if twice := [name for name, times in Counter(self.members).items() if times > 1]:
+            raise ValueError(f"members name {twice[0]!r} more than once")
 
 
 @dataclasses.dataclass(frozen=True)

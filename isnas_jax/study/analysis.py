@@ -117,8 +117,13 @@ class Dataset:
 
 def load(folder: pathlib.Path) -> Dataset:
     """Reads a dataset; ValueError if there is nothing complete in it."""
+    failed = len(list((folder / "failures").rglob("*.parquet")))
     for part in ("fits", "scores", "images"):
         if not any((folder / part).rglob("*.parquet")):
+            if failed:
+                raise ValueError(
+                    f"{str(folder)!r} holds no {part}: {failed} units failed, see make_dataset"
+                )
             raise ValueError(f"{str(folder)!r} is no dataset: it holds no {part}")
     fits = store.read_all(folder / "fits", _SCALARS).to_pandas()
     fits = fits.drop_duplicates([*CASE, "architecture", "seed"])

@@ -1,0 +1,29 @@
+"""The best restoration so far, in the folder of a run that goes on."""
+
+import functools
+import pathlib
+from collections.abc import Callable
+
+import numpy as np
+
+import isnas_jax as isnas
+from isnas_jax import report
+
+from .progress import Run
+
+
+def preview(
+    folder: pathlib.Path, problem: isnas.Problem, run: Run, bits: int
+) -> Callable[[np.ndarray], None] | None:
+    """Returns a function that writes a restoration and a page that reloads itself.
+
+    Returns None where the folder already holds a result.
+    """
+    if (folder / "result.json").exists():
+        return None
+
+    def show(restored: np.ndarray) -> None:
+        report.write_preview(folder, problem, restored, run.status(), bits=bits)
+        run.page = functools.partial(report.write_page, folder)
+
+    return show
