@@ -55,8 +55,8 @@ def run(name, *flags, cwd, **environment):
     """Runs `python -m experiments.NAME FLAGS` in a folder.
 
     Args:
-      name: The script's module below `experiments`.
-      *flags: Its arguments.
+      name: The script's module below `experiments`, or -c for code.
+      *flags: Its arguments, or the code.
       cwd: The folder to start it in.
       **environment: Environment variables that differ from those of the tests.
 
@@ -95,8 +95,11 @@ def _enter(request):
     sys.argv = [request["name"], *request["flags"]]
     code = 0
     try:
-        module = f"isnas_jax.experiments.{request['name']}"
-        runpy.run_module(module, run_name="__main__", alter_sys=True)
+        if request["name"] == "-c":
+            exec(request["flags"][0], {"__name__": "__main__"})
+        else:
+            module = f"isnas_jax.experiments.{request['name']}"
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
     except SystemExit as error:
         code = error.code or 0
     except BaseException:

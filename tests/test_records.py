@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+import scripts
 
 import isnas_jax as isnas
 from experiments.progress import Bars
@@ -65,10 +66,7 @@ def describe_in_a_process(folder, *sources):
     for source in sources:
         (folder / "mine.py").write_text(source)
         code = "import mine; from isnas_jax.io import identity; print(identity.describe(mine.it))"
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, check=True
-        )
-        yield done.stdout
+        yield scripts.succeed("-c", code, cwd=folder).stdout
 
 
 def test_an_extension_is_described_by_its_source(tmp_path):

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import functools
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -16,6 +17,8 @@ import zlib
 import jax
 import numpy as np
 import pytest
+import scripts
+import tiny
 
 import isnas_jax as isnas
 from isnas_jax.io import images
@@ -23,14 +26,15 @@ from isnas_jax.problems import TASKS
 from isnas_jax.searching import oracle
 
 BITS = "0000011001001001100111101"
-GENOTYPES = (isnas.Genotype(60, "0" * 25), isnas.Genotype(126 + 60, "0" * 25))
+GENOTYPES = tuple(tiny.GENOTYPES[:2])
 SEARCH = isnas.SearchSettings(
     strategy=isnas.Listed(GENOTYPES),
+    space=tiny.SPACE,
     cohort=2,
     proxy=isnas.PROXIES["full"](64),
     fit=isnas.FitSettings(8),
 )
-RECIPE = isnas.Recipe(isnas.NetworkSettings(channels=8), isnas.FitSettings(9), SEARCH)
+RECIPE = isnas.Recipe(isnas.NetworkSettings(channels=4), isnas.FitSettings(9), SEARCH)
 KEY = jax.random.key(0)
 
 
@@ -40,7 +44,7 @@ def changed(**changes):
 
 @pytest.fixture(scope="module")
 def truth():
-    return jax.random.uniform(jax.random.key(1), (64, 64, 1))
+    return jax.random.uniform(jax.random.key(1), (32, 32, 1))
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +95,7 @@ def test_the_search_as_a_function_of_its_parts(problem, finished):
     found, *_ = finished
     stages_key = jax.random.split(KEY, 3)[2]
     score_key, _, _, fit_key = jax.random.split(stages_key, 4)
-    nets = [isnas.build_network(g, out_channels=1, channels=8) for g in GENOTYPES]
+    nets = [tiny.SPACE.build(g, out_channels=1, channels=4) for g in GENOTYPES]
     scores = isnas.score(score_key, nets, problem, {"m": SEARCH.metric})["m"][:, 0]
     np.testing.assert_array_equal(found.candidates.scores[:, 0], scores)
     order = np.argsort(scores)
@@ -120,13 +124,13 @@ def test_a_folder_serves_several_searches(truth, problem, finished, tmp_path):
     assert len(set(shared.iterdir()) - set(kept)) == 1
     alone = isnas.search(KEY, problem, recipe, truth=truth)
     np.testing.assert_array_equal(both.restored, alone.restored)
-    dip, other = (
+    named, other = (
         isnas.restore(KEY, problem, architecture, RECIPE, truth=truth, folder=shared)
-        for architecture in ("dip", found.architecture)
+        for architecture in ("tiny-skip", found.architecture)
     )
     np.testing.assert_array_equal(other.restored, found.restored)
     assert len(set(shared.iterdir()) - set(kept)) == 2
-    assert not np.array_equal(dip.restored, found.restored)
+    assert not np.array_equal(named.restored, found.restored)
     posed = isnas.denoising(problem.observed.at[0, 0, 0].add(0.25), 25)
     another = isnas.restore(KEY, posed, found.architecture, RECIPE, folder=shared)
     assert not np.array_equal(another.restored, other.restored)
@@ -204,25 +208,15 @@ def test_presets_follow_the_problem(problem):
         assert isnas.presets.quick(unknown).fit.split == isnas.SPLITS["held-out"](0.1)
 
 
-def script(name, *flags, cwd):
-    command = [sys.executable, "-m", f"isnas_jax.experiments.{name}", *flags]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)
-
-
 PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
 
-FAST = (
-    "--image=sample:moon",
-    "--size=32",
-    "--channels=4",
-    "--iterations=4",
-    f"--architecture=60:{'0' * 25}",
-)
+TINY = ("--space=tiny", "--extensions=tiny", "--channels=4")
+FAST = ("--image=sample:moon", "--size=32", "--iterations=4", "--architecture=tiny", *TINY)
 
 
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     for folder in ("a", "b"):
-        done = script("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
+        done = scripts.run("restore", *FAST, f"--output_dir={folder}", cwd=tmp_path)
         assert done.returncode == 0, done.stderr
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
@@ -248,33 +242,33 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     result = json.loads((tmp_path / "a" / "result.json").read_text())
     assert result["observed"]["psnr"] == pytest.approx(20.2, abs=0.5)
 
-    clash = script("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
+    clash = scripts.run("restore", *FAST, "--seed=5", "--output_dir=a", cwd=tmp_path)
     assert clash.returncode == 2
     assert "seed was 0 and is now 5" in clash.stderr
     images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)), bits=16)
     mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
-    assert script("restore", *mine, cwd=tmp_path).returncode == 0
+    assert scripts.run("restore", *mine, cwd=tmp_path).returncode == 0
     assert images.bits(tmp_path / "mine" / "restored.png") == 16
     images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
-    clash = script("restore", *mine, cwd=tmp_path)
+    clash = scripts.run("restore", *mine, cwd=tmp_path)
     assert clash.returncode == 2
     assert "problem.observed was" in clash.stderr
 
 
 def test_search_script_writes_what_was_decided(tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(map(str, GENOTYPES)))
-    flags = (*FAST[:2], "--square", "--channels=4", "--genotypes=list.txt", "--cohort=1")
+    flags = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=1")
     flags += (
-        "--members=dip,non-local means",
+        "--members=tiny-skip,non-local means",
         "--iterations=4",
         "--split=held-out:0.2",
         "--folds=2",
     )
-    done = script("search", *flags, "--output_dir=out", cwd=tmp_path)
+    done = scripts.run("search", *flags, "--output_dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [row["member"] for row in rows[1:]] == ["dip", "non-local means"]
+    assert [row["member"] for row in rows[1:]] == ["tiny-skip", "non-local means"]
     assert sum(float(row["weight"]) for row in rows) == pytest.approx(1)
     errors = [float(row["validation"]) for row in rows]
     assert rows[int(np.argmin(errors))]["selected"] == "True"
@@ -361,14 +355,14 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     images.save(tmp_path / "mask.png", np.ones((20, 30, 1)))
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
     module, flags, message = BAD[name]
-    done = script(module, *flags, cwd=tmp_path)
+    done = scripts.run(module, *flags, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
 
 
 def test_help_shows_the_flags_of_a_script(tmp_path):
-    told = script("search", "--help", cwd=tmp_path).stdout
+    told = scripts.run("search", "--help", cwd=tmp_path).stdout
     titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
     places = [told.index(f"\n{title}\n") for title in titles]
     assert places == sorted(places)
@@ -379,18 +373,23 @@ def test_help_shows_the_flags_of_a_script(tmp_path):
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.flags")), ids=lambda path: path.stem)
 def test_flags_of_files_are_known(tmp_path, preset):
-    done = script("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
+    done = scripts.run("make_dataset", f"--flagfile={preset}", "--images=none.png", cwd=tmp_path)
     assert done.returncode == 2
     assert "none.png" in done.stderr
 
 
 def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
-    flags = (*FAST[:2], FAST[4], "--channels=4", "--iterations=100000", "--stopping=fixed")
+    flags = (*FAST, "--iterations=10000000", "--stopping=fixed")
     command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
     # What a shell starts in the background inherits that SIGINT is ignored.
     heard = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
-        command, cwd=tmp_path, stderr=subprocess.PIPE, text=True, preexec_fn=heard
+        command,
+        cwd=tmp_path,
+        env=dict(os.environ, PYTHONPATH=str(scripts.TESTS)),
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=heard,
     )
     while not (tmp_path / "out" / "work").exists():
         time.sleep(0.05)
