@@ -28,7 +28,7 @@ FILLED = {
     "--output_dir=...": "--output_dir=out_table",
     "--genotypes=...": f"--genotypes=60:{'0' * 25}",
     "[--remat]": "--remat",
-    "$SLURM_ARRAY_TASK_ID/32": "1/32",
+    "$SLURM_ARRAY_TASK_ID/32": "1/2",
     "=/shared/": "=shared/",
     "=experiments/presets/": f"={ROOT}/experiments/presets/",
 }
@@ -52,14 +52,14 @@ NOT_HERE = {
 SLOW = ("benchmarks", "decisions", "--runner=processes")
 
 NETWORK = ("--space=tiny", "--extensions=tiny_baselines", "--channels=4")
-SCORED = ("--num_genotypes=3", "--num_inits=1")
+SCORED = ("--num_genotypes=2", "--num_inits=1")
 SEARCHED = (*NETWORK, *SCORED, "--iterations=4", "--cohort_iterations=4", "--cohort=1")
 SMALL = {
     "search": SEARCHED,
     "restore": (*NETWORK, "--iterations=4"),
     "score": (*NETWORK, *SCORED),
-    "compare": (*SEARCHED, "--num_seeds=1"),
-    "make_dataset": (*NETWORK, *SCORED, "--size=32"),
+    "compare": (*SEARCHED, "--num_seeds=1", "--num_genotypes=4", "--cohort=2"),
+    "make_dataset": (*NETWORK, *SCORED, "--size=32", "--metrics=psd_db_strip_mse"),
     "analyze": ("--resamples=20",),
     "benchmarks.scoring": (*NETWORK, *SCORED, "--size=32", "--repeats=1"),
     "benchmarks.fit": (

@@ -216,9 +216,9 @@ PLAIN = {
 
 
 def names(words):
-    return {re.match(r"--(?:no)?(\w+)", word)[1] for word in words} | {
-        re.match(r"--(\w+)", word)[1] for word in words
-    }
+    """The flags among words; of --noNAME also NAME."""
+    given = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
+    return given | {name.removeprefix("no") for name in given}
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ GENOTYPES = [TinyGenotype(*fields) for fields in itertools.product(UPSAMPLINGS, 
 
 
 def _uniform(key, shape):
-    return jax.random.uniform(key, shape, minval=-0.5, maxval=0.5)
+    return jax.random.uniform(key, shape, minval=-2.0, maxval=2.0)
 
 
 class TinyNetwork(nn.Module):
