@@ -283,7 +283,7 @@ def test_every_flag_refuses_an_invalid_value_in_a_line(script, place, flags_of):
         needed = [word for word in needed if word != "--noimage"]
         command = [*plain, *needed, f"--{flag}={bad}"]
         if flag != "output_dir" and "output_dir" in flags_of(script):
-            command.append("--output_dir=refused")
+            command.append(f"--output_dir=refused_{script}_{flag}")
         done = scripts.run(script, *command, cwd=place)
         lines = done.stderr.strip().splitlines()
         if done.returncode != 2 or len(lines) != 1 or message not in done.stderr:
