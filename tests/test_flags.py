@@ -93,7 +93,7 @@ VALID = {
         (
             *("--images=image.png", "--size=32", "--metrics=psd_db_mse", "--baselines=dip"),
             *("--split=held-out:0.1", "--stopping=validation", "--iterations=3", "--folds=1"),
-            *(*NETWORK, *DRAWN[1:], "--refit_factor=1", "--dry_run"),
+            *(*NETWORK, *DRAWN[1:], "--refit_factor=1"),
         ),
     ],
     "analyze": [
@@ -251,20 +251,27 @@ def flags_of(place):
 @pytest.mark.parametrize("script", VALID)
 def test_every_flag_takes_a_valid_value(script, place, flags_of):
     cache = f"--compilation_cache={os.environ['JAX_COMPILATION_CACHE_DIR']}"
-    given = {"compilation_cache", *names(SMALL.get(script, ()))}
+    given = {"compilation_cache", "extensions", *names(SMALL.get(script, ()))}
     for commands in PAGES.values():
         for other, words in commands:
             if other == script and not why_not(script, words):
                 given |= names(words)
     for number, words in enumerate(VALID[script]):
         given |= names(words)
-        words = [cache, *words]
+        words = [cache, "--extensions=tiny", *words]
         if "output_dir" in flags_of(script):
             default = {"make_dataset": "dataset", "search": "out"}.get(script, script)
             words.append(f"--output_dir={default}{number or ''}")
         scripts.succeed(script, *words, cwd=place)
     untried = {name for name in flags_of(script) if name in UNTRIED or (script, name) in UNTRIED}
     assert flags_of(script) - given == untried - given
+
+
+@pytest.mark.xfail(strict=True, reason="a split is not traceable, and a trial traces it")
+def test_a_dry_run_takes_a_split(place):
+    scripts.succeed(
+        "make_dataset", *PLAIN["make_dataset"], "--split=held-out:0.1", "--dry_run", cwd=place
+    )
 
 
 @pytest.mark.parametrize("script", VALID)
