@@ -1,33 +1,64 @@
+import gc
 import os
 import pathlib
 
+import jax
 import numpy as np
 import pytest
 from flax import linen as nn
 from hypothesis import HealthCheck, settings
 
-# docs/robustness.md: --hypothesis-profile=thorough.
-for name, number in {"brief": 150, "thorough": 2500}.items():
+import isnas_jax as isnas
+
+# Examples of each property; docs/robustness.md: --hypothesis-profile=thorough.
+for name, number in {"brief": 30, "usual": 150, "thorough": 2500}.items():
     settings.register_profile(
         name, max_examples=number, deadline=None, suppress_health_check=list(HealthCheck)
     )
 settings.load_profile("brief")
 
 # Files that take longest, first, so that no worker waits for another at the end.
-LONGEST = ["test_programs", "test_readme", "test_fitting", "test_study", "test_search"]
+LONGEST = ["test_fitting", "test_scoring", "test_commands", "test_flags", "test_study"]
+LONGEST += ["test_decisions", "test_search", "test_networks", "test_programs"]
 
 
-def pytest_collection_modifyitems(items):
+def pytest_addoption(parser):
+    parser.addoption(
+        "--thorough", action="store_true", help="Also run the tests that take minutes each."
+    )
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "thorough: takes minutes; runs with --thorough")
+    if config.getoption("--thorough") and not config.getoption("--hypothesis-profile"):
+        settings.load_profile("usual")
+
+
+def pytest_collection_modifyitems(config, items):
     names = [*LONGEST, *dict.fromkeys(item.path.stem for item in items)]
     items.sort(key=lambda item: names.index(item.path.stem))
+    if not config.getoption("--thorough"):
+        skip = pytest.mark.skip(reason="takes minutes; runs with --thorough")
+        for item in items:
+            if item.get_closest_marker("thorough"):
+                item.add_marker(skip)
 
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What one test's script has compiled another's finds, be it another worker's."""
+    """What one test or script has compiled, others find on disk, in every worker."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
+    isnas.use_compilation_cache(str(shared / "compiled"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forgotten():
+    """The programs of a file are dropped at its end, so that workers stay small."""
+    yield
+    jax.clear_caches()
+    gc.collect()
 
 
 DATA = pathlib.Path(__file__).parent / "data"

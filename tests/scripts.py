@@ -1,90 +1,126 @@
-"""Runs a script in this process, which takes no time to start."""
+"""Runs the scripts of experiments/ as commands, in forks of a process that has imported JAX.
 
-import contextlib
-import io
+Starting Python with JAX takes seconds, a fork milliseconds. The process that forks
+never initialises JAX's backend, so each command starts as it would by itself. All
+commands share the compilation cache of the test run.
+"""
+
+import atexit
+import functools
+import gc
+import importlib
+import json
 import os
 import pathlib
 import runpy
+import shlex
 import signal
+import subprocess
 import sys
-from typing import NamedTuple
-from unittest import mock
+import tempfile
+import traceback
 
-from absl import flags
-
-import experiments.cli  # noqa: F401  defines flags of its own, once
-
-FLAGS = flags.FLAGS
-SCRIPTS = sorted(
-    path.stem
-    for path in (pathlib.Path(__file__).parent.parent / "experiments").glob("*.py")
-    if 'if __name__ == "__main__"' in path.read_text()
+TESTS = pathlib.Path(__file__).parent
+IMPORTED = (
+    "isnas_jax.experiments.benchmarks.machine",
+    "isnas_jax.experiments.cli",
+    "isnas_jax.experiments.progress",
+    "isnas_jax.report",
+    "isnas_jax.study",
+    "matplotlib.backends.backend_agg",
+    "pandas",
+    "pyarrow.parquet",
+    "scipy.signal",
+    "skimage.restoration",
+    "tabulate",
 )
+LONGEST = 300  # seconds
 
 
-class Done(NamedTuple):
-    """As of `subprocess.run`."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-class Stream(io.TextIOWrapper):
-    """A file in memory."""
-
-    def __init__(self) -> None:
-        super().__init__(io.BytesIO(), encoding="utf-8", write_through=True)
-
-    def text(self) -> str:
-        return self.buffer.getvalue().decode()
+@functools.cache
+def _server():
+    environment = dict(os.environ, PYTHONPATH=str(TESTS))
+    process = subprocess.Popen(
+        [sys.executable, __file__],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+    )
+    atexit.register(process.stdin.close)
+    return process
 
 
-@contextlib.contextmanager
-def defined(name, run_name):
-    """Runs a script's module; its flags are there until the block ends.
+def run(name, *flags, cwd, **environment):
+    """Runs `python -m experiments.NAME FLAGS` in a folder.
 
-    Those of other scripts, which tests have imported, are not there meanwhile.
+    Args:
+      name: The script's module below `experiments`, or -c for code.
+      *flags: Its arguments, or the code.
+      cwd: The folder to start it in.
+      **environment: Environment variables that differ from those of the tests.
+
+    Returns:
+      A `subprocess.CompletedProcess` with text of stdout and stderr.
     """
-    modules = {flag: FLAGS.find_module_defining_flag(flag) or "" for flag in FLAGS}
-    others = {
-        flag: (module, FLAGS[flag])
-        for flag, module in modules.items()
-        if module.startswith("experiments.") and module != "experiments.cli"
-    }
-    for flag in others:
-        delattr(FLAGS, flag)
-    before = set(FLAGS)
+    server = _server()
+    with tempfile.TemporaryDirectory() as folder:
+        request = {"name": name, "flags": list(map(str, flags)), "cwd": str(cwd)}
+        request |= {"environment": environment, "streams": folder}
+        print(json.dumps(request), file=server.stdin, flush=True)
+        code = int(server.stdout.readline())
+        texts = [
+            pathlib.Path(folder, stream).read_text(errors="replace") for stream in ("out", "err")
+        ]
+    return subprocess.CompletedProcess([name, *flags], code, *texts)
+
+
+def succeed(name, *flags, cwd):
+    """`run`, and fail the test unless the exit code is 0."""
+    done = run(name, *flags, cwd=cwd)
+    assert done.returncode == 0, f"{name} {shlex.join(done.args[1:])}\n{done.stderr}"
+    return done
+
+
+def _enter(request):
+    """Becomes the command, in a fork."""
+    os.setpgid(0, 0)
+    signal.alarm(LONGEST)
+    os.environ.update(request["environment"])
+    os.chdir(request["cwd"])
+    for number, stream in enumerate((os.devnull, "out", "err")):
+        path = os.path.join(request["streams"], stream)
+        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT), number)
+    sys.path[0] = ""  # as `python -m` does
+    sys.argv = [request["name"], *request["flags"]]
+    code = 0
     try:
-        yield runpy.run_module(f"experiments.{name}", run_name=run_name, alter_sys=True)
-    finally:
-        for flag in set(FLAGS) - before:
-            delattr(FLAGS, flag)
-        FLAGS.unparse_flags()
-        for flag in FLAGS:
-            FLAGS[flag].unparse()
-        for name, (module, flag) in others.items():
-            FLAGS[name] = flag
-            FLAGS.register_flag_by_module(module, flag)
+        if request["name"] == "-c":
+            exec(request["flags"][0], {"__name__": "__main__"})
+        else:
+            module = f"isnas_jax.experiments.{request['name']}"
+            runpy.run_module(module, run_name="__main__", alter_sys=True)
+    except SystemExit as error:
+        code = error.code or 0
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # taking the modules apart would cost as much as many a command
 
 
-def run(name, *arguments, cwd):
-    """Runs a script in a folder."""
-    out, err = Stream(), Stream()
-    cache = f"--compilation_cache={os.environ['JAX_COMPILATION_CACHE_DIR']}"
-    handler, code = signal.getsignal(signal.SIGINT), 0
-    with (
-        contextlib.chdir(cwd),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        mock.patch.dict(os.environ),
-        mock.patch.object(sys, "argv", [name, *arguments, cache]),
-    ):
-        try:
-            with defined(name, "__main__"):
-                pass
-        except SystemExit as ended:
-            code = ended.code or 0
-        finally:
-            signal.signal(signal.SIGINT, handler)
-    return Done(code, out.text(), err.text())
+def _serve():
+    for module in IMPORTED:
+        importlib.import_module(module)
+    gc.freeze()
+    for line in sys.stdin:
+        if not (fork := os.fork()):
+            _enter(json.loads(line))
+        _, status = os.waitpid(fork, 0)
+        print(os.waitstatus_to_exitcode(status), flush=True)
+
+
+if __name__ == "__main__":
+    _serve()

@@ -1,12 +1,11 @@
 """The comparison table, through the script."""
 
 import statistics
-import subprocess
-import sys
 
 import numpy as np
 import pandas as pd
 import pytest
+import scripts
 from skimage.metrics import peak_signal_noise_ratio
 
 import isnas_jax as isnas
@@ -21,6 +20,8 @@ FLAGS = (
     "--size=32",
     "--square",
     "--channels=4",
+    "--space=tiny",
+    "--extensions=tiny",
     "--cohort=1",
     "--members=",
     "--cohort_iterations=4",
@@ -32,13 +33,7 @@ FLAGS = (
 
 
 def run(place, *flags):
-    return subprocess.run(
-        [sys.executable, "-m", "isnas_jax.experiments.compare", *FLAGS, *flags],
-        cwd=place,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    return scripts.run("compare", *FLAGS, *flags, cwd=place)
 
 
 def test_differences_are_paired():
@@ -72,7 +67,7 @@ def test_the_decisions_as_published_at_a_recipes_size():
 
 
 def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
-    (tmp_path / "list.txt").write_text(f"60:{'0' * 25}")
+    (tmp_path / "list.txt").write_text("nearest:0")
     done = run(tmp_path)
     assert done.returncode == 0, done.stderr
     runs = pd.read_csv(tmp_path / "out" / "runs.csv")

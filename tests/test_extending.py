@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import tiny
 
 import isnas_jax as isnas
 from isnas_jax import study
@@ -39,7 +40,7 @@ def problem():
     return isnas.denoising(jax.random.uniform(jax.random.key(1), (64, 64, 1)), sigma=25)
 
 
-def tiny(problem, **changes):
+def recipe_for(problem, **changes):
     recipe = isnas.PRESETS.find("tiny")(problem)
     return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
 
@@ -122,7 +123,7 @@ def test_split_leaves_rows_out(problem):
 
 
 def test_space_is_scored_and_fitted(problem):
-    recipe = tiny(problem, space=isnas.SPACES.find("depths"))
+    recipe = recipe_for(problem, space=isnas.SPACES.find("depths"))
     found = isnas.search(KEY, problem, recipe)
     assert all(1 <= genotype <= 6 for genotype in found.candidates.genotypes)
     net = recipe.search.space.build(found.architecture, out_channels=1, channels=8)
@@ -135,13 +136,17 @@ def test_strategy_and_choices_search(problem):
     """An evolution whose metric counts skips nowhere near random ones; chosen as the docs say."""
 
     class Cheap(CellsAndSkips):
-        """Cells that compile soon."""
+        """Three cells, whose networks are tiny ones."""
 
         def sample(self, key, num, channels):
             drawn = super().sample(key, num, channels)
             return [isnas.Genotype(60 + i % 3, g.skips) for i, g in enumerate(drawn)]
 
-    recipe = tiny(
+        def build(self, genotype, **widths):
+            position = 2 * (genotype.cell % 3) + genotype.skips.count("1") % 2
+            return tiny.SPACE.build(tiny.GENOTYPES[position], **widths)
+
+    recipe = recipe_for(
         problem,
         space=Cheap(),
         strategy=isnas.STRATEGIES.find("evolution")(4),

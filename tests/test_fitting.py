@@ -558,6 +558,7 @@ def test_a_killed_batch_goes_on_where_it_was(small_network, problem, tmp_path):
     np.testing.assert_allclose(alone.loss, resumed[1].loss, rtol=1e-2)
 
 
+@pytest.mark.thorough
 def test_many_fits_on_eight_devices_are_single_fits():
     script = pathlib.Path(__file__).parent / "eight_devices.py"
     environment = os.environ | {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}

@@ -51,10 +51,11 @@ def test_state_dict_errors_name_the_weight(reference):
 
 
 @pytest.mark.parametrize("first", range(0, 324, 27))
-def test_every_possible_cell_doubles_the_sides_and_learns(first):
+def test_every_possible_cell_doubles_the_sides_and_learns(first, request):
+    every = 1 if request.config.getoption("--thorough") else 5
     x = jax.random.normal(jax.random.key(1), (1, 4, 6, 16))
     weights = jax.random.normal(jax.random.key(2), (1, 8, 12, 16))
-    for index in sorted(set(range(first, first + 27)) & set(valid_cells(16))):
+    for index in sorted(set(range(first, first + 27, every)) & set(valid_cells(16))):
         cell = cells.UpsamplingCell(index, 16)
         variables = cell.init(jax.random.key(0), x)
 

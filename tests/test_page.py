@@ -159,7 +159,13 @@ def opened():
         pytest.skip(str(error))
 
 
-@pytest.mark.parametrize("view", screenshots.VIEWS)
+@pytest.mark.parametrize(
+    "view",
+    [
+        view if view == "desktop" else pytest.param(view, marks=pytest.mark.thorough)
+        for view in screenshots.VIEWS
+    ],
+)
 def test_in_a_browser(opened, folder, view):
     screenshots.look(opened, folder / report.PAGE, view)
     run = opened.execute_script

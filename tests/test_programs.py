@@ -8,6 +8,7 @@ import sys
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from isnas_jax import _programs
 
@@ -21,6 +22,7 @@ def measured(*what):
     return np.array([list(map(int, line.split())) for line in done.stdout.splitlines()])
 
 
+@pytest.mark.thorough
 def test_thirty_networks_leave_no_more_than_four():
     """Kept, the programs of each would add some 210 mappings and 9 MB.
 
@@ -33,12 +35,14 @@ def test_thirty_networks_leave_no_more_than_four():
     assert np.median(resident[20:]) < 1.05 * np.median(resident[10:20])
 
 
+@pytest.mark.thorough
 def test_scores_by_cells_keep_the_last_cells_only():
     mappings, _ = measured("cells").T
     assert len(mappings) == 5
     assert mappings[-1] < 1.2 * mappings[1:3].max()
 
 
+@pytest.mark.thorough
 def test_scores_of_many_cells_keep_few_programs():
     """All of them together would make 4,400 mappings."""
     ((mappings, _),) = measured("scores", "80")

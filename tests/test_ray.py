@@ -87,6 +87,7 @@ def cluster():
     found.shutdown()
 
 
+@pytest.mark.thorough
 def test_what_dies_costs_no_unit_and_makes_none_twice(cluster, tmp_path):
     folder, mark = tmp_path / "by_ray", str(tmp_path / "mark")
     second = cluster.add_node(num_cpus=1)

@@ -10,6 +10,7 @@ import jax
 import nbclient
 import nbformat
 import numpy as np
+import pytest
 
 import isnas_jax as isnas
 
@@ -47,6 +48,7 @@ def test_presets_of_the_readme_are_there():
         assert isnas.PRESETS[name] is getattr(isnas.presets, name)
 
 
+@pytest.mark.thorough
 def test_the_site_builds_strictly_and_names_all_that_is_public(tmp_path):
     docs = pathlib.Path(isnas.__file__).parent.parent / "docs"
     command = [sys.executable, "-m", "sphinx", "-q", "-W", str(docs), str(tmp_path)]
@@ -60,6 +62,7 @@ def test_the_site_builds_strictly_and_names_all_that_is_public(tmp_path):
     assert set(isnas.__all__) - modules <= described
 
 
+@pytest.mark.thorough
 def test_the_quickstart_runs(tmp_path):
     path = pathlib.Path(isnas.__file__).parent.parent / "docs" / "quickstart.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -71,11 +74,3 @@ def test_the_quickstart_runs(tmp_path):
     pages = [output.data["text/html"] for output in shown if "text/html" in output.get("data", {})]
     assert sum("<img" in page for page in pages) == 2  # a search and a fit
     assert sum("<svg" in page for page in pages) >= 1  # a genotype
-
-
-def test_documented_commands_have_the_flags_that_they_are_given():
-    script = pathlib.Path(__file__).parent / "documented_commands.py"
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    *wrong, last = done.stdout.splitlines()
-    assert not wrong, done.stderr
-    assert int(last.split()[0]) > 40

@@ -20,6 +20,7 @@ from isnas_jax.fitting import Decision
 from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
 
 SOON = 120  # seconds: who hangs fails
+RAY = pytest.param(Ray, marks=pytest.mark.thorough)
 
 
 class ParticularError(Exception):
@@ -70,7 +71,7 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture(params=[Here, Processes, Ray])
+@pytest.fixture(params=[Here, Processes, RAY])
 def runner(request):
     if request.param is Ray:
         request.getfixturevalue("cluster")
@@ -104,7 +105,10 @@ def test_every_job_comes_back_with_its_news_and_its_error(runner):
     assert sorted(heard) == [("doubling", (number, 10)) for number in (-1, 1, 2, 3, 101)]
 
 
-@pytest.mark.parametrize(("elsewhere", "reason"), [(Processes, "with exit code -9"), (Ray, "")])
+@pytest.mark.parametrize(
+    ("elsewhere", "reason"),
+    [(Processes, "with exit code -9"), pytest.param(Ray, "", marks=pytest.mark.thorough)],
+)
 def test_a_job_whose_process_dies_is_done_again_and_given_up_in_the_end(
     elsewhere, reason, highest, tmp_path, request
 ):

@@ -2,6 +2,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 import isnas_jax as isnas
 from isnas_jax.searching import lower_scores
@@ -31,11 +32,12 @@ def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
     assert len(np.unique(scores["psd_db_strip_mse"])) == 4
 
 
-def test_shared_computation_changes_nothing():
+@pytest.mark.parametrize("kinds", [(46,), pytest.param((5, 200, 316), marks=pytest.mark.thorough)])
+def test_shared_computation_changes_nothing(kinds):
     """Encoders, chains and cells that genotypes share against each network alone."""
     skips = ("1" * 25, "0000011001001001100111101", "1101111101110011000011110")
     key, shared = jax.random.key(3), None
-    for cell in (5, 46, 200, 316):
+    for cell in kinds:
         for bits in skips:
             net = isnas.build_network(isnas.Genotype(cell, bits), out_channels=1, channels=16)
             shared = shared or Shared(key, jax.random.uniform(KEY, (1, 64, 64, 1)))
@@ -47,14 +49,19 @@ def test_shared_computation_changes_nothing():
 
 def test_more_initialisations_in_one_batch_score_the_same(problem):
     metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
+    nets = [
+        tiny.SPACE.build(genotype, out_channels=1, channels=4) for genotype in tiny.GENOTYPES[:2]
+    ]
     single, batch = (
-        isnas.score(KEY, NETS, problem, metrics, isnas.Draws(2, batch=batch)) for batch in (1, 2)
+        isnas.score(KEY, nets, problem, metrics, isnas.Draws(2, batch=batch)) for batch in (1, 2)
     )
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
 
 
-def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network):
-    draws = isnas.Draws(3, batch=2)
+@pytest.mark.parametrize(
+    "draws", [isnas.Draws(1), pytest.param(isnas.Draws(3, batch=2), marks=pytest.mark.thorough)]
+)
+def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network, draws):
     metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
     nets = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in genotypes]

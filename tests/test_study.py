@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import dataclasses
+import os
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 import scipy.stats
+import scripts
+import tiny
 
 import isnas_jax as isnas
 from isnas_jax import study
@@ -26,7 +29,7 @@ from isnas_jax.study.plan import try_out
 
 FEW = pa.schema([])
 
-GENOTYPES = [f"{cell}:{'0' * 25}" for cell in (60, 123)]
+GENOTYPES = [str(genotype) for genotype in tiny.GENOTYPES[:2]]
 METRICS = (
     "psd_db_mse,psd_db_strip_mse,psd_strip_hist_emd,psd_99_bw,"
     "psd db mse,psd db strip mse,psd strip hist emd,psd 99_per_bw"
@@ -44,18 +47,20 @@ FLAGS = (
     "--square",
     "--channels=4",
     "--num_inits=2",
+    "--space=tiny",
+    "--extensions=tiny",
 )
 
 
 def start(script, *flags, cwd):
     command = [sys.executable, "-m", f"isnas_jax.experiments.{script}", *flags]
-    return subprocess.Popen(command, cwd=cwd, stderr=subprocess.PIPE, text=True)
+    environment = dict(os.environ, PYTHONPATH=str(scripts.TESTS))
+    return subprocess.Popen(command, cwd=cwd, env=environment, stderr=subprocess.PIPE, text=True)
 
 
 def run(script, *flags, cwd):
-    process = start(script, *flags, cwd=cwd)
-    _, errors = process.communicate()
-    return process.returncode, errors
+    done = scripts.run(script, *flags, cwd=cwd)
+    return done.returncode, done.stderr
 
 
 @pytest.fixture(scope="module")
@@ -111,6 +116,7 @@ def test_dataset_has_a_row_for_everything(place):
             assert (pixels == 0).mean() == pytest.approx(0.5, abs=0.1)
 
 
+@pytest.mark.thorough
 def test_killed_three_times_the_dataset_is_that_of_an_unbroken_run(place):
     moments = np.random.default_rng(5)
     broken, before = place / "broken", 0
@@ -118,7 +124,7 @@ def test_killed_three_times_the_dataset_is_that_of_an_unbroken_run(place):
         process = start("make_dataset", *FLAGS, "--output_dir=broken", cwd=place)
         while len(files(broken)) <= before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.5))
+        time.sleep(moments.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
@@ -145,13 +151,13 @@ def test_a_run_with_other_settings_is_refused(place):
 
 
 def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
-    first = small_study(genotypes=[], baselines=["dip"], metrics={})
+    first = small_study(genotypes=[], baselines=["tiny"], metrics={})
     study.run(first, tmp_path, [])
     truth = np.asarray(first.cases[0].truth)
     for changes, difference in (
         ({"seed": 1}, "seed was 0 and is now 1"),
         (
-            {"genotypes": [isnas.Genotype.parse(GENOTYPES[0])]},
+            {"genotypes": [tiny.GENOTYPES[0]]},
             "genotypes was of 0 entries and is now of 1",
         ),
         ({"metrics": {"m": isnas.METRICS["random"]}}, "metrics.m was None"),
@@ -165,7 +171,7 @@ def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
         with pytest.raises(ValueError, match=difference):
             study.run(other, tmp_path, [])
     # A file of another study is refused even where the folder is the right one.
-    unit = study.FitUnit("dip", first.cases[0], 0)
+    unit = study.FitUnit("tiny", first.cases[0], 0)
     store.write(tmp_path / store.place(*unit.name), store.table([], FEW), "0123456789abcdef")
     with pytest.raises(ValueError, match="study was '0123456789abcdef'"):
         study.run(first, tmp_path, [unit])
@@ -191,7 +197,7 @@ def test_no_two_units_share_a_file():
 
 
 def test_a_unit_that_another_is_at_comes_last(tmp_path):
-    whole = small_study(genotypes=[], baselines=["dip"], seeds=3)
+    whole = small_study(genotypes=[], baselines=["tiny"], seeds=3)
     todo, done = study.units(whole), []
     held = tmp_path / "work" / (str(store.place(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
     with records.alone(held):
@@ -210,13 +216,14 @@ def small_study(**changes):
     settings = {
         "seed": 0,
         "cases": [study.pose(0, "camera", truth, "inpainting", missing=50)],
-        "genotypes": [isnas.Genotype.parse(GENOTYPES[1])],
+        "genotypes": [tiny.GENOTYPES[1]],
         "baselines": [],
         "seeds": 1,
         "network": isnas.NetworkSettings(4),
         "fit": {"inpainting": isnas.FitSettings(5)},
         "follow": {"inpainting": 5},
         "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
+        "space": tiny.SPACE,
     }
     return study.Study(**settings | changes)
 
@@ -336,7 +343,7 @@ def test_units_are_the_same_alone_as_in_company(place):
         "isnas_jax.BASELINES['broken'] = lambda task, **_: 1 / 0\n"
     )
     alone = (
-        "--extensions=mine",
+        "--extensions=tiny,mine",
         f"--metrics={METRICS},brightness",
         "--genotypes=one.txt",
         "--images=sample:retina",
@@ -359,14 +366,14 @@ def test_units_are_the_same_alone_as_in_company(place):
 
 def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
     (case,) = small_study().cases
-    genotype = isnas.Genotype.parse(GENOTYPES[1])
+    genotype = tiny.GENOTYPES[1]
     found = pd.read_parquet(place / "whole" / "scores")
     found = found[
         (found["architecture"] == str(genotype))
         & (found["image"] == "camera")
         & (found["task"] == "inpainting")
     ].pivot(index="output", columns="reference", values="psd_db_mse")
-    net = isnas.build_network(genotype, out_channels=1, channels=4)
+    net = tiny.SPACE.build(genotype, out_channels=1, channels=4)
     key, draws = study.key_of(0, "score"), isnas.Draws(2)
     outputs = isnas.random_outputs(key, net, case.problem.shape, draws)
     outputs = np.asarray(outputs, np.float64)[..., 0]
@@ -478,8 +485,7 @@ def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
 
 
 def test_shares_divide_the_work_by_architecture():
-    genotypes = [isnas.Genotype(cell, "0" * 25) for cell in range(60, 65)]
-    todo = study.units(small_study(genotypes=genotypes, baselines=["dip"], seeds=2))
+    todo = study.units(small_study(genotypes=tiny.GENOTYPES[:5], baselines=["tiny"], seeds=2))
     assert len(todo) == 6 * 2 + 5
     shares = [study.share(todo, index, 3) for index in range(3)]
     assert sorted(unit.name for share in shares for unit in share) == sorted(
@@ -493,7 +499,7 @@ def test_shares_divide_the_work_by_architecture():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"genotypes": [isnas.Genotype(60, "0" * 25)] * 2}, "is there twice"),
+        ({"genotypes": tiny.GENOTYPES[:1] * 2}, "is there twice"),
         ({"baselines": ["unet"]}, "choose from dip"),
         ({"seeds": 0}, "seeds 0"),
         ({"follow": {"inpainting": 3}}, "cannot be followed"),

@@ -1,11 +1,12 @@
-"""A search space of two levels that compiles in about a second, for tests of machinery.
+"""A search space of two levels that compiles quickly, for tests of machinery.
 
-A test imports it, a script takes it by --extensions=tiny (with this folder on PYTHONPATH).
-Genotypes are written "nearest:0": how a level is upsampled, and whether the full size has a skip.
-The baseline "tiny" is one of these networks; so is "tiny-skip".
+A test imports it; a script takes it by --space=tiny --extensions=tiny, with this folder on
+PYTHONPATH. A genotype is written "nearest:0": how a level is upsampled, and whether the full
+size has a skip connection. "tiny" and "tiny-skip" are two of these networks as baselines.
 """
 
 import dataclasses
+import functools
 import itertools
 
 import flax.linen as nn
@@ -30,8 +31,16 @@ class TinyGenotype:
 GENOTYPES = [TinyGenotype(*fields) for fields in itertools.product(UPSAMPLINGS, (False, True))]
 
 
+def _uniform(key, shape):
+    return jax.random.uniform(key, shape, minval=-2.0, maxval=2.0)
+
+
 class TinyNetwork(nn.Module):
-    """Two levels: (N, H, W, I) to (N, H, W, O) in [0, 1]."""
+    """Two levels: (N, H, W, I) to (N, H, W, O) in [0, 1].
+
+    All kernels are slices of one array, because every shape that is drawn at random
+    costs a program of its own.
+    """
 
     genotype: TinyGenotype
     out_channels: int
@@ -42,14 +51,21 @@ class TinyNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        features = nn.leaky_relu(nn.Dense(self.channels)(x), 0.2)
-        shape = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2, self.channels)
+        width, number = self.channels, x.shape[-1] + self.channels + self.out_channels
+        kernels = self.param("kernels", _uniform, (number, width))
+        first, second, last = (
+            kernels[: x.shape[-1]],
+            kernels[x.shape[-1] : x.shape[-1] + width],
+            kernels[x.shape[-1] + width :].T,
+        )
+        features = nn.leaky_relu(x @ first, 0.2)
+        shape = (x.shape[0], x.shape[1] // 2, x.shape[2] // 2, width)
         deep = features.reshape(*shape[:2], 2, shape[2], 2, -1).mean(axis=(2, 4))
-        deep = nn.leaky_relu(nn.Dense(self.channels)(deep), 0.2)
+        deep = nn.leaky_relu(deep @ second, 0.2)
         up = jax.image.resize(deep, features.shape, self.genotype.upsampling)
         if self.genotype.skip:
             up = up + features
-        return nn.sigmoid(nn.Dense(self.out_channels)(up))
+        return nn.sigmoid(up @ last)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,4 +90,12 @@ class TinySpace:
         return TinyNetwork(genotype, out_channels, channels, in_channels or out_channels)
 
 
-isnas.SPACES["tiny"] = TinySpace()
+def baseline(genotype, task, *, out_channels, channels, in_channels):
+    """A named network, as `isnas.BASELINES` holds them."""
+    del task
+    return TinyNetwork(genotype, out_channels, channels, in_channels)
+
+
+SPACE = isnas.SPACES["tiny"] = TinySpace()
+isnas.BASELINES["tiny"] = functools.partial(baseline, GENOTYPES[0])
+isnas.BASELINES["tiny-skip"] = functools.partial(baseline, GENOTYPES[1])
