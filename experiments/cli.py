@@ -142,7 +142,9 @@ def define_network_flags() -> None:
     )
     flags.DEFINE_string("precision", None, "Of convolutions: highest (default), high, default.")
     flags.DEFINE_string("dtype", None, "Of feature maps: float32 (default), bfloat16.")
-    flags.DEFINE_string("space", "free", "Whose genotypes: free, toeplitz or an extension's.")
+    flags.DEFINE_string(
+        "space", None, "Search space: free, toeplitz, light or an extension's; by the preset."
+    )
 
 
 @help.group("Fit")
@@ -160,6 +162,9 @@ def define_fit_flags() -> None:
     )
     flags.DEFINE_integer("folds", None, "Times to split, to be more certain of what is decided.")
     flags.DEFINE_float("refit_factor", None, "How much longer the whole is fitted than a part was.")
+    flags.DEFINE_float(
+        "refit_from", None, "Fraction of a part's iterations after which its fit goes on with all."
+    )
     flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
     flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
@@ -321,7 +326,7 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
 def _fit_changes() -> dict[str, Any]:
     """Fields of `FitSettings` that the flags give."""
     changes = given("learning_rate", "reg_noise_std", "mean_decay")
-    changes |= given("folds", "refit_factor", "debias")
+    changes |= given("folds", "refit_factor", "refit_from", "debias")
     for text in given("split").values():
         changes["split"] = _made(isnas.SPLITS, text)
     for name in given("optimizer").values():

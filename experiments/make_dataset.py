@@ -31,6 +31,7 @@ FLAGS = flags.FLAGS
 
 cli.define_run_flags()
 cli.define_network_flags()
+FLAGS.set_default("space", "free")
 cli.define_fit_flags()
 cli.define_score_flags()
 cli.define_runner_flags()
@@ -73,6 +74,7 @@ def followed(settings: isnas.FitSettings) -> isnas.FitSettings:
         "split": None,
         "stopping": isnas.STOPPING["es-wmv"](settings.iterations),
         "debias": False,
+        "refit_from": 0.0,
     }
     return dataclasses.replace(
         settings, **{name: value for name, value in changes.items() if FLAGS[name].value is None}
@@ -117,7 +119,11 @@ def main(_: Sequence[str]) -> None:
     ]
     cli.refuse_idle(
         {
-            "in a study, which fits to all measurements at once": ("folds", "refit_factor"),
+            "in a study, which fits to all measurements at once": (
+                "folds",
+                "refit_factor",
+                "refit_from",
+            ),
             "where all --tasks have numbers": ("iterations",) if all(numbers.values()) else (),
             "with --dry_run": ("job_fits",) if FLAGS.dry_run else (),
         }

@@ -36,7 +36,7 @@ def main(_: Sequence[str]) -> None:
     problem, truth = cli.load_problem(key)
     bits = cli.bits()
     recipe = cli.recipe(problem)
-    unused = () if validates(recipe.fit) else ("split", "folds", "refit_factor")
+    unused = () if validates(recipe.fit) else ("split", "folds", "refit_factor", "refit_from")
     cli.refuse_idle({"without a validation: see --split and --stopping": unused})
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)

@@ -20,6 +20,7 @@ FLAGS = flags.FLAGS
 
 cli.define_image_flags()
 cli.define_network_flags()
+FLAGS.set_default("space", "free")
 cli.define_score_flags()
 flags.DEFINE_list("metrics", list(isnas.METRICS), "Metrics to compute, ours or published.")
 flags.DEFINE_enum("weights", "fresh", WEIGHTS, "Fresh weights for each output, or shared ones.")

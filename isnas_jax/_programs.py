@@ -60,6 +60,8 @@ def compiler_options() -> dict[str, str] | None:
         "xla_disable_hlo_passes": "cse_barrier_expander",
         # Compiles sooner; products are library calls and sums run no slower.
         "xla_backend_optimization_level": "1",
+        # Programs are compiled side by side, and parts of one cost a fifth more together.
+        "xla_cpu_parallel_codegen_split_count": "1",
     }
     if jax.__version_info__[:2] == (0, 10):
         # There, YNNPACK runs batches of small products on one core.

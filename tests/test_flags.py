@@ -28,6 +28,7 @@ FIT = (
     "--split=held-out:0.1",
     "--folds=2",
     "--refit_factor=1.5",
+    "--refit_from=0.25",
     "--debias",
     "--remat",
 )
@@ -87,13 +88,13 @@ VALID = {
             *("--images=image.png", "--size=32", "--num_seeds=1", "--baselines=dip"),
             *("--tasks=denoising,inpainting:3,super_resolution:3:4", "--metrics=psd_db_mse"),
             *("--sigma=20", "--missing=40", "--factor=2", "--grey", "--square"),
-            *(*ALL, *FIT[:1], *FIT[2:7], *FIT[10:], *LISTED, *HERE, "--stopping=fixed"),
+            *(*ALL, *FIT[:1], *FIT[2:7], *FIT[11:], *LISTED, *HERE, "--stopping=fixed"),
             *("--weights=shared", "--retry_failed", "--job_fits=2", "--shard=0/1"),
         ),
         (
             *("--images=image.png", "--size=32", "--metrics=psd_db_mse", "--baselines=dip"),
             *("--split=held-out:0.1", "--stopping=validation", "--iterations=3", "--folds=1"),
-            *(*NETWORK, *DRAWN[1:], "--refit_factor=1"),
+            *(*NETWORK, *DRAWN[1:], "--refit_factor=1", "--refit_from=0"),
         ),
     ],
     "analyze": [
@@ -156,6 +157,7 @@ INVALID = {
     "split": ("held-out", "NAME:NUMBER"),
     "folds": ("0", "folds 0"),
     "refit_factor": ("0", "refit_factor 0"),
+    "refit_from": ("1", "refit_from 1.0"),
     "debias": ("perhaps", "debias"),
     "remat": ("perhaps", "remat"),
     "genotypes": ("note.txt", "no usable genotype"),

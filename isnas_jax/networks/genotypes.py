@@ -115,6 +115,21 @@ def valid_cells(channels: int) -> list[int]:
     return [index for index in range(NUM_CELLS) if why_impossible(index, channels) is None]
 
 
+def light_cells() -> tuple[int, ...]:
+    """The indices of the cells that interpolate and convolve channels not at all or one by one.
+
+    Depthwise kernels are 1 x 1 or 3 x 3. A step of their networks takes less time than of
+    others, and under noise they restore as well (docs/decisions.md, "The fast default").
+    """
+    return tuple(
+        index
+        for index, cell in enumerate(map(decode_cell, range(NUM_CELLS)))
+        if cell.resample in ("bilinear", "bicubic", "nearest")
+        and cell.convolution in ("depthwise", "identity")
+        and cell.kernel <= 3
+    )
+
+
 @dataclasses.dataclass(frozen=True, order=True)
 class Genotype:
     """One architecture of the search space.

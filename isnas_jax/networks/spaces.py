@@ -22,7 +22,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax import _keys
-from isnas_jax.networks.genotypes import LEVELS, Genotype, valid_cells
+from isnas_jax.networks.genotypes import LEVELS, NUM_CELLS, Genotype, light_cells, valid_cells
 from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.registry import Registry, shown
 
@@ -51,9 +51,11 @@ class CellsAndSkips:
     Attributes:
       toeplitz: Draw one bit for each of the 9 diagonals of the skip matrix, as
         NAS-DIP does, instead of 25 independent bits.
+      cells: Indices of the cells to draw from, all by default.
     """
 
     toeplitz: bool = False
+    cells: tuple[int, ...] = tuple(range(NUM_CELLS))
 
     def sample(self, key: jax.Array, num: int, channels: int = 128) -> list[Genotype]:
         """Draws genotypes that can be built at a channel width, independently of each other.
@@ -63,7 +65,8 @@ class CellsAndSkips:
         if num < 1:
             raise ValueError(f"the number of genotypes must be at least 1, not {num}")
         _keys.check(key)
-        cells = jnp.asarray(valid_cells(channels), jnp.int32)
+        possible = [cell for cell in valid_cells(channels) if cell in self.cells]
+        cells = jnp.asarray(possible, jnp.int32)
         rows, columns = np.indices((LEVELS, LEVELS))
         bit_of = (columns - rows + LEVELS - 1 if self.toeplitz else columns + LEVELS * rows).ravel()
 
@@ -103,7 +106,12 @@ class CellsAndSkips:
 
 
 SPACES: Registry[Space] = Registry(
-    "search space", {"free": CellsAndSkips(), "toeplitz": CellsAndSkips(toeplitz=True)}
+    "search space",
+    {
+        "free": CellsAndSkips(),
+        "toeplitz": CellsAndSkips(toeplitz=True),
+        "light": CellsAndSkips(cells=light_cells()),
+    },
 )
 
 

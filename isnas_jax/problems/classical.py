@@ -34,6 +34,11 @@ def _filled(problem: Problem) -> np.ndarray:
     return np.stack([inpaint_biharmonic(*pair) for pair in zip(*planes, strict=True)], axis=-1)
 
 
+def observed(problem: Problem) -> np.ndarray:
+    """Return the observation itself, which weak noise leaves better than any restoration."""
+    return _filled(problem)
+
+
 def bm3d(problem: Problem) -> np.ndarray:
     """BM3D, or CBM3D for RGB (Dabov et al., 2007), by the noise's strength."""
     import bm3d as package
@@ -90,6 +95,7 @@ class Classical:
 CLASSICAL: Registry[Classical] = Registry(
     "classical restoration",
     {
+        "observed": Classical("denoising", observed),
         "non-local means": Classical("denoising", non_local_means),
         "total variation": Classical("denoising", total_variation),
         "biharmonic": Classical("inpainting", biharmonic),

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from isnas_jax.fitting import STOPPING, FitSettings
 from isnas_jax.fitting.stopping import StoppingRule
-from isnas_jax.networks import NetworkSettings
+from isnas_jax.networks import SPACES, NetworkSettings
 from isnas_jax.problems import (
     PROXIES,
     TASKS,
@@ -71,14 +71,15 @@ def quick(
     cohort_iterations: int | None = None,
     stopping: Callable[[int], StoppingRule] | None = None,
 ) -> Recipe:
-    """Small enough for two cores: 32 channels, DIP and 2 genotypes of the better half of 8.
+    """Small enough for two cores: 32 channels, DIP and genotypes of the better half of a few.
 
     Each is fitted to what a split leaves of the problem until its validation
-    error is least, then anew to everything, and the result is the mean whose
-    validation error is least. In inpainting and super-resolution NAS-DIP is in
-    the cohort too, three folds decide, and the whole is fitted 1.5 times as long
-    as the parts. Fits run 800 iterations at most; the less noise there is, the
-    longer, 20000 / sigma.
+    error is least, then to everything, and the result is the mean whose
+    validation error is least. Under noise there is one light genotype of four, the
+    refit goes on from halfway, and the observation is a member too. In inpainting and
+    super-resolution there are two of eight and NAS-DIP, three folds decide, and the
+    whole is fitted from the start, 1.5 times as long as the parts. Fits run 800
+    iterations at most; the less noise there is, the longer, 20000 / sigma.
     """
     stopping = stopping or STOPPING["validation"]
     whole = _longest(problem) if iterations is None else iterations
@@ -89,17 +90,19 @@ def quick(
         stopping(whole),
         split=validating(problem),
         folds=1 if noisy else 3,
-        refit_factor=1.0 if noisy else 1.5,
+        refit_factor=0.9 if noisy else 1.5,
+        refit_from=0.5 if noisy else 0.0,
         debias=True,
     )
     return Recipe(
         NetworkSettings(channels=32),
         fit,
         SearchSettings(
-            strategy=RandomSearch(8),
-            cohort=2,
+            strategy=RandomSearch(4 if noisy else 8),
+            cohort=1 if noisy else 2,
+            space=SPACES["light" if noisy else "free"],
             cohort_by=from_better_half,
-            members=("dip",) if noisy else ("dip", "nas-dip"),
+            members=("dip", "observed") if noisy else ("dip", "nas-dip"),
             proxy=PROXIES["full"](64),
             fit=dataclasses.replace(fit, iterations=part, stopping=stopping(part)),
             selection=least_validation,

@@ -21,7 +21,7 @@ def of_restoration(recipe: Recipe, networks: int = 1) -> Stages:
     fit = recipe.fit
     if not validates(fit):
         return {"restore": (networks, fit.iterations)}
-    longest = math.ceil(fit.refit_factor * fit.iterations)
+    longest = math.ceil((fit.refit_factor - fit.refit_from) * fit.iterations)
     return {"validate": (networks * fit.folds, fit.iterations), "restore": (networks, longest)}
 
 
