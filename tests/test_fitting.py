@@ -11,6 +11,7 @@ import pytest
 
 import isnas_jax as isnas
 from isnas_jax.fitting import (
+    Part,
     exponential_mean,
     fit_many,
     lower_steps,
@@ -275,8 +276,11 @@ def fits_by_setting():
         )
         rule = RunToEnd(LeastValidation(3, 0.5, 2), 9)
         held = isnas.FitSettings(8, rule, split=isnas.SPLITS["held-out"](0.2), snapshots=(3,))
+        held = dataclasses.replace(held, refit_from=0.5)
         part = isnas.fit(jax.random.key(0), net, noisy, held, truth=np.full((16, 20, 1), 0.5))
-        whole = refit(jax.random.key(0), net, noisy, held, [part], truth=noisy.observed)
+        whole = refit(
+            jax.random.key(0), net, noisy, held, [Part(noisy, part)], truth=noisy.observed
+        )
         bootstrap = isnas.SPLITS["bootstrap"](0.2)(jax.random.key(2), noisy)[0]
         rules = [
             isnas.fit(jax.random.key(0), net, bootstrap, iterations=8, stopping=rule)
