@@ -275,25 +275,23 @@ def start(
     *,
     validation: Problem | None = None,
     truth: Any = None,
-    variables: Any = None,
-    optimizer_state: Any = None,
+    begun: Start = Start(None, None),
     z: Any = None,
 ) -> tuple[_Structure, FitState, Given]:
     """Checks what a fit is given and draws the rest; arguments are as for `fit`."""
     _keys.check(key)
     check_network(net)
     check_problem(problem)
-    begun = (variables, optimizer_state)
     _programs.check_concrete("what a fit is given", key, problem, validation, begun, z)
     if truth is not None:
         truth = pixels.clean(truth, problem.shape)
     problem, validation, begun, z = _programs.in_32_bits((problem, validation, begun, z))
     with jax.enable_x64(False):
         structure, state, given = _started(
-            key, net, problem, settings, validation, truth, begun[0], z
+            key, net, problem, settings, validation, truth, begun.variables, z
         )
-        if optimizer_state is not None:
-            state = state._replace(optimizer=_copy(begun[1]))
+        if begun.optimizer_state is not None:
+            state = state._replace(optimizer=_copy(begun.optimizer_state))
     return structure, state, given
 
 
@@ -395,8 +393,7 @@ def fit(
         settings,
         validation=validation,
         truth=truth,
-        variables=variables,
-        optimizer_state=optimizer_state,
+        begun=Start(variables, optimizer_state),
         z=z,
     )
     held: dict[int, Start] = {}
@@ -550,7 +547,14 @@ def lower_steps(
         another one the network has to say by its arithmetic what suits it.
     """
     key = jax.random.key(0)
-    state, given = jax.eval_shape(lambda: start(key, net, problem, settings, truth=truth)[1:])
+    # A split cannot be traced; its parts have the shapes of the problem.
+    validation = problem if settings.split else None
+    settings = dataclasses.replace(settings, split=None)
+
+    def arguments():
+        return start(key, net, problem, settings, validation=validation, truth=truth)[1:]
+
+    state, given = jax.eval_shape(arguments)
     structure = _structure(net, settings)
     with jax.enable_x64(False):
         if target is None:

@@ -75,7 +75,7 @@ def quick(
 
     Each is fitted to what a split leaves of the problem until its validation
     error is least, then to everything, and the result is the mean whose
-    validation error is least. Under noise there is one light genotype of four, the
+    validation error is least. Under noise there are two light genotypes of four, the
     refit goes on from halfway, and the observation is a member too. In inpainting and
     super-resolution there are two of eight and NAS-DIP, three folds decide, and the
     whole is fitted from the start, 1.5 times as long as the parts. Fits run 800
@@ -99,7 +99,7 @@ def quick(
         fit,
         SearchSettings(
             strategy=RandomSearch(4 if noisy else 8),
-            cohort=1 if noisy else 2,
+            cohort=2,
             space=SPACES["light" if noisy else "free"],
             cohort_by=from_better_half,
             members=("dip", "observed") if noisy else ("dip", "nas-dip"),

@@ -16,7 +16,7 @@ import pandas as pd
 
 from isnas_jax.fitting import STOPPING
 from isnas_jax.io import records
-from isnas_jax.networks import BASELINES, SPACES
+from isnas_jax.networks import BASELINES
 from isnas_jax.ops import quality
 from isnas_jax.problems import CLASSICAL, Problem, classical
 from isnas_jax.running import Here, ProgressCallback, Runner, silent
@@ -108,7 +108,6 @@ def as_published(recipe: Recipe) -> Recipe:
         recipe,
         cohort=min(networks, getattr(settings.strategy, "num", networks)),
         members=(),
-        space=SPACES["free"],
         cohort_by=COHORTS["metric"],
         selection=SELECTIONS["closest"],
         combination=COMBINATIONS["selected"],
