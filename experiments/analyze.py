@@ -38,7 +38,7 @@ flags.DEFINE_string("metric", "psd_db_strip_mse", "Metric that chooses genotypes
 flags.DEFINE_string("outcome", "restored PSNR", "What the histograms show.")
 flags.DEFINE_string("reference", None, "Image to sort figure1 by; the first by default.")
 cli.define_seed("Of bootstrap and random cohorts.")
-flags.DEFINE_integer("resamples", 1000, "Bootstrap samples.")
+flags.DEFINE_integer("resamples", 1000, "Bootstrap samples.", lower_bound=1)
 
 
 def main(_: Sequence[str]) -> None:

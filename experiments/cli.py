@@ -160,13 +160,18 @@ def define_fit_flags() -> None:
     flags.DEFINE_string(
         "split", None, "Measurements to validate with: held-out:0.1, bootstrap:0.15."
     )
+    flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
+    flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
+
+
+@help.group("Fit")
+def define_refit_flags() -> None:
+    """Define the flags of fits to parts of the measurements, followed by a fit to all."""
     flags.DEFINE_integer("folds", None, "Times to split, to be more certain of what is decided.")
     flags.DEFINE_float("refit_factor", None, "How much longer the whole is fitted than a part was.")
     flags.DEFINE_float(
         "refit_from", None, "Fraction of a part's iterations after which its fit goes on with all."
     )
-    flags.DEFINE_boolean("debias", None, "Divide the exponential mean by 1 - gamma^t.")
-    flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
 
 
 @help.group("Candidates and scores")

@@ -74,11 +74,9 @@ def followed(settings: isnas.FitSettings) -> isnas.FitSettings:
         "split": None,
         "stopping": isnas.STOPPING["es-wmv"](settings.iterations),
         "debias": False,
-        "refit_from": 0.0,
     }
-    return dataclasses.replace(
-        settings, **{name: value for name, value in changes.items() if FLAGS[name].value is None}
-    )
+    changes = {name: value for name, value in changes.items() if FLAGS[name].value is None}
+    return dataclasses.replace(settings, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
 
 
 def show(plan: study.Plan) -> None:
@@ -119,11 +117,6 @@ def main(_: Sequence[str]) -> None:
     ]
     cli.refuse_idle(
         {
-            "in a study, which fits to all measurements at once": (
-                "folds",
-                "refit_factor",
-                "refit_from",
-            ),
             "where all --tasks have numbers": ("iterations",) if all(numbers.values()) else (),
             "with --dry_run": ("job_fits",) if FLAGS.dry_run else (),
         }

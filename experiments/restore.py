@@ -24,6 +24,7 @@ FLAGS = flags.FLAGS
 cli.define_image_flags()
 cli.define_network_flags()
 cli.define_fit_flags()
+cli.define_refit_flags()
 cli.define_runner_flags()
 flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
 flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BITS.")

@@ -26,6 +26,7 @@ FLAGS = flags.FLAGS
 cli.define_image_flags()
 cli.define_network_flags()
 cli.define_fit_flags()
+cli.define_refit_flags()
 cli.define_score_flags()
 cli.define_search_flags()
 cli.define_runner_flags()

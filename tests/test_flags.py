@@ -101,8 +101,8 @@ VALID = {
         ),
         (
             *("--images=image.png", "--size=32", "--metrics=psd_db_mse", "--baselines=dip"),
-            *("--split=held-out:0.1", "--stopping=validation", "--iterations=3", "--folds=1"),
-            *(*NETWORK, *DRAWN[1:], "--refit_factor=1", "--refit_from=0"),
+            *("--split=held-out:0.1", "--stopping=validation", "--iterations=3"),
+            *(*NETWORK, *DRAWN[1:]),
         ),
     ],
     "analyze": [
@@ -218,7 +218,9 @@ PLAIN = {
         *("--images=image.png", "--size=32", *NETWORK, "--num_genotypes=1", "--iterations=2"),
         *("--metrics=psd_db_mse", "--baselines="),
     ),
-    "analyze": ("--dataset=dataset", "--output_dir=report", "--resamples=20"),
+    "analyze": (
+        *("--dataset=dataset", "--output_dir=report", "--resamples=20", "--metric=psd_db_mse"),
+    ),
     "compact": (),
     "report": (),
     "classical": CLEAN,

@@ -223,8 +223,8 @@ FAST = ("--image=sample:moon", "--size=32", "--iterations=4", "--architecture=ti
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     done = scripts.run("restore", *FAST, "--sigma=20", "--output_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    _, _, name, *written = shlex.split((tmp_path / "a" / "command.txt").read_text())
-    assert name == "experiments.restore"
+    name, *written = shlex.split((tmp_path / "a" / "command.txt").read_text())
+    assert name == "isnas-restore"
     done = scripts.run("restore", *written, "--output_dir=b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "refresh" not in (tmp_path / "a" / "report.html").read_text()
@@ -529,7 +529,6 @@ IDLE = {
     "skip_invalid": ("search", ["--image=sample:moon", "--skip_invalid"]),
     "metric": ("search", ["--image=sample:moon", "--cohort=0", "--metric=psd_db_mse"]),
     "folds": ("restore", ["--image=sample:moon", "--stopping=fixed", "--folds=2"]),
-    "folds of a dataset": ("make_dataset", ["--images=sample:moon", "--folds=2"]),
     "iterations": (
         "make_dataset",
         ["--images=sample:moon", "--tasks=denoising:4", "--iterations=5"],

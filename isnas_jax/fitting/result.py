@@ -17,7 +17,7 @@ class Start(NamedTuple):
     """
 
     variables: Any
-    optimizer_state: Any
+    optimizer_state: Any = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -59,7 +59,7 @@ class Fit:
     best: np.ndarray | None
     snapshots: dict[int, np.ndarray]
     variables: Any
-    optimizer_state: Any
+    optimizer_state: Any = None
     parts: tuple["Fit", ...] = ()
     start: Start | None = None
 
