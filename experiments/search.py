@@ -4,7 +4,7 @@ r"""Search an architecture for one image and restore with it (ISNAS-DIP).
         --seed=0 --output_dir=out
 
 Scores random genotypes untrained, fits some of the better ones and DIP to a part
-of what is known, weighs them by the rest, fits them anew to all of it, and
+of what is known, weighs them by the rest, fits them to everything, and
 returns their mean. --preset=published takes the paper's settings.
 """
 
