@@ -1,5 +1,6 @@
 """What code a result depends on: a user's modules, what they import, and the library's own."""
 
+import concurrent.futures
 import importlib
 import pathlib
 import shutil
@@ -255,6 +256,12 @@ def test_the_library_is_compared_by_what_can_change_numbers(tmp_path):
     assert edited("ops/normalisation.py", "1e-5", "1e-4") != first
     (tmp_path / "ops" / "quality.py").rename(tmp_path / "quality.py")
     assert edited("ops/normalisation.py", "1e-4", "1e-5") != first
+
+
+def test_threads_compute_the_same_digest():
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = set(pool.map(source.library.__wrapped__, [LIBRARY] * 8))
+    assert found == {source.library()}
 
 
 def test_an_installed_extension_is_compared_by_its_version():

@@ -14,9 +14,13 @@ import importlib.util
 import pathlib
 import sys
 import sysconfig
+import threading
 import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
+
+# Parsing from several threads at once fails in CPython 3.11.
+_PARSING = threading.Lock()
 
 Kind: TypeAlias = Literal["library", "python", "installed", "own", "no file"]
 
@@ -122,7 +126,9 @@ def _read(file: str | pathlib.Path, package: str) -> _Source:
     written: list[str] = []
     imports: list[str] = []
     try:
-        for node in _write(ast.parse(content), written.append):
+        with _PARSING:
+            tree = ast.parse(content)
+        for node in _write(tree, written.append):
             if isinstance(node, ast.ImportFrom):
                 names = [alias.name for alias in node.names]
                 imports += _imported(package, node.level, node.module or "", names)
