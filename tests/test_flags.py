@@ -203,12 +203,12 @@ INVALID = {
     "folder": ("nowhere", "nowhere"),
     "items": ("table9", "table1"),
     "outcome": ("beauty", "restored PSNR"),
-    "reference": ("sample:nobody", "image"),
+    "reference": ("sample:unknown", "image"),
     "resamples": ("-1", "resamples"),
 }
 ANYTHING = {"compilation_cache": "is any folder, or none"}
 
-# What the command is besides the flag that is refused.
+# The rest of the command whose flag is refused.
 PLAIN = {
     "search": (*CLEAN, *NETWORK, *DRAWN[1:], *SHORT),
     "restore": (*CLEAN, *NETWORK, "--architecture=dip", "--iterations=2"),

@@ -1,4 +1,4 @@
-"""How strong noise is that nobody measured; by PyWavelets, which scikit-image needs too.
+"""Estimate the strength of unknown noise by PyWavelets, which scikit-image needs too.
 
 Images are float32 (H, W, C) in [0, 1].
 """
