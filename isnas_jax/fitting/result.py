@@ -39,7 +39,7 @@ class Fit:
         restoration.
       snapshots: The mean at chosen iterations, those that were reached.
       variables: The network's parameters after the last update; None if the
-        fit was found in a file.
+        fit is kept in a file.
       optimizer_state: The optimiser's after the last update; None as the variables.
       parts: The fits to parts of the measurements that found how many iterations
         to run; see `refit`.

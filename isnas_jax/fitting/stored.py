@@ -28,7 +28,9 @@ def fit_once(
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
-    """`fit`; with a folder, finished or begun work is taken from there, without variables.
+    """`fit`; with a folder, finished or begun work is taken from there.
+
+    A fit with a folder keeps no variables, and `start` only if it was computed by this call.
 
     Args:
       key: As for `fit`.
@@ -55,9 +57,17 @@ def _stored(
         return fitted()
     file = records.place(folder, "fit", of)
     checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
-    arrays = records.once(file, of, lambda: fitted(checkpoint=checkpoint).arrays())
+    start: Start | None = None
+
+    def compute() -> dict[str, np.ndarray]:
+        nonlocal start
+        result = fitted(checkpoint=checkpoint)
+        start = result.start
+        return result.arrays()
+
+    arrays = records.once(file, of, compute)
     checkpoint.path.unlink(missing_ok=True)
-    return Fit.of_arrays(arrays)
+    return dataclasses.replace(Fit.of_arrays(arrays), start=start)
 
 
 def validates(settings: FitSettings) -> bool:
@@ -123,7 +133,7 @@ def refit(
     first = parts[0]
 
     def fitted(**options: Any) -> Fit:
-        begun = _start(key, net, first, settings, left_at)._asdict() if left_at else {}
+        begun = _start(key, net, first, settings, left_at, truth)._asdict() if left_at else {}
         options |= {"validation": nothing(problem), "truth": truth, "progress": progress}
         return fit(key, net, problem, whole, **begun, **options)
 
@@ -147,10 +157,17 @@ def refit(
     )
 
 
-def _start(key: jax.Array, net: Any, part: Part, settings: FitSettings, iterations: int) -> Start:
-    """Return where the fit to a part was after so many iterations, fitted again if need be."""
+def _start(
+    key: jax.Array, net: Any, part: Part, settings: FitSettings, iterations: int, truth: Any
+) -> Start:
+    """Return the state of a part's fit after some iterations, recomputed if it is not at hand.
+
+    The truth changes nothing but spares another program: the part's fit had one too.
+    """
     if part.fit.start is not None:
         return part.fit.start
     again = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations)
-    found = fit(key, net, part.problem, again, validation=nothing(part.problem))
+    found = fit(
+        key, net, part.problem, again, validation=nothing(part.problem), truth=truth
+    )
     return Start(found.variables, found.optimizer_state)
