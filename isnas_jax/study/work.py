@@ -164,6 +164,10 @@ class Work:
     study: Study
     folder: pathlib.Path
 
+    def __reduce__(self) -> tuple[type["Work"], tuple[Study, pathlib.Path]]:
+        """Leave out the digest: a worker computes that of its own code."""
+        return Work, (self.study, self.folder)
+
     @functools.cached_property
     def digest(self) -> str:
         """Of the study, as its files carry it."""
