@@ -226,6 +226,7 @@ def runner() -> running.Runner:
         if (name := names.get(flag, flag)) not in takes:
             raise ValueError(f"runner {FLAGS.runner!r} has no {flag}")
         options[name] = value
+    running.check_workers(options.get("workers", 1))
     if "modules" in takes:
         options["modules"] = FLAGS.extensions
     return functools.partial(found, **options)

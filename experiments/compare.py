@@ -22,6 +22,7 @@ from isnas_jax import figures, report, study
 from isnas_jax.io import images
 from isnas_jax.registry import Registry
 from isnas_jax.report import tables
+from isnas_jax.searching import check_recipe
 from isnas_jax.study import store
 
 from . import cli, progress
@@ -64,12 +65,14 @@ def main(_: Sequence[str]) -> None:
     recipe = cli.recipe(next(iter(cases.values())).problem)
     known = Registry("method", study.methods(FLAGS.task, recipe))
     compared = {name: known.find(name) for name in FLAGS.methods or known}
+    check_recipe(next(iter(cases.values())).problem, recipe)
+    runner = cli.runner()
     folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
 
     seeded = [(seed, case) for (_, seed), case in cases.items()]
     with progress.shown() as run:
         runs, restored = study.compare(
-            compared, seeded, recipe, folder=folder / "work", progress=run, runner=cli.runner()
+            compared, seeded, recipe, folder=folder / "work", progress=run, runner=runner
         )
 
     for (name, image, seed), picture in restored.items():

@@ -144,9 +144,10 @@ def main(_: Sequence[str]) -> None:
     if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
     todo = study.share(todo, int(share[1]), int(share[2]))
+    runner = cli.runner()
     if FLAGS.dry_run:
         left = study.unfinished(whole, FLAGS.output_dir, todo, retry_failed=FLAGS.retry_failed)
-        show(study.plan(whole, left, runner=cli.runner()))
+        show(study.plan(whole, left, runner=runner))
         return
     folder = cli.open_folder(
         besides=(
@@ -165,7 +166,7 @@ def main(_: Sequence[str]) -> None:
     # Those that failed as well, to be listed again.
     left = study.unfinished(whole, folder, todo, retry_failed=True)
     shares = dict.fromkeys((unit.name for unit in left), 0.0)  # the done part of each unit
-    options = {"runner": cli.runner(), "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
+    options = {"runner": runner, "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
     with progress.shown() as run:
 
         def count() -> None:

@@ -13,7 +13,7 @@ import isnas_jax as isnas
 from isnas_jax import figures, report
 from isnas_jax.fitting import validates
 from isnas_jax.io import records
-from isnas_jax.networks import parse_architecture
+from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.searching import stages
 
 from . import cli, progress
@@ -40,6 +40,8 @@ def main(_: Sequence[str]) -> None:
     unused = () if validates(recipe.fit) else ("split", "folds", "refit_factor", "refit_from")
     cli.refuse_idle({"without a validation: see --split and --stopping": unused})
     architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
+    network_for(problem, architecture, recipe.network, recipe.search.space)  # or ValueError
+    runner = cli.runner()
     folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
 
     start = time.perf_counter()
@@ -52,7 +54,7 @@ def main(_: Sequence[str]) -> None:
             truth=truth,
             folder=folder / "work",
             progress=run,
-            runner=cli.runner(),
+            runner=runner,
             preview=preview(folder, problem, run, bits),
         )
 

@@ -16,7 +16,7 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import figures, report
 from isnas_jax.io import records
-from isnas_jax.searching import stages
+from isnas_jax.searching import check_recipe, stages
 
 from . import cli, progress
 from .preview import preview
@@ -50,6 +50,8 @@ def main(_: Sequence[str]) -> None:
     problem, truth = cli.load_problem(key)
     bits = cli.bits()
     recipe = cli.recipe(problem)
+    check_recipe(problem, recipe)
+    runner = cli.runner()
     folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
 
     if not FLAGS.json:
@@ -62,7 +64,7 @@ def main(_: Sequence[str]) -> None:
             truth=truth,
             folder=folder / "work",
             progress=run,
-            runner=cli.runner(),
+            runner=runner,
             preview=preview(folder, problem, run, bits),
         )
 

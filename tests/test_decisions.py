@@ -259,7 +259,7 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
     np.testing.assert_array_equal(again.restored, found.restored)
     with pytest.raises(
         ValueError,
-        match="'biharmonic' is none of denoising; choose from dip, nas-dip, .*observed, ",
+        match=r"'biharmonic' is none of denoising; choose from dip, nas-dip, .*observed, ",
     ):
         isnas.search(KEY, noisy, stacked(small_network, noisy, ("biharmonic",)))
     with pytest.raises(ValueError, match="members name 'dip' more than once"):

@@ -42,7 +42,11 @@ def trajectory_problem(arrays, name):
 
 @pytest.mark.parametrize(
     ("name", "implementation"),
-    [("inpainting", "products"), ("sr", "products"), ("sr", "convolutions")],
+    [
+        ("inpainting", "products"),
+        pytest.param("sr", "products", marks=pytest.mark.thorough),
+        pytest.param("sr", "convolutions", marks=pytest.mark.thorough),
+    ],
 )
 def test_follows_the_published_trajectory(reference, name, implementation):
     arrays = reference(f"trajectory_{name}")
@@ -382,6 +386,7 @@ def test_refuses_what_is_no_key_network_rule_or_problem(small_network, problem):
 GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
 
 
+@pytest.mark.thorough
 def test_steps_hold_no_naive_convolution_and_with_remat_fewer_maps():
     """On CPUs all but direct convolutions are naive in a loop."""
     plans = []
@@ -403,7 +408,7 @@ def test_steps_hold_no_naive_convolution_and_with_remat_fewer_maps():
     assert temporary[1] < 0.8 * temporary[0]
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
 def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
     for genotype in (GENOTYPE, isnas.Genotype(172, "1" * 25), "dip"):
         net = isnas.build_network(

@@ -39,7 +39,7 @@ def test_one_call_restores_with_good_defaults(monkeypatch):
         assert np.square(result.restored - truth).mean() < 0.8 * before, result
     assert names["found"].architecture in names["found"].cohort.members
     assert names["scores"]["strip"].shape == (1, 1)
-    assert "Search of 4 candidates, cohort of 4" in repr(names["found"])
+    assert "Search of 4 candidates, cohort of 3" in repr(names["found"])
     assert names["found"].plot().get_axes()
 
 

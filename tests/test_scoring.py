@@ -58,9 +58,8 @@ def test_more_initialisations_in_one_batch_score_the_same(problem):
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
 
 
-@pytest.mark.parametrize(
-    "draws", [isnas.Draws(1), pytest.param(isnas.Draws(3, batch=2), marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("draws", [isnas.Draws(1), isnas.Draws(3, batch=2)])
 def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network, draws):
     metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
@@ -84,7 +83,7 @@ def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_networ
     assert heard[-1] == 4 * draws.num
 
 
-@pytest.mark.parametrize("platform", ["tpu", "cuda"])
+@pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
 def test_scores_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
     net = isnas.build_network(
         isnas.Genotype(172, "1" * 25),
@@ -112,6 +111,7 @@ def test_order_of_genotypes_does_not_matter(problem):
     np.testing.assert_array_equal(there, back[::-1])
 
 
+@pytest.mark.thorough
 def test_vectorised_and_single_outputs_agree(problem):
     net = NETS[1]
     single, batch = (
@@ -156,6 +156,7 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
     np.testing.assert_array_equal(other, isnas.score(KEY, NETS, brighter, metrics)["m"])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("setting", ["rank", "dtype", "x64"])
 def test_networks_and_metrics_trace_under_strict_settings(setting):
     """Values and gradients of what all blocks are made of, and every metric."""

@@ -456,6 +456,10 @@ BAD = {
         ["--image=sample:moon", "--genotypes=one.txt", "--num_genotypes=0"],
         "num_genotypes 0",
     ),
+    "negative cohort": ("search", ["--image=sample:moon", "--cohort=-1"], "cohort of -1"),
+    "unknown member": ("search", ["--image=sample:moon", "--members=dop"], "'dop' is none of"),
+    "no workers": ("search", ["--image=sample:moon", "--workers=0"], "workers 0"),
+    "unknown runner": ("restore", ["--image=sample:moon", "--runner=friends"], "here, processes"),
     "size of no proxy": (
         "search",
         ["--image=sample:moon", "--task=super_resolution", "--preset=published", "--proxy_size=64"],
@@ -486,6 +490,7 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    assert not (tmp_path / "out").exists()
 
 
 def test_help_shows_the_flags_of_a_script(tmp_path):

@@ -3,6 +3,7 @@
 import concurrent.futures
 import dataclasses
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -26,6 +27,7 @@ from isnas_jax.io import images, records
 from isnas_jax.running import silent
 from isnas_jax.study import analysis, compaction, store
 from isnas_jax.study.plan import try_out
+from isnas_jax.study.work import Work
 
 FEW = pa.schema([])
 
@@ -178,6 +180,12 @@ def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
     store.write(tmp_path / store.place(*unit.name), store.table([], FEW), "0123456789abcdef")
     with pytest.raises(ValueError, match="study was '0123456789abcdef'"):
         study.run(first, tmp_path, [unit])
+
+
+def test_a_worker_computes_the_digest_of_its_own_code(tmp_path):
+    work = Work(small_study(), tmp_path)
+    assert len(work.digest) == 16
+    assert set(vars(pickle.loads(pickle.dumps(work)))) == {"study", "folder"}
 
 
 def test_no_two_units_share_a_file():

@@ -167,7 +167,5 @@ def _start(
     if part.fit.start is not None:
         return part.fit.start
     again = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations)
-    found = fit(
-        key, net, part.problem, again, validation=nothing(part.problem), truth=truth
-    )
+    found = fit(key, net, part.problem, again, validation=nothing(part.problem), truth=truth)
     return Start(found.variables, found.optimizer_state)

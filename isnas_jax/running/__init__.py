@@ -3,7 +3,7 @@
 from isnas_jax.registry import Registry
 from isnas_jax.running._elsewhere import WorkerDiedError
 from isnas_jax.running.here import Here
-from isnas_jax.running.pool import Pool, ProgressCallback, Runner, silent
+from isnas_jax.running.pool import Pool, ProgressCallback, Runner, check_workers, silent
 from isnas_jax.running.processes import Processes, cores
 from isnas_jax.running.ray import Ray
 
@@ -19,6 +19,7 @@ __all__ = [
     "Ray",
     "Runner",
     "WorkerDiedError",
+    "check_workers",
     "cores",
     "silent",
 ]

@@ -5,7 +5,7 @@ from isnas_jax.searching._cellwise import lower_scores
 from isnas_jax.searching.cohort import COHORTS, Cohort, Fold
 from isnas_jax.searching.combination import COMBINATIONS
 from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
-from isnas_jax.searching.pipeline import oracle, restore, search
+from isnas_jax.searching.pipeline import check_recipe, oracle, restore, search
 from isnas_jax.searching.presets import PRESETS
 from isnas_jax.searching.result import Search
 from isnas_jax.searching.scoring import Draws, evaluate, random_outputs, score
@@ -32,6 +32,7 @@ __all__ = [
     "Scope",
     "Search",
     "SearchSettings",
+    "check_recipe",
     "evaluate",
     "lower_scores",
     "oracle",

@@ -122,17 +122,30 @@ def _results(run: _Run, begun: Mapping[Any, Sequence[Future]]) -> dict[Any, list
     return {name: [future.result() for future in futures] for name, futures in begun.items()}
 
 
-def _network(run: _Run, member: Any) -> Any:
+def _network(problem: Problem, recipe: Recipe, member: Any) -> Any:
     """The network of a genotype or a name; None for a classical restoration."""
-    names = classical.names_of(run.problem.task)
+    names = classical.names_of(problem.task)
     if isinstance(member, str) and member in names:
         return None
     if isinstance(member, str) and member not in BASELINES:
         raise ValueError(
-            f"member {member!r} is none of {run.problem.task}; "
+            f"member {member!r} is none of {problem.task}; "
             f"choose from {', '.join([*BASELINES, *names])}"
         )
-    return network_for(run.problem, member, run.recipe.network, run.recipe.search.space)
+    return network_for(problem, member, recipe.network, recipe.search.space)
+
+
+def check_recipe(problem: Problem, recipe: Recipe) -> None:
+    """Raise ValueError if `search` cannot follow a recipe, before anything is computed."""
+    settings = recipe.search
+    if settings.cohort or not settings.members:
+        check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
+    for name in settings.members:
+        _network(problem, recipe, name)
+    for decide in (settings.selection, settings.combination):
+        if needs_validation(decide) and not settings.fit.split:
+            name = getattr(decide, "__name__", type(decide).__name__)
+            raise ValueError(f"{name} needs a split to validate with")
 
 
 def restore(
@@ -298,16 +311,10 @@ def search(
     """
     run, progress = _begun(key, problem, recipe, truth, folder, preview), progress or silent
     settings = run.recipe.search
-    # What is wrong with the recipe is found before anything is computed.
-    if settings.cohort or not settings.members:
-        check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
-    others = [_network(run, name) for name in settings.members]
+    check_recipe(problem, run.recipe)
+    others = [_network(problem, run.recipe, name) for name in settings.members]
     proxy = settings.proxy(problem)
     folds = _folds(run, settings.fit, proxy)
-    for decide in (settings.selection, settings.combination):
-        if needs_validation(decide) and not settings.fit.split:
-            name = getattr(decide, "__name__", type(decide).__name__)
-            raise ValueError(f"{name} needs a split to validate with")
     clock, seconds = [time.perf_counter()], {}
 
     def lap(stage):
@@ -334,7 +341,7 @@ def search(
         if len(set(map(str, members))) < len(members):
             names = ", ".join(map(str, members))
             raise ValueError(f"the cohort is {names}, where different members are needed")
-        nets = [_network(run, genotype) for genotype in genotypes]
+        nets = [_network(problem, run.recipe, genotype) for genotype in genotypes]
         begin(genotypes, nets)
         nets += others
         scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
@@ -356,7 +363,7 @@ def _score(progress: ProgressCallback, run: _Run) -> Candidates:
     def score(genotypes):
         return scoring.score(
             run.score_key,
-            [_network(run, genotype) for genotype in genotypes],
+            [_network(run.problem, run.recipe, genotype) for genotype in genotypes],
             run.problem,
             {"score": settings.metric},
             settings.draws,

@@ -71,15 +71,16 @@ def quick(
     cohort_iterations: int | None = None,
     stopping: Callable[[int], StoppingRule] | None = None,
 ) -> Recipe:
-    """Small enough for two cores: 32 channels, DIP and genotypes of the better half of a few.
+    """Small enough for two cores: a few genotypes, of which the better half is fitted.
 
     Each is fitted to what a split leaves of the problem until its validation
     error is least, then to everything, and the result is the mean whose
-    validation error is least. Under noise there are two light genotypes of four, the
-    refit goes on from halfway, and the observation is a member too. In inpainting and
-    super-resolution there are two of eight and NAS-DIP, three folds decide, and the
-    whole is fitted from the start, 1.5 times as long as the parts. Fits run 800
-    iterations at most; the less noise there is, the longer, 20000 / sigma.
+    validation error is least. Under noise two of four light genotypes, 16 channels wide,
+    and the observation are members, and the refit goes on from halfway. In inpainting and
+    super-resolution two of eight genotypes, 32 channels wide, DIP and NAS-DIP are members,
+    three folds decide, and the whole is fitted from the start, 1.5 times as long as the
+    parts. Fits run 800 iterations at most; the less noise there is, the longer, 20000 / sigma.
+    docs/decisions.md, "The fast default", has the measurements.
     """
     stopping = stopping or STOPPING["validation"]
     whole = _longest(problem) if iterations is None else iterations
@@ -95,14 +96,14 @@ def quick(
         debias=True,
     )
     return Recipe(
-        NetworkSettings(channels=32),
+        NetworkSettings(channels=16 if noisy else 32),
         fit,
         SearchSettings(
             strategy=RandomSearch(4 if noisy else 8),
             cohort=2,
             space=SPACES["light" if noisy else "free"],
             cohort_by=from_better_half,
-            members=("dip", "observed") if noisy else ("dip", "nas-dip"),
+            members=("observed",) if noisy else ("dip", "nas-dip"),
             proxy=PROXIES["full"](64),
             fit=dataclasses.replace(fit, iterations=part, stopping=stopping(part)),
             selection=least_validation,
