@@ -14,6 +14,7 @@ def test_operations_of_the_published_networks():
     np.testing.assert_allclose(found, counted, atol=5e-3)
 
 
+@pytest.mark.thorough
 def test_forms_of_an_operation_compute_the_same():
     for case in ops.cases(16, 32):
         first, *others = (form(*case.arguments) for form in case.forms.values())

@@ -437,6 +437,7 @@ def recorded(tmp_path_factory):
     return part, case, fits, kept
 
 
+@pytest.mark.thorough
 def test_what_is_recorded_is_what_was_fitted(recorded):
     part, case, fits, kept = recorded
     ((unit, found),) = fits.items()
@@ -463,6 +464,7 @@ def test_what_is_recorded_is_what_was_fitted(recorded):
     ) == (at, "bootstrap", "psnr_mean")
 
 
+@pytest.mark.thorough
 def test_combinations_from_products_are_those_of_images(recorded):
     part, case, _, kept = recorded
     splits = curves.splits_of(part, case, 0)

@@ -123,7 +123,8 @@ def test_split_leaves_rows_out(problem):
 
 
 def test_space_is_scored_and_fitted(problem):
-    recipe = recipe_for(problem, space=isnas.SPACES.find("depths"))
+    strategy = isnas.RandomSearch(2)
+    recipe = recipe_for(problem, space=isnas.SPACES.find("depths"), strategy=strategy, cohort=1)
     found = isnas.search(KEY, problem, recipe)
     assert all(1 <= genotype <= 6 for genotype in found.candidates.genotypes)
     net = recipe.search.space.build(found.architecture, out_channels=1, channels=8)

@@ -260,7 +260,10 @@ def flags_of(place):
     return shown
 
 
-@pytest.mark.parametrize("script", VALID)
+@pytest.mark.parametrize(
+    "script",
+    [pytest.param(name, marks=[pytest.mark.thorough] * (name == "compare")) for name in VALID],
+)
 def test_every_flag_takes_a_valid_value(script, place, flags_of):
     cache = f"--compilation_cache={os.environ['JAX_COMPILATION_CACHE_DIR']}"
     given = {"compilation_cache", "extensions", *names(SMALL.get(script, ()))}

@@ -93,6 +93,7 @@ def test_no_convolution_of_a_step_is_naive(side, size):
                 assert slow not in line
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("size", "tolerance"), [(3, 3e-5), (5, 1e-4), (7, 6e-4)])
 def test_winograd_rounds_as_float32_does(size, tolerance):
     """Its float32 values and gradients against the plain form in float64."""

@@ -12,7 +12,6 @@ from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
-import scipy.stats
 
 from isnas_jax import figures
 from isnas_jax.io import records
@@ -113,6 +112,8 @@ def table1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> s
 
 def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
     """The published tau above ours, the difference of their means, rank agreement."""
+    from scipy.stats import kendalltau  # takes half a second
+
     if "denoising" not in dataset.tasks:
         return ""
     column_of = {name: column for column, (name, _) in SUPPLEMENT.items()}
@@ -138,7 +139,7 @@ def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -
         table = pd.concat({"published": theirs, "ours": ours, "difference of means": difference})
         table = table.rename_axis(["", "image"]).rename(columns=lambda name: name.replace("_", " "))
         text = tables.write(folder / f"published-{file}", table)
-        agreement = scipy.stats.kendalltau(*means)
+        agreement = kendalltau(*means)
         line = (
             f"Rank agreement of the two rows of means (Kendall's tau): {agreement.statistic:.2f}, "
             f"p = {agreement.pvalue:.2f}; {int((np.sign(means[0]) == np.sign(means[1])).sum())} "
