@@ -27,12 +27,17 @@ def normal(*shape, seed=0):
 
 def assert_same_with_gradients(ours, plain, *arguments):
     """Compares values, and vector-Jacobian products with a random cotangent."""
-    value, pull = jax.vjp(ours, *arguments)
-    expected, expected_pull = jax.vjp(plain, *arguments)
+    cotangent = normal(*jax.eval_shape(plain, *arguments).shape, seed=9)
+
+    def evaluate(function):
+        value, pull = jax.vjp(function, *arguments)
+        return value, pull(cotangent)
+
+    value, gradients = jax.jit(evaluate, static_argnums=0)(ours)
+    expected, expected_gradients = jax.jit(evaluate, static_argnums=0)(plain)
     assert value.dtype == jnp.float64
     np.testing.assert_allclose(value, expected, atol=1e-10)
-    cotangent = normal(*expected.shape, seed=9)
-    for found, wanted in zip(pull(cotangent), expected_pull(cotangent), strict=True):
+    for found, wanted in zip(gradients, expected_gradients, strict=True):
         np.testing.assert_allclose(found, wanted, atol=1e-9)
 
 

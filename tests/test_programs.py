@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import isnas_jax as isnas
 from isnas_jax import _programs
 
 
@@ -80,6 +81,16 @@ def test_a_program_in_use_is_kept_whatever_others_ask_for():
     assert len(programs) == 1
     programs.get("mine", make)
     assert len(made) == 2
+
+
+def test_compiled_programs_on_disk_take_no_more_than_they_may(tmp_path):
+    for age, name in enumerate(("new-cache", "old-cache", "older-cache", "foreign")):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    before = jax.config.jax_compilation_cache_dir
+    isnas.use_compilation_cache(str(tmp_path), most=250)
+    isnas.use_compilation_cache(before)
+    assert {path.name for path in tmp_path.iterdir()} == {"new-cache", "old-cache", "foreign"}
 
 
 def test_shapes_tell_structure_and_types_apart():

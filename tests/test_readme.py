@@ -18,6 +18,7 @@ TEXT = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 
+@pytest.mark.thorough
 def test_one_call_restores_with_good_defaults(monkeypatch):
     """Blocks of pixels under noise: every result must be closer to the truth than what is seen.
 

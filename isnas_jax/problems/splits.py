@@ -59,8 +59,11 @@ class HoldOut:
         order = jnp.argsort(
             jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
         )
-        out = jnp.zeros(known.size, bool).at[order[first:end]].set(True)
-        out = out.reshape(*known.shape, 1)
+        # Ranks instead of a part of the order, which would compile for each of its sizes.
+        ranks = (
+            jnp.zeros(known.size, jnp.int32).at[order].set(jnp.arange(known.size, dtype=jnp.int32))
+        )
+        out = ((first <= ranks) & (ranks < end)).reshape(*known.shape, 1)
         return _of_these(problem, ~out), _of_these(problem, out)
 
 
