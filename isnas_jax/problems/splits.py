@@ -60,9 +60,7 @@ class HoldOut:
             jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
         )
         # Ranks instead of a part of the order, which would compile for each of its sizes.
-        ranks = (
-            jnp.zeros(known.size, jnp.int32).at[order].set(jnp.arange(known.size, dtype=jnp.int32))
-        )
+        ranks = jnp.argsort(order)
         out = ((first <= ranks) & (ranks < end)).reshape(*known.shape, 1)
         return _of_these(problem, ~out), _of_these(problem, out)
 
