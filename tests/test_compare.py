@@ -52,10 +52,14 @@ def test_differences_are_paired():
 
 
 def test_the_decisions_as_published_at_a_recipes_size():
+    holes = isnas.inpainting(np.full((32, 32, 1), 0.5), np.eye(32))
+    with_baselines = isnas.presets.quick(holes)
+    changed = study.methods("inpainting", with_baselines)["as published"].change(with_baselines)
+    assert changed.search.cohort == with_baselines.search.cohort + 2  # DIP's and NAS-DIP's places
     problem = isnas.denoising(np.full((32, 32, 1), 0.5), 25)
     recipe = isnas.presets.quick(problem)
     changed = study.methods("denoising", recipe)["as published"].change(recipe)
-    assert changed.search.cohort == recipe.search.cohort + 1  # DIP's place
+    assert changed.search.cohort == recipe.search.cohort
     assert changed.search.members == ()
     assert changed.fit == changed.search.fit
     for given in (changed.fit, changed.search.fit):

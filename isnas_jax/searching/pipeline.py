@@ -142,7 +142,7 @@ def check_recipe(problem: Problem, recipe: Recipe) -> None:
         check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
     for name in settings.members:
         _network(problem, recipe, name)
-    for decide in (settings.selection, settings.combination):
+    for decide in (settings.fit.stopping, settings.selection, settings.combination):
         if needs_validation(decide) and not settings.fit.split:
             name = getattr(decide, "__name__", type(decide).__name__)
             raise ValueError(f"{name} needs a split to validate with")
