@@ -61,7 +61,13 @@ SMALL = {
     "compare": (*SEARCHED, "--num_seeds=1", "--num_genotypes=4", "--cohort=2"),
     "make_dataset": (*NETWORK, *SCORED, "--size=32", "--metrics=psd_db_strip_mse"),
     "analyze": ("--resamples=20",),
-    "benchmarks.scoring": (*NETWORK, *SCORED, "--size=32", "--repeats=1"),
+    "benchmarks.scoring": (
+        "--genotypes=cells.txt",
+        "--channels=4",
+        *SCORED,
+        "--size=64",
+        "--repeats=1",
+    ),
     "benchmarks.fit": (
         "--size=32",
         "--channels=4",
@@ -69,7 +75,7 @@ SMALL = {
         "--chunks=1",
         f"--genotypes=60:{'0' * 25}",
     ),
-    "benchmarks.cells": ("--size=32", "--first=60", "--num_cells=1", "--num_genotypes=2"),
+    "benchmarks.cells": ("--size=64", "--first=60", "--num_cells=1", "--num_genotypes=2"),
     "benchmarks.memory": ("--size=32", "--channels=4"),
     "benchmarks.ops": ("--sizes=16", "--channels=4"),
     "benchmarks.precision": (
@@ -176,6 +182,7 @@ def prepared(tmp_path_factory):
     images.save(place / "mask.png", mask.astype(np.float32))
     images.save(place / "holes.png", mask * rng.random((32, 32, 3)))
     (place / "list.txt").write_text("nearest:0\nbicubic:1\n")
+    (place / "cells.txt").write_text(f"60:{'0' * 25}\n60:{'1' * 25}\n")
     (place / "docs").mkdir()
     shutil.copytree(ROOT / "docs" / "decisions", place / "docs" / "decisions")
     shutil.copy(ROOT / "docs" / "decisions.md", place / "docs")

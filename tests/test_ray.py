@@ -47,7 +47,7 @@ def posed(mark=""):
         network=isnas.NetworkSettings(4),
         fit={"denoising": isnas.FitSettings(60)},
         follow={"denoising": 60},
-        metrics={},
+        metrics={"random": isnas.METRICS["random"]},
         space=Deadly(mark),
     )
 
