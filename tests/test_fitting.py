@@ -312,7 +312,16 @@ def fits_by_setting():
     return compare
 
 
-@pytest.mark.parametrize("setting", JAX_SETTINGS)
+THOROUGH = ("rank", "dtype", "debug_infs")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        pytest.param(name, marks=[pytest.mark.thorough] * (name in THOROUGH))
+        for name in JAX_SETTINGS
+    ],
+)
 def test_a_setting_of_jax_changes_no_number(small_network, fits_by_setting, setting):
     fits_by_setting(small_network(), setting)
 
@@ -408,7 +417,8 @@ def test_steps_hold_no_naive_convolution_and_with_remat_fewer_maps():
     assert temporary[1] < 0.8 * temporary[0]
 
 
-@pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
+@pytest.mark.thorough
+@pytest.mark.parametrize("platform", ["cuda", "tpu"])
 def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
     for genotype in (GENOTYPE, isnas.Genotype(172, "1" * 25), "dip"):
         net = isnas.build_network(

@@ -230,6 +230,7 @@ class Deadly:
         return state, Decision(jnp.array(True), jnp.array(False), seen)
 
 
+@pytest.mark.thorough
 def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     pytest.importorskip("pyarrow")
     noise = jax.random.uniform(jax.random.key(1), (64, 64, 1))
