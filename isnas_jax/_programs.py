@@ -22,8 +22,8 @@ import numpy as np
 Jitted = TypeVar("Jitted")
 
 _shared: list[Any] = []
-# The folder of compiled programs and its most bytes, if there is one.
-_on_disk: list[tuple[pathlib.Path, int]] = []
+# The folder of compiled programs and its most bytes, if there is one; workers get it too.
+on_disk: list[tuple[str, int]] = []
 
 _NARROW = {
     np.dtype(f"{kind}{2 * bits}"): np.dtype(f"{kind}{bits}")
@@ -179,7 +179,7 @@ def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:
       folder: The folder; None for no cache.
       most: Bytes on disk; the programs used longest ago are deleted first.
     """
-    _on_disk[:] = [(pathlib.Path(folder), most)] if folder else []
+    on_disk[:] = [(folder, most)] if folder else []
     _delete_oldest()
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_compilation_cache_max_size", -1)
@@ -190,9 +190,9 @@ def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:
 
 def _delete_oldest() -> None:
     """Delete the compiled programs used longest ago until the rest fits."""
-    for folder, most in _on_disk:
+    for folder, most in on_disk:
         found = []
-        for path in folder.glob("*-cache"):
+        for path in pathlib.Path(folder).glob("*-cache"):
             with contextlib.suppress(FileNotFoundError):  # another process deleted it
                 state = path.stat()
                 found.append((max(state.st_atime, state.st_mtime), state.st_size, path))

@@ -15,7 +15,7 @@ import pytest
 from conftest import SmallNetwork
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import _programs, study
 from isnas_jax.fitting import Decision
 from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
 
@@ -56,6 +56,10 @@ def surroundings(progress):
     tasks = map(int, os.listdir("/proc/self/task"))
     cores = set().union(*map(os.sched_getaffinity, tasks))
     return len(cores), jax.config.jax_default_matmul_precision, "colorsys" in sys.modules
+
+
+def bounds(progress):
+    return _programs.on_disk
 
 
 def first_of(progress, values, position):
@@ -125,6 +129,12 @@ def test_a_job_whose_process_dies_is_done_again_and_given_up_in_the_end(
         assert others == ["highest", True]
         assert cores == 1 or elsewhere is Ray
     assert not multiprocessing.active_children()
+
+
+def test_workers_bound_the_programs_on_disk_as_this_process_does(runner):
+    with runner(silent) as pool:
+        assert pool.submit(bounds).result(SOON) == _programs.on_disk
+    assert len(_programs.on_disk) == 1
 
 
 def test_what_listeners_do_wrong_ends_their_job_alone(runner):

@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import jax
 
+from isnas_jax import _programs
+
 # How often a job may take its process with it before it is given up.
 TRIES = 3
 
@@ -29,11 +31,13 @@ class Surroundings(NamedTuple):
       path: Where it finds modules besides, folders.
       modules: What jobs call by name, to be imported first.
       config: JAX's settings.
+      cache: The folder of compiled programs and its most bytes, if there is one.
     """
 
     path: tuple[str, ...]
     modules: tuple[str, ...]
     config: Mapping[str, Any]
+    cache: Sequence[tuple[str, int]]
 
     def settle(self) -> None:
         """Makes this process so."""
@@ -41,6 +45,8 @@ class Surroundings(NamedTuple):
         for name, value in self.config.items():
             if jax.config.values.get(name) != value:
                 jax.config.update(name, value)
+        for folder, most in set(self.cache) - set(_programs.on_disk):
+            _programs.use_compilation_cache(folder, most=most)
         for module in self.modules:
             importlib.import_module(module)
 
@@ -49,7 +55,7 @@ def surroundings(modules: Sequence[str]) -> Surroundings:
     """Those of this process, as far as they are numbers and texts."""
     plain = (bool, int, float, str, type(None))
     config = {name: of for name, of in jax.config.values.items() if isinstance(of, plain)}
-    return Surroundings(tuple(sys.path), tuple(modules), config)
+    return Surroundings(tuple(sys.path), tuple(modules), config, tuple(_programs.on_disk))
 
 
 def sendable(error: Exception) -> Exception:
