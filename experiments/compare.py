@@ -62,10 +62,13 @@ def main(_: Sequence[str]) -> None:
         for seed in seeds
     }
     # The recipe depends on the problem by its task, which is the same in all cases.
-    recipe = cli.recipe(next(iter(cases.values())).problem)
+    problem = next(iter(cases.values())).problem
+    recipe = cli.recipe(problem)
     known = Registry("method", study.methods(FLAGS.task, recipe))
     compared = {name: known.find(name) for name in FLAGS.methods or known}
-    check_recipe(next(iter(cases.values())).problem, recipe)
+    for method in compared.values():
+        if isinstance(method, study.BySearch):
+            check_recipe(problem, method.change(recipe))
     runner = cli.runner()
     folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
 

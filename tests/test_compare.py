@@ -103,3 +103,8 @@ def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
         done = run(tmp_path, flag)
         assert done.returncode == 2
         assert message in done.stderr
+
+
+def test_a_recipe_counts_only_for_the_methods_that_search(tmp_path):
+    flags = ("--images=sample:moon", "--size=32", "--num_seeds=1", "--num_genotypes=1")
+    scripts.succeed("compare", *flags, "--methods=total variation", cwd=tmp_path)

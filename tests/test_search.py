@@ -458,6 +458,11 @@ BAD = {
     ),
     "negative cohort": ("search", ["--image=sample:moon", "--cohort=-1"], "cohort of -1"),
     "unknown member": ("search", ["--image=sample:moon", "--members=dop"], "'dop' is none of"),
+    "cohort too large for one method": (
+        "compare",
+        ["--images=sample:moon", "--size=32", "--methods=ISNAS-DIP", "--num_genotypes=1"],
+        "cohort of 2",
+    ),
     "no workers": ("search", ["--image=sample:moon", "--workers=0"], "workers 0"),
     "unknown runner": ("restore", ["--image=sample:moon", "--runner=friends"], "here, processes"),
     "size of no proxy": (

@@ -3,12 +3,13 @@
 Needs pandas and pyarrow, which are extras.
 """
 
-from isnas_jax.study.comparison import compare, differences, methods, summary
+from isnas_jax.study.comparison import BySearch, compare, differences, methods, summary
 from isnas_jax.study.plan import Plan, plan
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, alike, key_of, pose, share, units
 from isnas_jax.study.work import run, unfinished
 
 __all__ = [
+    "BySearch",
     "Case",
     "FitUnit",
     "Plan",
