@@ -46,9 +46,9 @@ def main(_: Sequence[str]) -> None:
     if FLAGS.dataset is None:
         raise ValueError("give --dataset, a folder that make_dataset filled")
     figures.use_defaults()
-    items = {name: report.ITEMS.find(name) for name in FLAGS.items or report.ITEMS}
+    items = {name: report.ITEMS[name] for name in FLAGS.items or report.ITEMS}
     dataset = analysis.load(pathlib.Path(FLAGS.dataset))
-    settings = report.PaperSettings(
+    config = report.PaperConfig(
         tuple(FLAGS.metrics),
         FLAGS.metric,
         FLAGS.outcome,
@@ -56,20 +56,20 @@ def main(_: Sequence[str]) -> None:
         FLAGS.seed,
         FLAGS.resamples,
     )
-    settings.check(dataset)
+    config.check(dataset)
     left_out = f"; {dataset.incomplete} architectures left out, unfinished or failed"
     texts = [
         f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases"
         f"{left_out if dataset.incomplete else ''}"
     ]
     folder = pathlib.Path(FLAGS.output_dir)
-    texts += [text for item in items.values() if (text := item(dataset, folder, settings))]
+    texts += [text for item in items.values() if (text := item(dataset, folder, config))]
     described = {
         "script": "analyze",
         "dataset": FLAGS.dataset,
         "genotypes": len(dataset.genotypes),
         "cases": {task: dataset.images(task) for task in dataset.tasks},
-        **dataclasses.asdict(settings),
+        **dataclasses.asdict(config),
     }
     records.write_json(folder / "analysis.json", described)
     cli.write_command(folder)

@@ -24,15 +24,15 @@ cli.define_image_flags()
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, restore it by known means, write it down."""
-    problem, truth = cli.load_problem(jax.random.key(FLAGS.seed))
+    problem, clean = cli.load_problem(jax.random.key(FLAGS.seed))
     bits = cli.bits()
-    folder = cli.open_folder(problem=problem, truth=truth)
+    folder = cli.open_folder(problem=problem, clean=clean)
     report = {}
     for name in classical.names_of(problem.task):
         restored = classical.restore(name, problem)
         images.save(folder / f"{name.replace(' ', '_')}.png", restored, bits=bits)
-        if truth is not None:
-            report[name] = quality.report(restored, truth)
+        if clean is not None:
+            report[name] = quality.report(restored, clean)
             print(f"{name}: {report[name]['psnr']:.2f} dB, SSIM {report[name]['ssim']:.3f}")
     records.write_json(folder / "result.json", report)
 

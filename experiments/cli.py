@@ -41,7 +41,7 @@ _SEEDS = 2**32  # JAX's keys are made of 32 bits
 # Packages without which a classical restoration is not in its registry.
 _PACKAGES = {"BM3D": "bm3d"}
 # Above these, noise counts as correlated: how many times as strong it is estimated to be in every
-# other pixel, and how strong there, in grey levels. White noise on photographs stays below 2,
+# other pixel, and how strong there, in gray levels. White noise on photographs stays below 2,
 # texture below 12; blurred noise is near 2.7.
 _CORRELATED, _VISIBLE = 2.0, 12.0
 # Flags that change no number; a runner whose processes have other cores sums in another order.
@@ -118,12 +118,12 @@ def define_run_flags() -> None:
         _Sigma(),
         "sigma",
         25.0,
-        "Noise in grey levels (0 to 255), for denoising; auto estimates it of an --observed image.",
+        "Noise in gray levels (0 to 255), for denoising; auto estimates it of an --observed image.",
         serializer=flags.ArgumentSerializer(),
     )
     flags.DEFINE_float("missing", 50.0, "Percentage of missing pixels, for inpainting.")
     flags.DEFINE_integer("factor", 4, "2, 4 or 8, for super-resolution.")
-    flags.DEFINE_boolean("grey", False, "Turn the clean image grey first.")
+    flags.DEFINE_boolean("gray", False, "Turn the clean image gray first.")
     flags.DEFINE_boolean("square", False, "Cut out the clean image's middle square first.")
     define_seed("Everything random follows from it.")
     define_output_dir("out", "Folder for results; an interrupted run resumes.")
@@ -137,9 +137,7 @@ def define_run_flags() -> None:
 def define_network_flags() -> None:
     """Defines the flags of the networks."""
     flags.DEFINE_integer("channels", None, "Width of the networks.")
-    flags.DEFINE_string(
-        "implementation", None, "products or convolutions; by default what suits the device."
-    )
+    flags.DEFINE_string("implementation", None, "matmul or conv; by default what suits the device.")
     flags.DEFINE_string("precision", None, "Of convolutions: highest (default), high, default.")
     flags.DEFINE_string("dtype", None, "Of feature maps: float32 (default), bfloat16.")
     flags.DEFINE_string(
@@ -152,11 +150,11 @@ def define_fit_flags() -> None:
     """Defines the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "The most iterations, before any refit_factor.")
     flags.DEFINE_string("stopping", None, "es-wmv, es-emv, validation, discrepancy or fixed.")
-    flags.DEFINE_float("learning_rate", None, "The optimiser's.")
-    flags.DEFINE_float("reg_noise_std", None, "Of the noise added to z at every iteration.")
-    flags.DEFINE_float("mean_decay", None, "Gamma of the exponential mean.")
+    flags.DEFINE_float("learning_rate", None, "The optimizer's.")
+    flags.DEFINE_float("input_noise_std", None, "Of the noise added to z at every iteration.")
+    flags.DEFINE_float("ema_decay", None, "Gamma of the exponential mean.")
     flags.DEFINE_string("optimizer", None, "adam, or one of an extension.")
-    flags.DEFINE_list("loss_terms", [], "Added to the loss, NAME:WEIGHT: total variation:0.01.")
+    flags.DEFINE_list("regularizers", [], "Added to the loss, NAME:WEIGHT: total variation:0.01.")
     flags.DEFINE_string(
         "split", None, "Measurements to validate with: held-out:0.1, bootstrap:0.15."
     )
@@ -199,14 +197,16 @@ def define_search_flags() -> None:
         "combine", None, "What to return: selected, or the cohort's scores, mean, stack."
     )
     flags.DEFINE_list(
-        "members", None, "In the cohort besides: dip, nas-dip, classical restorations by name."
+        "extra_members",
+        None,
+        "Fitted in addition: dip, nas-dip, classical restorations.",
     )
 
 
 @help.group("Who does the work")
 def define_runner_flags() -> None:
     """Defines the flags of who does the work."""
-    flags.DEFINE_string("runner", "here", "Who does the work: here, processes, or ray.")
+    flags.DEFINE_string("runner", "threads", "Who does the work: threads, processes, or ray.")
     flags.DEFINE_integer(
         "workers", None, "Jobs at a time: 2 here, a process a core, or what a cluster can do."
     )
@@ -219,7 +219,7 @@ def define_runner_flags() -> None:
 
 def runner() -> running.Runner:
     """The runner of the flags, its processes knowing the extensions too."""
-    found = isnas.RUNNERS.find(FLAGS.runner)
+    found = isnas.RUNNERS[FLAGS.runner]
     takes, options = inspect.signature(found).parameters, {}
     names = {"ray_address": "address", "job_cpus": "cpus", "job_gpus": "gpus"}
     for flag, value in given("workers", *names).items():
@@ -260,26 +260,28 @@ def check_corruption(label: str, tasks: Sequence[isnas.Task]) -> None:
     reasons = {f"with {label}": unused(task.corrupt for task in tasks)}
     if given("observed"):
         taken = unused(task.pose for task in tasks)
-        reasons["with --observed"] = ["grey", "square", "size", *taken]
+        reasons["with --observed"] = ["gray", "square", "size", *taken]
     if given("mask"):
         reasons["with --mask"] = ["missing"]
     refuse_idle(reasons)
 
 
-def _check_recipe(recipe: isnas.Recipe) -> None:
+def _check_flags(config: isnas.Config) -> None:
     """Refuses flags that change nothing in a recipe."""
-    search = recipe.search
+    search = config.search
     scored = ("genotypes", "num_genotypes", "skip_invalid", "num_inits", "strategy", "metric")
-    listed = isinstance(search.strategy, isnas.Listed)
+    listed = isinstance(search.strategy, isnas.GenotypeList)
     refuse_idle(
         {
-            "with --cohort=0": () if search.cohort else (*scored, "cohort_by"),
+            "with --cohort=0": () if search.cohort else (*scored, "cohort_selection"),
             "with --genotypes": ("strategy",) if listed else (),
             "without --genotypes": () if listed else ("skip_invalid",),
-            "on one random output: see --num_inits": ("weights",) if search.draws.num == 1 else (),
+            "on one random output: see --num_inits": ("shared_weights",)
+            if search.inits.num == 1
+            else (),
             "on this proxy": () if hasattr(search.proxy, "size") else ("proxy_size",),
             "without convolutions: see --implementation": (
-                ("precision",) if recipe.network.arithmetic.by_products else ()
+                ("precision",) if config.network.numerics.uses_matmul else ()
             ),
         }
     )
@@ -301,7 +303,7 @@ def check_installed(names: Iterable[str]) -> None:
             raise ModuleNotFoundError(f"{name} needs {package}: pip install {package}")
 
 
-def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recipe:
+def config(problem: isnas.Problem, iterations: int | None = None) -> isnas.Config:
     """The preset's recipe for a problem, with the flags that were given put over it.
 
     Args:
@@ -312,11 +314,11 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
     if iterations is not None:
         changes["iterations"] = iterations
     for rule in given("stopping").values():
-        changes["stopping"] = isnas.STOPPING.find(rule)
-    found = isnas.PRESETS.find(FLAGS.preset)(problem, **changes)
+        changes["stopping"] = isnas.STOPPING[rule]
+    found = isnas.PRESETS[FLAGS.preset](problem, **changes)
     how = given("implementation", "precision", "dtype")
     network = dataclasses.replace(
-        found.network, arithmetic=isnas.Arithmetic(**how), **given("channels", "remat")
+        found.network, numerics=isnas.Numerics(**how), **given("channels", "remat")
     )
     fit = _fit_changes()
     search = dataclasses.replace(
@@ -324,47 +326,47 @@ def recipe(problem: isnas.Problem, iterations: int | None = None) -> isnas.Recip
         fit=dataclasses.replace(found.search.fit, **fit),
         **_search_changes(found.search, network.channels),
     )
-    recipe = isnas.Recipe(network, dataclasses.replace(found.fit, **fit), search)
-    _check_recipe(recipe)
-    return recipe
+    config = isnas.Config(network, dataclasses.replace(found.fit, **fit), search)
+    _check_flags(config)
+    return config
 
 
 def _fit_changes() -> dict[str, Any]:
-    """Fields of `FitSettings` that the flags give."""
-    changes = given("learning_rate", "reg_noise_std", "mean_decay")
+    """Fields of `FitConfig` that the flags give."""
+    changes = given("learning_rate", "input_noise_std", "ema_decay")
     changes |= given("folds", "refit_factor", "refit_from", "debias")
     for text in given("split").values():
         changes["split"] = _made(isnas.SPLITS, text)
     for name in given("optimizer").values():
-        changes["optimizer"] = isnas.OPTIMIZERS.find(name)
-    for texts in given("loss_terms").values():
-        changes["terms"] = tuple(_made(isnas.LOSS_TERMS, text) for text in texts)
+        changes["optimizer"] = isnas.OPTIMIZERS[name]
+    for texts in given("regularizers").values():
+        changes["regularizers"] = tuple(_made(isnas.REGULARIZERS, text) for text in texts)
     return changes
 
 
-def _search_changes(search: isnas.SearchSettings, channels: int) -> dict[str, Any]:
-    """Fields of `SearchSettings` that the flags give, but for the fit."""
+def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]:
+    """Fields of `SearchConfig` that the flags give, but for the fit."""
     registries: dict[str, tuple[str, Registry]] = {
         "space": ("space", isnas.SPACES),
         "metric": ("metric", isnas.METRICS),
-        "cohort_by": ("cohort_by", isnas.COHORTS),
+        "cohort_selection": ("cohort_selection", isnas.COHORT_SELECTIONS),
         "selection": ("selection", isnas.SELECTIONS),
         "combine": ("combination", isnas.COMBINATIONS),
     }
     changes = given("cohort")
-    if "members" in FLAGS and FLAGS.members is not None:
-        check_installed(FLAGS.members)
-        changes["members"] = tuple(FLAGS.members)
+    if "extra_members" in FLAGS and FLAGS.extra_members is not None:
+        check_installed(FLAGS.extra_members)
+        changes["extra_members"] = tuple(FLAGS.extra_members)
     for flag, name in given(*registries).items():
         field, registry = registries[flag]
-        changes[field] = registry.find(name)
-    draws = given("weights")
+        changes[field] = registry[name]
+    inits = given("shared_weights")
     for num in given("num_inits").values():
-        draws["num"] = num
-    changes["draws"] = dataclasses.replace(search.draws, **draws)
+        inits["num"] = num
+    changes["inits"] = dataclasses.replace(search.inits, **inits)
     size = given("proxy_size").get("proxy_size", getattr(search.proxy, "size", 64))
     for name in given("proxy").values():
-        changes["proxy"] = isnas.PROXIES.find(name)(size)
+        changes["proxy"] = isnas.PROXIES[name](size)
     if given("proxy_size") and not given("proxy") and hasattr(search.proxy, "size"):
         proxy: Any = search.proxy
         changes["proxy"] = dataclasses.replace(proxy, size=size)
@@ -378,7 +380,7 @@ def _made(registry: Registry, text: str) -> Any:
     """What an entry makes of a number, from NAME:NUMBER."""
     name, _, number = text.rpartition(":")
     try:
-        return registry.find(name)(float(number))
+        return registry[name](float(number))
     except ValueError as error:
         raise ValueError(f"{registry.kind} {text!r} is not NAME:NUMBER: {error}") from None
 
@@ -389,10 +391,10 @@ def _strategy(strategy: Any, space: Any, channels: int) -> Any:
         genotypes = _read_list(FLAGS.genotypes, space, channels, FLAGS.skip_invalid)
         if FLAGS.num_genotypes is not None and FLAGS.num_genotypes < 1:
             raise ValueError(f"num_genotypes {FLAGS.num_genotypes} must be at least 1")
-        return isnas.Listed(tuple(genotypes[: FLAGS.num_genotypes]))
+        return isnas.GenotypeList(tuple(genotypes[: FLAGS.num_genotypes]))
     if not (named := given("strategy", "num_genotypes")):
         return strategy
-    make = isnas.STRATEGIES.find(named.get("strategy", "random"))
+    make = isnas.STRATEGIES[named.get("strategy", "random")]
     return make(named.get("num_genotypes", strategy.num))
 
 
@@ -407,12 +409,12 @@ def _read_list(path: str, space: Any, channels: int, skip_invalid: bool) -> list
     return genotypes
 
 
-def genotypes(key: jax.Array, recipe: isnas.Recipe) -> list[Any]:
+def genotypes(key: jax.Array, config: isnas.Config) -> list[Any]:
     """The candidates of a recipe without a search: its list, or a random draw."""
-    strategy: Any = recipe.search.strategy
-    if isinstance(strategy, isnas.Listed):
+    strategy: Any = config.search.strategy
+    if isinstance(strategy, isnas.GenotypeList):
         return list(strategy.genotypes)
-    return list(recipe.search.space.sample(key, strategy.num, recipe.network.channels))
+    return list(config.search.space.sample(key, strategy.num, config.network.channels))
 
 
 def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
@@ -426,18 +428,18 @@ def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     return taken
 
 
-def load_truth(path: str, task: str) -> np.ndarray:
+def load_clean(path: str, task: str) -> np.ndarray:
     """A clean image as the flags and a task want it."""
-    truth = images.load(path)
-    if FLAGS.grey:
-        truth = images.grey(truth)
+    clean = images.load(path)
+    if FLAGS.gray:
+        clean = images.gray(clean)
     if FLAGS.square:
-        truth = images.crop_to_square(truth)
+        clean = images.crop_to_square(clean)
     if size := SIZES.get(FLAGS.preset, 0) if FLAGS.size is None else FLAGS.size:
-        truth = images.resize(truth, size)
+        clean = images.resize(clean, size)
     if task == "super_resolution":
-        truth = images.crop_to_multiple(truth, FLAGS.factor)
-    return truth
+        clean = images.crop_to_multiple(clean, FLAGS.factor)
+    return clean
 
 
 def _sigma_of(observed: np.ndarray) -> float | None:
@@ -445,7 +447,7 @@ def _sigma_of(observed: np.ndarray) -> float | None:
     if FLAGS.sigma != "auto":
         return FLAGS.sigma if FLAGS["sigma"].present else None
     sigma = isnas.estimate_sigma(observed)
-    print(f"sigma is estimated to be {sigma:.1f} grey levels", file=sys.stderr)
+    print(f"sigma is estimated to be {sigma:.1f} gray levels", file=sys.stderr)
     return sigma
 
 
@@ -461,7 +463,7 @@ def _note_limits(observed: np.ndarray) -> None:
         return
     with contextlib.suppress(OSError), Image.open(FLAGS.observed) as opened:
         if opened.format in ("JPEG", "MPO"):
-            print("note: artefacts of JPEG are reduced by about 0.5 dB at most", file=sys.stderr)
+            print("note: artifacts of JPEG are reduced by about 0.5 dB at most", file=sys.stderr)
 
 
 def bits() -> int:
@@ -477,8 +479,8 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
 
     The key is the run's; the first of its three parts corrupts.
     """
-    task = isnas.TASKS.find(FLAGS.task)
-    isnas.PRESETS.find(FLAGS.preset)
+    task = isnas.TASKS[FLAGS.task]
+    isnas.PRESETS[FLAGS.preset]
     check_corruption(f"--task={FLAGS.task}", [task])
     if (FLAGS.image is None) == (FLAGS.observed is None):
         raise ValueError("give one of --image (clean) and --observed (corrupted)")
@@ -494,7 +496,7 @@ def load_problem(key: jax.Array) -> tuple[isnas.Problem, jax.Array | None]:
         if posed.get("mask", "no mask needed") is None:
             raise ValueError(f"--observed with --task={FLAGS.task} needs --mask")
         return task.pose(observed, **posed), None
-    clean = jnp.asarray(load_truth(FLAGS.image, FLAGS.task))
+    clean = jnp.asarray(load_clean(FLAGS.image, FLAGS.task))
     corrupt_key = jax.random.split(key, 3)[0]
     return task.corrupt(corrupt_key, clean, **options_of(task.corrupt, mask=mask)), clean
 
@@ -512,8 +514,8 @@ def open_folder(besides: Sequence[str] = (), **depends: Any) -> pathlib.Path:
         for flag in FLAGS.flags_by_module_dict().get(module, [])
         if flag.name not in (*_APART, *besides)
     }
-    settings = {"script": _script(), **flags_given, **depends}
-    folder = records.claim(FLAGS.output_dir, settings)
+    config = {"script": _script(), **flags_given, **depends}
+    folder = records.claim_folder(FLAGS.output_dir, config)
     write_command(folder)
     return folder
 

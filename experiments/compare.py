@@ -8,7 +8,7 @@ fitted by the same rules. "as published" takes the paper's decisions at the same
 size; random-N and metric-N are ISNAS-DIP with genotypes drawn at random or of
 the best scores, N being --cohort; ISNAS-DIP+ has the classical restorations in
 its cohort, where there is a split to weigh them by. What methods have in common
-is fitted once. A seed fixes corruption, candidates and initialisations. A killed
+is fitted once. A seed fixes corruption, candidates and initializations. A killed
 run started again goes on where it was.
 """
 
@@ -22,7 +22,7 @@ from isnas_jax import figures, report, study
 from isnas_jax.io import images
 from isnas_jax.registry import Registry
 from isnas_jax.report import tables
-from isnas_jax.searching import check_recipe
+from isnas_jax.searching import check_config
 from isnas_jax.study import store
 
 from . import cli, progress
@@ -47,39 +47,41 @@ def main(_: Sequence[str]) -> None:
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
     figures.use_defaults()
-    task = isnas.TASKS.find(FLAGS.task)
+    task = isnas.TASKS[FLAGS.task]
     cli.check_corruption(f"--task={FLAGS.task}", [task])
     cli.check_seeds(FLAGS.num_seeds)
     cli.check_installed(FLAGS.methods)
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds)
-    truths = images.load_all(
-        images.find(FLAGS.images), lambda path: cli.load_truth(path, FLAGS.task)
+    clean_images = images.load_all(
+        images.find(FLAGS.images), lambda path: cli.load_clean(path, FLAGS.task)
     )
     options = cli.options_of(task.corrupt, mask=None)
     cases = {
-        (image, seed): study.pose(seed, image, truth, FLAGS.task, **options)
-        for image, truth in truths.items()
+        (image, seed): study.pose(seed, image, clean, FLAGS.task, **options)
+        for image, clean in clean_images.items()
         for seed in seeds
     }
     # The recipe depends on the problem by its task, which is the same in all cases.
     problem = next(iter(cases.values())).problem
-    recipe = cli.recipe(problem)
-    known = Registry("method", study.methods(FLAGS.task, recipe))
-    compared = {name: known.find(name) for name in FLAGS.methods or known}
+    config = cli.config(problem)
+    known = Registry("method", study.methods(FLAGS.task, config))
+    compared = {name: known[name] for name in FLAGS.methods or known}
     for method in compared.values():
-        if isinstance(method, study.BySearch):
-            check_recipe(problem, method.change(recipe))
+        if isinstance(method, study.SearchMethod):
+            check_config(problem, method.change(config))
     runner = cli.runner()
-    folder = cli.open_folder(besides=("methods", "num_seeds"), recipe=recipe, truths=truths)
+    folder = cli.open_folder(
+        besides=("methods", "num_seeds"), config=config, clean_images=clean_images
+    )
 
     seeded = [(seed, case) for (_, seed), case in cases.items()]
     with progress.shown() as run:
         runs, restored = study.compare(
-            compared, seeded, recipe, folder=folder / "work", progress=run, runner=runner
+            compared, seeded, config, folder=folder / "work", progress=run, runner=runner
         )
 
     for (name, image, seed), picture in restored.items():
-        place = store.place("restored", image, str(seed), name)
+        place = store.unit_path("restored", image, str(seed), name)
         images.save(folder / place.with_suffix(".png"), picture)
     tables.write(folder / "runs", runs.set_index("image"), digits=3)
     texts = []
@@ -91,8 +93,8 @@ def main(_: Sequence[str]) -> None:
             paired = study.differences(runs, measured, "ISNAS-DIP", digits)
             texts.append(tables.write(folder / f"{measured}_differences", paired) + "\n")
     rows = []
-    for image, truth in truths.items():
-        row = {"truth": truth, "observed": np.asarray(cases[image, seeds[0]].problem.observed)}
+    for image, clean in clean_images.items():
+        row = {"clean": clean, "observed": np.asarray(cases[image, seeds[0]].problem.observed)}
         for found in runs[(runs["image"] == image) & (runs["seed"] == seeds[0])].itertuples():
             title = f"{found.method}\n{found.psnr:.2f} dB, {found.ssim:.3f}"
             row[title] = restored[found.method, image, seeds[0]]

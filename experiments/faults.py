@@ -26,7 +26,7 @@ FLAGS = flags.FLAGS
 cli.define_output_dir("out_faults", "Folder for the runs.")
 
 RESTORE = (
-    *("--image=sample:moon", "--size=64", "--grey", "--square", "--channels=4"),
+    *("--image=sample:moon", "--size=64", "--gray", "--square", "--channels=4"),
     *("--architecture=dip", "--stopping=fixed", "--iterations=120"),
 )
 

@@ -31,7 +31,7 @@ flags.DEFINE_integer("kills", 100, "How many, over all scripts.")
 flags.DEFINE_integer("seed", 0, "Of the moments.")
 cli.define_output_dir("out_kills", "Folder for the runs and log.txt.")
 
-SMALL = ("--size=64", "--grey", "--square", "--channels=4", "--stopping=fixed")
+SMALL = ("--size=64", "--gray", "--square", "--channels=4", "--stopping=fixed")
 SCRIPTS = {
     "search": (
         *("--image=sample:moon", "--num_genotypes=5", "--cohort=2"),
@@ -42,7 +42,7 @@ SCRIPTS = {
         *("--num_genotypes=1", "--metrics=psd_db_mse", "--num_inits=2", "--baselines="),
     ),
     "compare": (
-        *("--images=sample:moon", "--num_seeds=2", "--methods=DIP,ISNAS-DIP", "--members="),
+        *("--images=sample:moon", "--num_seeds=2", "--methods=DIP,ISNAS-DIP", "--extra_members="),
         *("--num_genotypes=3", "--cohort=1", "--cohort_iterations=60", "--iterations=60"),
         *("--selection=closest", "--combine=selected"),
     ),

@@ -2,7 +2,7 @@ r"""Make a dataset of fits and scores: genotypes x images x tasks x seeds.
 
     python -m experiments.make_dataset --images=sample:camera,sample:retina \
         --tasks=denoising:450:900,inpainting:1000:1500 --stopping=fixed \
-        --size=64 --square --grey --num_genotypes=100 --num_inits=4 --output_dir=dataset
+        --size=64 --square --gray --num_genotypes=100 --num_inits=4 --output_dir=dataset
 
 denoising:450:900 is what --stopping restores in 450 iterations, the fit being
 followed until 900. The folder holds Parquet files; see `isnas_jax.study`. A killed
@@ -44,7 +44,9 @@ flags.DEFINE_list(
 flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
 flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
 flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
-flags.DEFINE_string("weights", "fresh", "fresh for each random output, or shared: only z differs.")
+flags.DEFINE_boolean(
+    "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
+)
 flags.DEFINE_boolean("retry_failed", False, "Try again what failed before.")
 flags.DEFINE_boolean("dry_run", False, "Say what it would take, and do nothing.")
 flags.DEFINE_integer(
@@ -58,25 +60,25 @@ def tasks() -> dict[str, list[int]]:
     found = {}
     for text in FLAGS.tasks:
         task, *numbers = text.split(":")
-        isnas.TASKS.find(task)
+        isnas.TASKS[task]
         if len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
             raise ValueError(f"task {text!r}: write NAME, NAME:ITERATIONS or NAME:ITERATIONS:UNTIL")
         found[task] = [int(number) for number in numbers]
     return found
 
 
-def followed(settings: isnas.FitSettings) -> isnas.FitSettings:
+def followed(config: isnas.FitConfig) -> isnas.FitConfig:
     """A recipe's fit as a study follows it: to all measurements, by equation 4, stopped by ES-WMV.
 
     Unless the flags say otherwise.
     """
     changes: dict[str, Any] = {
         "split": None,
-        "stopping": isnas.STOPPING["es-wmv"](settings.iterations),
+        "stopping": isnas.STOPPING["es-wmv"](config.iterations),
         "debias": False,
     }
     changes = {name: value for name, value in changes.items() if FLAGS[name].value is None}
-    return dataclasses.replace(settings, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
+    return dataclasses.replace(config, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
 
 
 def show(plan: study.Plan) -> None:
@@ -104,16 +106,16 @@ def main(_: Sequence[str]) -> None:
     numbers = tasks()
     cli.check_corruption(f"--tasks={','.join(numbers)}", [isnas.TASKS[task] for task in numbers])
     cli.check_seeds(FLAGS.num_seeds)
-    truths = images.load_all(
+    clean_images = images.load_all(
         images.find(FLAGS.images),
-        lambda path: {task: cli.load_truth(path, task) for task in numbers},
+        lambda path: {task: cli.load_clean(path, task) for task in numbers},
     )
     cases = [
         study.pose(
-            FLAGS.seed, image, truth, task, **cli.options_of(isnas.TASKS[task].corrupt, mask=None)
+            FLAGS.seed, image, clean, task, **cli.options_of(isnas.TASKS[task].corrupt, mask=None)
         )
-        for image, by_task in truths.items()
-        for task, truth in by_task.items()
+        for image, by_task in clean_images.items()
+        for task, clean in by_task.items()
     ]
     cli.refuse_idle(
         {
@@ -122,28 +124,28 @@ def main(_: Sequence[str]) -> None:
         }
     )
     # Recipes depend on a problem by its task, and differ by their fits.
-    recipe = cli.recipe(cases[0].problem)
+    config = cli.config(cases[0].problem)
     posed = {case.task: case.problem for case in cases}
-    fit = {task: followed(cli.recipe(posed[task], *numbers[task][:1]).fit) for task in numbers}
+    fit = {task: followed(cli.config(posed[task], *numbers[task][:1]).fit) for task in numbers}
     follow = {task: (numbers[task] or [fit[task].iterations])[-1] for task in numbers}
     chosen = FLAGS.metrics or [*isnas.METRICS, *isnas.PUBLISHED_METRICS]
     whole = study.Study(
         seed=FLAGS.seed,
         cases=cases,
-        genotypes=cli.genotypes(study.key_of(FLAGS.seed, "genotypes"), recipe),
+        genotypes=cli.genotypes(study.key_of(FLAGS.seed, "genotypes"), config),
         baselines=FLAGS.baselines,
         seeds=FLAGS.num_seeds,
-        network=recipe.network,
+        network=config.network,
         fit=fit,
         follow=follow,
-        metrics={name: isnas.METRICS.find(name) for name in dict.fromkeys([*chosen, "random"])},
-        draws=recipe.search.draws,
-        space=recipe.search.space,
+        metrics={name: isnas.METRICS[name] for name in dict.fromkeys([*chosen, "random"])},
+        inits=config.search.inits,
+        space=config.search.space,
     )
     todo = study.units(whole)
-    if not (share := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
+    if not (shard := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
-    todo = study.share(todo, int(share[1]), int(share[2]))
+    todo = study.shard(todo, int(shard[1]), int(shard[2]))
     runner = cli.runner()
     if FLAGS.dry_run:
         left = study.unfinished(whole, FLAGS.output_dir, todo, retry_failed=FLAGS.retry_failed)

@@ -33,7 +33,7 @@ flags.DEFINE_integer("seed", 0, "Of the moments.")
 cli.define_output_dir("out_ray", "Folder for the two datasets and log.txt.")
 
 STUDY = (
-    *("--images=sample:moon,sample:coins", "--size=64", "--grey", "--square", "--channels=4"),
+    *("--images=sample:moon,sample:coins", "--size=64", "--gray", "--square", "--channels=4"),
     *("--tasks=denoising:60", "--stopping=fixed", "--num_seeds=3", "--metrics=psd_db_mse"),
 )
 # Seconds between two kills.
@@ -80,7 +80,7 @@ def main(_: Sequence[str]) -> None:
     def say(text: str) -> None:
         print(f"{time.monotonic() - begun:6.0f} s  {text}", file=log)
 
-    here, by_ray = place / "here", place / "by_ray"
+    here, by_ray = place / "threads", place / "by_ray"
     if failed := start(here, "--runner=processes", "--workers=1").wait():
         raise ValueError(f"the study ended with exit code {failed}")
     units = written(here)

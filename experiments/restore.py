@@ -34,24 +34,24 @@ def main(_: Sequence[str]) -> None:
     """The story: pose the problem, fit the architecture, write everything down."""
     figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
-    problem, truth = cli.load_problem(key)
+    problem, clean = cli.load_problem(key)
     bits = cli.bits()
-    recipe = cli.recipe(problem)
-    unused = () if validates(recipe.fit) else ("split", "folds", "refit_factor", "refit_from")
+    config = cli.config(problem)
+    unused = () if validates(config.fit) else ("split", "folds", "refit_factor", "refit_from")
     cli.refuse_idle({"without a validation: see --split and --stopping": unused})
-    architecture = parse_architecture(FLAGS.architecture, recipe.search.space)
-    network_for(problem, architecture, recipe.network, recipe.search.space)  # or ValueError
+    architecture = parse_architecture(FLAGS.architecture, config.search.space)
+    network_for(problem, architecture, config.network, config.search.space)  # or ValueError
     runner = cli.runner()
-    folder = cli.open_folder(problem=problem, network=recipe.network, fit=recipe.fit, truth=truth)
+    folder = cli.open_folder(problem=problem, network=config.network, fit=config.fit, clean=clean)
 
     start = time.perf_counter()
-    with progress.shown(stages.of_restoration(recipe)) as run:
+    with progress.shown(stages.of_restoration(config)) as run:
         fit = isnas.restore(
             key,
             problem,
             architecture,
-            recipe,
-            truth=truth,
+            config,
+            clean=clean,
             folder=folder / "work",
             progress=run,
             runner=runner,
@@ -59,7 +59,7 @@ def main(_: Sequence[str]) -> None:
         )
 
     member = report.Member(FLAGS.architecture, 1.0, fit)
-    record = report.write_restoration(folder, problem, fit.restored, [member], truth, bits=bits)
+    record = report.write_restoration(folder, problem, fit.restored, [member], clean, bits=bits)
     report.write_timings(folder, {"restore": time.perf_counter() - start})
     report.write_page(folder)
     print(records.to_json(record) if FLAGS.json else report.summary(record, folder))

@@ -12,7 +12,6 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import report
 from isnas_jax.networks import network_for
-from isnas_jax.searching.scoring import WEIGHTS
 
 from . import cli, progress
 
@@ -23,31 +22,33 @@ cli.define_network_flags()
 FLAGS.set_default("space", "free")
 cli.define_score_flags()
 flags.DEFINE_list("metrics", list(isnas.METRICS), "Metrics to compute, ours or published.")
-flags.DEFINE_enum("weights", "fresh", WEIGHTS, "Fresh weights for each output, or shared ones.")
+flags.DEFINE_boolean(
+    "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
+)
 
 
 def main(_: Sequence[str]) -> None:
     """The story: pose the problem, draw or read genotypes, score them, write it down."""
     key = jax.random.key(FLAGS.seed)
-    metrics = {name: isnas.METRICS.find(name) for name in FLAGS.metrics}
+    metrics = {name: isnas.METRICS[name] for name in FLAGS.metrics}
     problem, _truth = cli.load_problem(key)
-    recipe = cli.recipe(problem)
+    config = cli.config(problem)
     _, draw_key, score_key = jax.random.split(key, 3)
-    genotypes = cli.genotypes(draw_key, recipe)
-    network, draws = recipe.network, recipe.search.draws
+    genotypes = cli.genotypes(draw_key, config)
+    network, inits = config.network, config.search.inits
     folder = cli.open_folder(
-        problem=problem, candidates=genotypes, network=network, draws=draws, metrics=metrics
+        problem=problem, candidates=genotypes, network=network, inits=inits, metrics=metrics
     )
 
     start = time.perf_counter()
-    networks = [network_for(problem, g, network, recipe.search.space) for g in genotypes]
+    networks = [network_for(problem, g, network, config.search.space) for g in genotypes]
     with progress.shown() as run:
         values = isnas.score(
             score_key,
             networks,
             problem,
             metrics,
-            draws,
+            inits,
             folder=folder / "work",
             progress=lambda done, total: run("score", (done, total)),
         )

@@ -25,7 +25,7 @@ flags.DEFINE_string("folder", "out", "Folder that a run left.")
 flags.DEFINE_string("output_dir", "docs/images", "Folder for the pictures.")
 flags.DEFINE_string("name", "report", "What the pictures' names begin with.")
 
-# Width and height in CSS pixels, whether it is a phone, the colour scheme.
+# Width and height in CSS pixels, whether it is a phone, the color scheme.
 VIEWS = {
     "desktop": (1100, 1500, False, "light"),
     "phone": (375, 1500, True, "light"),

@@ -16,7 +16,7 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import figures, report
 from isnas_jax.io import records
-from isnas_jax.searching import check_recipe, stages
+from isnas_jax.searching import check_config, stages
 
 from . import cli, progress
 from .preview import preview
@@ -31,14 +31,16 @@ cli.define_score_flags()
 cli.define_search_flags()
 cli.define_runner_flags()
 flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
-flags.DEFINE_string("cohort_by", None, "Whom to fit: better half, metric, or random for control.")
+flags.DEFINE_string(
+    "cohort_selection", None, "Whom to fit: better half, metric, or random for control."
+)
 
 
-def plan(problem: isnas.Problem, recipe: isnas.Recipe) -> str:
+def plan(problem: isnas.Problem, config: isnas.Config) -> str:
     """The size of the image and the fits to come, in a line."""
-    search, (height, width, _) = recipe.search, problem.shape
+    search, (height, width, _) = config.search, problem.shape
     candidates = f"{getattr(search.strategy, 'num', 'some')} genotypes to score"
-    members = f"{search.cohort + len(search.members)} members to fit"
+    members = f"{search.cohort + len(search.extra_members)} members to fit"
     each = f"{search.fit.folds} x {search.fit.iterations} iterations each at most"
     return f"{height} x {width} pixels: {candidates}, {members}, {each}; then whoever has a weight"
 
@@ -47,21 +49,21 @@ def main(_: Sequence[str]) -> None:
     """The story: pose the problem, search, restore, write everything down."""
     figures.use_defaults()
     key = jax.random.key(FLAGS.seed)
-    problem, truth = cli.load_problem(key)
+    problem, clean = cli.load_problem(key)
     bits = cli.bits()
-    recipe = cli.recipe(problem)
-    check_recipe(problem, recipe)
+    config = cli.config(problem)
+    check_config(problem, config)
     runner = cli.runner()
-    folder = cli.open_folder(problem=problem, recipe=recipe, truth=truth)
+    folder = cli.open_folder(problem=problem, config=config, clean=clean)
 
     if not FLAGS.json:
-        print(plan(problem, recipe), flush=True)
-    with progress.shown(stages.of_search(problem, recipe)) as run:
+        print(plan(problem, config), flush=True)
+    with progress.shown(stages.of_search(problem, config)) as run:
         found = isnas.search(
             key,
             problem,
-            recipe,
-            truth=truth,
+            config,
+            clean=clean,
             folder=folder / "work",
             progress=run,
             runner=runner,
@@ -69,7 +71,7 @@ def main(_: Sequence[str]) -> None:
         )
 
     record = report.write_search(
-        folder, found, problem, recipe.search.proxy, FLAGS.metric, truth, bits=bits
+        folder, found, problem, config.search.proxy, FLAGS.metric, clean, bits=bits
     )
     report.write_page(folder)
     print(records.to_json(record) if FLAGS.json else report.summary(record, folder))

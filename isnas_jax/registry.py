@@ -6,15 +6,21 @@ from typing import TypeVar
 Entry = TypeVar("Entry")
 
 
-class Registry(dict[str, Entry]):
-    """A dict of strategies of one kind that knows what they are called.
+class UnknownNameError(ValueError, KeyError):
+    """A registry has no entry of a name; the message lists the names it has."""
 
-    Add your own by `REGISTRY["name"] = entry`; library functions take the
-    entries themselves, flags and tables their names.
+    __str__ = ValueError.__str__
+
+
+class Registry(dict[str, Entry]):
+    """A dict of interchangeable strategies, looked up by the names that flags use.
+
+    `REGISTRY["name"] = entry` registers a strategy. Library functions take the strategies
+    themselves, not their names.
 
     Attributes:
-      kind: What an entry is, for messages.
-      besides: More entries to be found, which do not count as members.
+      kind: What the entries are, for error messages.
+      fallback: Entries that can be looked up but are not listed.
     """
 
     def __init__(
@@ -22,18 +28,18 @@ class Registry(dict[str, Entry]):
         kind: str,
         entries: Mapping[str, Entry] | None = None,
         *,
-        besides: Mapping[str, Entry] | None = None,
+        fallback: Mapping[str, Entry] | None = None,
     ) -> None:
         super().__init__(entries or {})
         self.kind = kind
-        self.besides: Mapping[str, Entry] = besides or {}
+        self.fallback: Mapping[str, Entry] = fallback or {}
 
-    def find(self, name: str) -> Entry:
-        """The entry of this name; ValueError with the valid names."""
-        known = {**self, **self.besides}
-        if not isinstance(name, str) or name not in known:
-            raise ValueError(f"{self.kind} {name!r} does not exist; choose from {', '.join(known)}")
-        return known[name]
+    def __missing__(self, name: str) -> Entry:
+        """Look a name up in the fallback; UnknownNameError lists the valid names."""
+        if isinstance(name, str) and name in self.fallback:
+            return self.fallback[name]
+        names = ", ".join([*self, *self.fallback])
+        raise UnknownNameError(f"{self.kind} {name!r} does not exist; choose from {names}")
 
 
 def shown(value: object) -> str:

@@ -1,7 +1,7 @@
 """Runs the scripts of experiments/ as commands, in forks of a process that has imported JAX.
 
 Starting Python with JAX takes seconds, a fork milliseconds. The process that forks
-never initialises JAX's backend, so each command starts as it would by itself. All
+never initializes JAX's backend, so each command starts as it would by itself. All
 commands share the compilation cache of the test run.
 """
 

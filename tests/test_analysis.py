@@ -28,10 +28,10 @@ def dataset():
             "task": "denoising",
             "seed": seed,
             "observed_psnr": {"moon": 19.0, "coins": 20.0}[image],
-            "best_psnr_mean": best[image][number] + (-0.25, 0.25)[seed],
-            "best_mean_at": 10 * number,
+            "best_psnr_ema": best[image][number] + (-0.25, 0.25)[seed],
+            "best_ema_at": 10 * number,
             "restored_psnr": best[image][number] - 1.0,
-            "last_psnr_mean": 0.0,
+            "last_psnr_ema": 0.0,
         }
         for (number, genotype), image, seed in itertools.product(
             enumerate(GENOTYPES), best, range(2)
@@ -43,11 +43,11 @@ def dataset():
             "image": image,
             "task": "denoising",
             "reference": reference,
-            "sharpness": float((number * 7) % 5 + (reference == "truth")),
+            "sharpness": float((number * 7) % 5 + (reference == "clean")),
             "random": float((number * 5) % 6),
         }
         for (number, genotype), image, reference in itertools.product(
-            enumerate(GENOTYPES), best, ("observed", "truth")
+            enumerate(GENOTYPES), best, ("observed", "clean")
         )
     ]
     return analysis.Dataset(pathlib.Path(), pd.DataFrame(fits), pd.DataFrame(scores), 0)
@@ -111,8 +111,8 @@ def test_kendall_table_says_what_was_correlated(dataset):
     assert (table["tau"] <= table["high"]).all()
 
 
-def test_increase_is_standardised_within_each_image(dataset):
-    increase = analysis.standardised_increase(dataset, "denoising")
+def test_increase_is_standardized_within_each_image(dataset):
+    increase = analysis.standardized_increase(dataset, "denoising")
     for image, values in (("moon", [1, 3, 5, 2, 4, 1.5]), ("coins", [10, 9, 8, 7, 6, 5])):
         np.testing.assert_allclose(increase[image], scipy.stats.zscore(values), rtol=1e-6)
 

@@ -23,7 +23,7 @@ def test_best_by_score_is_ascending_and_stable():
 def test_weights_fall_with_the_score_and_the_worst_has_a_voice():
     weights = selection.metric_weights([1.0, 2.0, 4.0])
     assert weights.sum() == pytest.approx(1)
-    # (4 - s + 3 / 2) normalised
+    # (4 - s + 3 / 2) normalized
     np.testing.assert_allclose(weights, np.array([4.5, 3.5, 1.5]) / 9.5)
     np.testing.assert_allclose(selection.metric_weights([2.0, 2.0]), [0.5, 0.5])
     np.testing.assert_allclose(selection.metric_weights([2.0]), [1.0])
@@ -48,12 +48,12 @@ def test_random_cohorts_are_distinct_and_repeatable():
 def test_the_better_half():
     scores = np.random.default_rng(0).permutation(9).astype(float)
     candidates = Candidates(range(9), scores[:, None])
-    drawn = [cohort.from_better_half(key, candidates, 3) for key in jax.random.split(KEY, 40)]
+    drawn = [cohort.top_half(key, candidates, 3) for key in jax.random.split(KEY, 40)]
     for one in drawn:
         assert (np.diff(scores[one]) > 0).all()
         assert scores[one].max() < 5
     assert len({tuple(one) for one in drawn}) == 10  # all there are of 3 among 5
-    assert sorted(scores[cohort.from_better_half(KEY, candidates, 9)]) == sorted(scores)
+    assert sorted(scores[cohort.top_half(KEY, candidates, 9)]) == sorted(scores)
 
 
 def of_images(images, scores, validation):
@@ -90,20 +90,20 @@ def test_the_papers_choice_is_among_the_scored():
 
 
 @pytest.mark.parametrize("task", ["denoising", "inpainting", "super_resolution"])
-def test_stack_weights_against_a_general_optimiser(task):
+def test_stack_weights_against_a_general_optimizer(task):
     """SciPy's SLSQP on the validation error of the mean itself, of members like a fit's."""
     rng = np.random.default_rng(0)
-    truth = rng.uniform(size=(32, 32, 3)).astype(np.float32)
+    clean = rng.uniform(size=(32, 32, 3)).astype(np.float32)
     problem = {
-        "denoising": lambda: isnas.denoising(truth + rng.normal(0, 0.1, truth.shape)),
-        "inpainting": lambda: isnas.inpainting(truth, rng.uniform(size=(32, 32)) > 0.5),
-        "super_resolution": lambda: isnas.super_resolution(truth[::2, ::2], 2),
+        "denoising": lambda: isnas.denoising(clean + rng.normal(0, 0.1, clean.shape)),
+        "inpainting": lambda: isnas.inpainting(clean, rng.uniform(size=(32, 32)) > 0.5),
+        "super_resolution": lambda: isnas.super_resolution(clean[::2, ::2], 2),
     }[task]()
     _, validation = isnas.hold_out(jax.random.key(0), problem, 0.2)
-    noises = rng.normal(size=(5, *truth.shape))
+    noises = rng.normal(size=(5, *clean.shape))
     noises[1] = 0.9 * noises[0] + 0.2 * noises[1]  # two of a kind
     strengths = np.array([0.1, 0.12, 0.08, 0.3, 0.1])[:, None, None, None]
-    images = np.clip(truth + strengths * noises, 0, 1).astype(np.float32)
+    images = np.clip(clean + strengths * noises, 0, 1).astype(np.float32)
     weights = Stack(0)(of_images(images, np.zeros(5), validation), 0)
     assert weights.min() >= 0
     assert weights.sum() == pytest.approx(1)
@@ -135,13 +135,13 @@ def test_stack_weights_against_a_general_optimiser(task):
 
 def test_the_ridge_draws_towards_equal_weights():
     rng = np.random.default_rng(1)
-    truth = rng.uniform(size=(8, 8, 1)).astype(np.float32)
-    images = (truth + rng.normal(size=(3, 8, 8, 1)) * [[[[0.1]]], [[[0.2]]], [[[0.3]]]]).astype(
+    clean = rng.uniform(size=(8, 8, 1)).astype(np.float32)
+    images = (clean + rng.normal(size=(3, 8, 8, 1)) * [[[[0.1]]], [[[0.2]]], [[[0.3]]]]).astype(
         "f4"
     )
-    members = of_images(images, np.zeros(3), isnas.denoising(truth))
-    off = np.square(images - truth).mean(axis=(1, 2, 3))
-    products = np.einsum("ahwc,bhwc->ab", *((images - truth).astype(float),) * 2) / truth.size
+    members = of_images(images, np.zeros(3), isnas.denoising(clean))
+    off = np.square(images - clean).mean(axis=(1, 2, 3))
+    products = np.einsum("ahwc,bhwc->ab", *((images - clean).astype(float),) * 2) / clean.size
 
     def penalised(w, ridge):
         return w @ products @ w + ridge * off.mean() * np.square(w - 1 / 3).sum()

@@ -97,13 +97,13 @@ SMALL = {
 }
 
 RUN = {"report.html", "restored.png", "restored.npy", "observed.png", "comparison.png"}
-RUN |= {"spectra.png", "curves.png", "settings.json", "curves.csv", "result.json", "timings.json"}
+RUN |= {"spectra.png", "curves.png", "config.json", "curves.csv", "result.json", "timings.json"}
 PROMISED = {
     "search": RUN | {"decisions.png", "scores.csv", "cohort.csv", "cohort"},
     "restore": RUN,
-    "score": {"scores.csv", "settings.json"},
+    "score": {"scores.csv", "config.json"},
     "compare": {"runs.csv", "psnr.csv", "ssim.csv", "comparison.png", "comparison.pdf"},
-    "make_dataset": {"fits", "scores", "images", "timings", "settings.json"},
+    "make_dataset": {"fits", "scores", "images", "timings", "config.json"},
     "analyze": {"table1.csv", "analysis.json", "report.html"},
     "classical": {"result.json", "non-local_means.png"},
 }

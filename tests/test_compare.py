@@ -23,7 +23,7 @@ FLAGS = (
     "--space=tiny",
     "--extensions=tiny",
     "--cohort=1",
-    "--members=",
+    "--extra_members=",
     "--cohort_iterations=4",
     "--iterations=4",
     "--stopping=fixed",
@@ -57,16 +57,16 @@ def test_the_decisions_as_published_at_a_recipes_size():
     changed = study.methods("inpainting", with_baselines)["as published"].change(with_baselines)
     assert changed.search.cohort == with_baselines.search.cohort + 2  # DIP's and NAS-DIP's places
     problem = isnas.denoising(np.full((32, 32, 1), 0.5), 25)
-    recipe = isnas.presets.quick(problem)
-    changed = study.methods("denoising", recipe)["as published"].change(recipe)
-    assert changed.search.cohort == recipe.search.cohort
-    assert changed.search.members == ()
+    config = isnas.presets.quick(problem)
+    changed = study.methods("denoising", config)["as published"].change(config)
+    assert changed.search.cohort == config.search.cohort
+    assert changed.search.extra_members == ()
     assert changed.fit == changed.search.fit
     for given in (changed.fit, changed.search.fit):
         assert given.stopping == isnas.STOPPING["es-wmv"](800)
         assert (given.split, given.debias) == (None, False)
     published = isnas.presets.published(problem).search
-    for name in ("selection", "combination", "cohort_by", "metric"):
+    for name in ("selection", "combination", "cohort_selection", "metric"):
         assert getattr(changed.search, name) == getattr(published, name)
 
 
@@ -88,10 +88,10 @@ def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
             expected = f"{(one + two) / 2:.2f} ± {error:.2f}"
             assert table.loc[method, column] == expected
     for row in runs.itertuples():
-        truth = images.resize(images.crop_to_square(images.load(f"sample:{row.image}")), 32)
+        clean = images.resize(images.crop_to_square(images.load(f"sample:{row.image}")), 32)
         name = f"{row.image}+{row.seed}+{row.method.replace(' ', '%20')}"
         picture = images.load(tmp_path / "out" / "restored" / f"{name}.png")
-        expected = peak_signal_noise_ratio(truth, picture, data_range=1)
+        expected = peak_signal_noise_ratio(clean, picture, data_range=1)
         assert row.psnr == pytest.approx(expected, abs=0.02)
     assert (tmp_path / "out" / "comparison.pdf").exists()
 

@@ -54,10 +54,10 @@ def test_arrays_are_computed_again(folder, damage):
     arrays = {"a": np.arange(60, dtype=np.float32).reshape(3, 20), "b": np.array(7)}
     path, of = folder / "arrays.npz", {"seed": 3}
     path.unlink(missing_ok=True)
-    records.once(path, of, lambda: arrays)
+    records.cached(path, of, lambda: arrays)
     path.write_bytes(damaged(path.read_bytes(), damage))
     for _ in range(2):  # and what was computed again is kept
-        found = records.once(path, of, lambda: arrays)
+        found = records.cached(path, of, lambda: arrays)
         assert found.keys() == arrays.keys()
         for name, value in arrays.items():
             np.testing.assert_array_equal(found[name], value)
@@ -128,12 +128,12 @@ def test_what_is_damaged_is_said(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     path = tmp_path / "arrays.npz"
     path.write_bytes(b"nothing")
-    records.once(path, {}, lambda: {"a": np.zeros(1)})
+    records.cached(path, {}, lambda: {"a": np.zeros(1)})
     assert f"{str(path)!r} is damaged" in caplog.text
     assert "computed again" in caplog.text
-    (tmp_path / "settings.json").write_text("{")
-    with pytest.raises(ValueError, match=r"settings.json' is damaged"):
-        records.claim(tmp_path, {"seed": 0})
+    (tmp_path / "config.json").write_text("{")
+    with pytest.raises(ValueError, match=r"config.json' is damaged"):
+        records.claim_folder(tmp_path, {"seed": 0})
 
 
 def test_a_damaged_table_is_left_out_and_compaction_goes_on(tmp_path, caplog):

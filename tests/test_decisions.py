@@ -11,7 +11,7 @@ import pytest
 
 import isnas_jax as isnas
 from experiments.decisions import curves, gather, tables
-from isnas_jax.fitting import Decision, Part, Progress, fit_once, loop, refit, unsplit
+from isnas_jax.fitting import Decision, Part, Progress, cached_fit, loop, refit, unsplit
 from isnas_jax.problems import TASKS, HoldOut, classical, nothing
 from isnas_jax.searching import COMBINATIONS, SELECTIONS, stages
 from isnas_jax.study import Case, key_of
@@ -34,27 +34,27 @@ class Eleventh:
         return state, Decision(~known | (step.iteration == 11), stop, step.validation, known)
 
 
-SETTINGS = isnas.FitSettings(
+SETTINGS = isnas.FitConfig(
     40, Eleventh(), split=HoldOut(0.2), learning_rate=0.1, debias=True, chunk=7
 )
 
 
 @pytest.fixture(scope="module")
-def truth():
+def clean():
     return np.kron(np.eye(4), np.ones((8, 8)))[..., None].astype(np.float32) * 0.6 + 0.2
 
 
 @pytest.fixture(scope="module")
-def noisy(truth):
-    return TASKS["denoising"].corrupt(jax.random.key(6), truth, sigma=25)
+def noisy(clean):
+    return TASKS["denoising"].corrupt(jax.random.key(6), clean, sigma=25)
 
 
-def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network, tmp_path):
+def test_a_part_decides_how_long_the_whole_is_fitted(clean, noisy, small_network, tmp_path):
     net = small_network()
 
-    def run(settings=SETTINGS, **given):
-        part = fit_once(KEY, net, noisy, settings, **given)
-        return refit(KEY, net, noisy, settings, [Part(noisy, part)], truth=truth, **given)
+    def run(config=SETTINGS, **given):
+        part = cached_fit(KEY, net, noisy, config, **given)
+        return refit(KEY, net, noisy, config, [Part(noisy, part)], clean=clean, **given)
 
     found, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, SETTINGS)
     np.testing.assert_array_equal(found.parts[0].validation, part.validation)
@@ -78,15 +78,15 @@ def test_a_part_decides_how_long_the_whole_is_fitted(truth, noisy, small_network
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.75])
-def test_a_refit_leaves_the_trajectory_of_the_part(truth, noisy, small_network, tmp_path, fraction):
+def test_a_refit_leaves_the_trajectory_of_the_part(clean, noisy, small_network, tmp_path, fraction):
     """The part for a fraction of its iterations, then everything, from the same parameters."""
     net, (part, validation) = small_network(), HoldOut(0.2)(KEY, noisy)
-    settings = dataclasses.replace(SETTINGS, refit_from=fraction, refit_factor=1.25)
-    given = {"validation": validation, "truth": truth}
+    config = dataclasses.replace(SETTINGS, refit_from=fraction, refit_factor=1.25)
+    given = {"validation": validation, "clean": clean}
 
-    def run(settings=settings, **folder):
-        fit = fit_once(KEY, net, part, unsplit(settings), **given, **folder)
-        return refit(KEY, net, noisy, settings, [Part(part, fit)], truth=truth, **folder), fit
+    def run(config=config, **folder):
+        fit = cached_fit(KEY, net, part, unsplit(config), **given, **folder)
+        return refit(KEY, net, noisy, config, [Part(part, fit)], clean=clean, **folder), fit
 
     found, fit = run()
     left_at = round(12 * fraction)
@@ -104,13 +104,13 @@ def test_a_refit_leaves_the_trajectory_of_the_part(truth, noisy, small_network, 
     )
     np.testing.assert_allclose(found.restored, after.restored, atol=2e-5)
     np.testing.assert_allclose(found.loss, np.append(before.loss, after.loss), rtol=1e-3)
-    np.testing.assert_array_equal(found.psnr_mean[:left_at], fit.psnr_mean[:left_at])
+    np.testing.assert_array_equal(found.psnr_ema[:left_at], fit.psnr_ema[:left_at])
     assert found.restored_at == 14
-    assert found.psnr_mean[14] == pytest.approx(
-        -10 * np.log10(np.square(found.restored - truth).mean()), abs=1e-3
+    assert found.psnr_ema[14] == pytest.approx(
+        -10 * np.log10(np.square(found.restored - clean).mean()), abs=1e-3
     )
     # Neither the length of a chunk nor a part that comes from a file makes a difference.
-    other, _ = run(dataclasses.replace(settings, chunk=5))
+    other, _ = run(dataclasses.replace(config, chunk=5))
     np.testing.assert_array_equal(other.restored, found.restored)
     run(folder=tmp_path)
     for file in tmp_path.glob("*.npz"):
@@ -126,44 +126,44 @@ def test_both_are_fitted_by_one_program(noisy, small_network):
     fitted, validation = HoldOut(0.2)(KEY, noisy)
     programs = []
     for problem, other, iterations in ((fitted, validation, 40), (noisy, nothing(noisy), 12)):
-        settings = dataclasses.replace(SETTINGS, iterations=iterations)
+        config = dataclasses.replace(SETTINGS, iterations=iterations)
         structure, state, given = loop.start(
-            KEY, small_network(), problem, settings, validation=other
+            KEY, small_network(), problem, config, validation=other
         )
-        with loop.chunk_program(structure, settings.chunk, state, given) as program:
+        with loop.chunk_program(structure, config.chunk, state, given) as program:
             programs.append(program)
     assert programs[0] is programs[1]
 
 
 def test_a_rule_without_validation_decides_on_the_whole(noisy, small_network):
-    recipe = stacked(small_network, noisy, ())
-    settings = dataclasses.replace(SETTINGS, stopping=isnas.STOPPING["fixed"](40))
+    config = stacked(small_network, noisy, ())
+    search_config = dataclasses.replace(SETTINGS, stopping=isnas.STOPPING["fixed"](40))
     stages = []
     found = isnas.restore(
         KEY,
         noisy,
         1,
-        dataclasses.replace(recipe, fit=settings),
+        dataclasses.replace(config, fit=search_config),
         progress=lambda stage, _: stages.append(stage),
     )
     assert set(stages) == {"restore"}
     assert found.parts == ()
     key = key_of_member(KEY, 1)
-    alone = isnas.fit(key, small_network(in_channels=3), noisy, settings, split=None)
+    alone = isnas.fit(key, small_network(in_channels=3), noisy, search_config, split=None)
     np.testing.assert_array_equal(found.restored, alone.restored)
 
 
-def test_restoring_is_what_a_search_does_with_its_member(truth, noisy, small_network, tmp_path):
-    recipe = stacked(small_network, noisy, ())
-    found = isnas.search(KEY, noisy, recipe, truth=truth, folder=tmp_path)
+def test_restoring_is_what_a_search_does_with_its_member(clean, noisy, small_network, tmp_path):
+    config = stacked(small_network, noisy, ())
+    found = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path)
     rank, fit = next(iter(found.fits.items()))
     stages = []
     alone = isnas.restore(
         KEY,
         noisy,
         found.cohort.members[rank],
-        recipe,
-        truth=truth,
+        config,
+        clean=clean,
         progress=lambda stage, _: stages.append(stage),
     )
     assert list(dict.fromkeys(stages)) == ["validate", "restore"]
@@ -178,11 +178,11 @@ def key_of_member(key, member):
 
 
 @pytest.mark.parametrize("rule", isnas.STOPPING)
-def test_no_rule_sees_the_truth(noisy, small_network, rule):
+def test_no_rule_sees_the_clean_image(noisy, small_network, rule):
     garbage = np.asarray(jax.random.uniform(KEY, noisy.shape))
-    settings = isnas.FitSettings(30, isnas.STOPPING[rule](30), split=HoldOut(0.2))
+    config = isnas.FitConfig(30, isnas.STOPPING[rule](30), split=HoldOut(0.2))
     blind, misled = (
-        isnas.fit(KEY, small_network(), noisy, settings, truth=truth) for truth in (None, garbage)
+        isnas.fit(KEY, small_network(), noisy, config, clean=clean) for clean in (None, garbage)
     )
     assert misled.restored_at == blind.restored_at
     np.testing.assert_array_equal(misled.criterion, blind.criterion)
@@ -203,25 +203,25 @@ class Plain:
 
 
 def stacked(small_network, problem, members):
-    recipe = isnas.presets.quick(problem, iterations=40)
-    fit = dataclasses.replace(recipe.fit, learning_rate=0.1)
+    config = isnas.presets.quick(problem, iterations=40)
+    fit = dataclasses.replace(config.fit, learning_rate=0.1)
     search = dataclasses.replace(
-        recipe.search,
+        config.search,
         strategy=isnas.RandomSearch(3),
         space=Plain(small_network),
         fit=fit,
-        members=members,
+        extra_members=members,
     )
-    return isnas.Recipe(isnas.NetworkSettings(4), fit, search)
+    return isnas.Config(isnas.NetworkConfig(4), fit, search)
 
 
-def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tmp_path):
-    """Of two networks and non-local means; a false truth changes nothing but the evaluation."""
-    recipe = stacked(small_network, noisy, ("non-local means",))
-    garbage = np.asarray(jax.random.uniform(jax.random.key(9), truth.shape))
+def test_the_stack_by_hand_and_without_the_clean_image(clean, noisy, small_network, tmp_path):
+    """Of two networks and non-local means; a wrong clean image changes only the evaluation."""
+    config = stacked(small_network, noisy, ("non-local means",))
+    garbage = np.asarray(jax.random.uniform(jax.random.key(9), clean.shape))
     found, misled, blind = (
-        isnas.search(KEY, noisy, recipe, truth=given, folder=tmp_path / name)
-        for name, given in (("a", truth), ("b", garbage), ("c", None))
+        isnas.search(KEY, noisy, config, clean=given, folder=tmp_path / name)
+        for name, given in (("a", clean), ("b", garbage), ("c", None))
     )
     for other in (misled, blind):
         np.testing.assert_array_equal(other.restored, found.restored)
@@ -230,14 +230,14 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
             assert select(other.cohort) == select(found.cohort)
         for combine in COMBINATIONS.values():
             np.testing.assert_array_equal(combine(other.cohort, 1), combine(found.cohort, 1))
-    assert not np.array_equal(misled.cohort.fits(0)[0].psnr_mean, found.cohort.fits(0)[0].psnr_mean)
+    assert not np.array_equal(misled.cohort.fits(0)[0].psnr_ema, found.cohort.fits(0)[0].psnr_ema)
 
     cohort = found.cohort
     assert cohort.members[2] == "non-local means"
     assert np.isnan(cohort.scores[2])
     # Nobody saw the validation's noise: independent images, one of which was fitted.
     stages = jax.random.split(KEY, 3)[2]
-    fitted, validation = recipe.fit.split(jax.random.split(stages, 4)[2], noisy)
+    fitted, validation = config.fit.split(jax.random.split(stages, 4)[2], noisy)
     np.testing.assert_array_equal(cohort.folds[0].problem.observed, fitted.observed)
     errors = [np.square(image - np.asarray(validation.observed)).mean() for image in cohort.images]
     np.testing.assert_allclose(cohort.errors, errors, rtol=1e-5)
@@ -249,13 +249,13 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
         mean += found.weights[rank] * image
         if rank < 2:
             stop = cohort.fits(rank)[0].restored_at + 1
-            assert found.fits[rank].restored_at + 1 == round(recipe.fit.refit_factor * stop)
+            assert found.fits[rank].restored_at + 1 == round(config.fit.refit_factor * stop)
         else:
             np.testing.assert_array_equal(image, classical.restore("non-local means", noisy))
     np.testing.assert_allclose(found.restored, mean, atol=1e-6)
-    assert np.square(found.restored - truth).mean() < np.square(noisy.observed - truth).mean()
+    assert np.square(found.restored - clean).mean() < np.square(noisy.observed - clean).mean()
 
-    again = isnas.search(KEY, noisy, recipe, truth=truth, folder=tmp_path / "a")
+    again = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path / "a")
     np.testing.assert_array_equal(again.restored, found.restored)
     with pytest.raises(
         ValueError,
@@ -269,10 +269,10 @@ def test_the_stack_by_hand_and_without_the_truth(truth, noisy, small_network, tm
 def test_a_cohort_of_named_members_only(noisy, small_network):
     """Nothing is drawn, scored or fitted: the stack of two classical restorations."""
     names = ("non-local means", "total variation")
-    recipe = stacked(small_network, noisy, names)
-    recipe = dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, cohort=0))
+    config = stacked(small_network, noisy, names)
+    config = dataclasses.replace(config, search=dataclasses.replace(config.search, cohort=0))
     stages = []
-    found = isnas.search(KEY, noisy, recipe, progress=lambda stage, _: stages.append(stage))
+    found = isnas.search(KEY, noisy, config, progress=lambda stage, _: stages.append(stage))
     assert not stages
     assert len(found.candidates.genotypes) == 0
     mean = sum(
@@ -281,18 +281,18 @@ def test_a_cohort_of_named_members_only(noisy, small_network):
     )
     np.testing.assert_allclose(found.restored, mean, atol=1e-6)
     assert [track.name for track in found.tracks()] == list(names)
-    nobody = dataclasses.replace(recipe.search, members=())
+    nobody = dataclasses.replace(config.search, extra_members=())
     with pytest.raises(ValueError, match="a cohort of 0"):
-        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=nobody))
+        isnas.search(KEY, noisy, dataclasses.replace(config, search=nobody))
 
 
 def test_a_cohort_fitted_to_the_whole_is_not_fitted_again(noisy, small_network):
-    recipe = stacked(small_network, noisy, ())
-    fit = isnas.FitSettings(10)
+    config = stacked(small_network, noisy, ())
+    fit = isnas.FitConfig(10)
     search = dataclasses.replace(
-        recipe.search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
+        config.search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
     )
-    found = isnas.search(KEY, noisy, isnas.Recipe(recipe.network, fit, search))
+    found = isnas.search(KEY, noisy, isnas.Config(config.network, fit, search))
     for rank in (0, 1):
         assert found.fits[rank] is found.cohort.fits(rank)[0]
     np.testing.assert_allclose(found.restored, found.cohort.images.mean(axis=0), atol=1e-6)
@@ -303,12 +303,12 @@ def unwanted(key, scope):
 
 
 def test_a_rule_that_validates_needs_a_split_before_anything_is_computed(noisy, small_network):
-    recipe = stacked(small_network, noisy, ())
+    config = stacked(small_network, noisy, ())
     search = dataclasses.replace(
-        recipe.search, fit=dataclasses.replace(recipe.fit, split=None), strategy=unwanted
+        config.search, fit=dataclasses.replace(config.fit, split=None), strategy=unwanted
     )
     with pytest.raises(ValueError, match="LeastValidation needs a split"):
-        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
+        isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 
 @pytest.mark.parametrize(
@@ -317,38 +317,38 @@ def test_a_rule_that_validates_needs_a_split_before_anything_is_computed(noisy, 
 def test_decisions_that_validate_need_a_split_before_anything_is_computed(
     noisy, small_network, decisions
 ):
-    recipe = stacked(small_network, noisy, ())
+    config = stacked(small_network, noisy, ())
     without = {"selection": SELECTIONS["closest"], "combination": COMBINATIONS["mean"]}
     search = dataclasses.replace(
-        recipe.search, fit=isnas.FitSettings(1), strategy=unwanted, **(without | decisions)
+        config.search, fit=isnas.FitConfig(1), strategy=unwanted, **(without | decisions)
     )
     with pytest.raises(ValueError, match=r"(least_validation|Stack) needs a split"):
-        isnas.search(KEY, noisy, dataclasses.replace(recipe, search=search))
+        isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 
 @pytest.mark.parametrize("how", ["alike", "shorter cohort", "one of them", "without a split"])
 def test_stages_are_known_before(how, noisy, small_network):
-    recipe = stacked(small_network, noisy, ("non-local means",))
-    fit = dataclasses.replace(recipe.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
-    search = dataclasses.replace(recipe.search, fit=fit)
+    config = stacked(small_network, noisy, ("non-local means",))
+    fit = dataclasses.replace(config.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
+    search = dataclasses.replace(config.search, fit=fit)
     if how == "shorter cohort":
         search = dataclasses.replace(search, fit=dataclasses.replace(fit, iterations=30))
     if how == "one of them":
         search = dataclasses.replace(search, combination=COMBINATIONS["selected"])
     if how == "without a split":
-        fit = isnas.FitSettings(30)
+        fit = isnas.FitConfig(30)
         search = dataclasses.replace(
             search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
         )
-    recipe = dataclasses.replace(recipe, fit=fit, search=search)
+    config = dataclasses.replace(config, fit=fit, search=search)
     longest = {}
 
     def note(stage, news):
         if isinstance(news, Progress):
             longest[stage] = max(news.iterations, longest.get(stage, 0))
 
-    found = isnas.search(KEY, noisy, recipe, progress=note)
-    expected = stages.of_search(noisy, recipe)
+    found = isnas.search(KEY, noisy, config, progress=note)
+    expected = stages.of_search(noisy, config)
     kinds = [re.match(r"\w+", stage)[0] for stage in longest]
     assert set(kinds) <= set(expected)
     assert kinds.count("cohort") == expected["cohort"][0]
@@ -362,15 +362,15 @@ def test_stages_are_known_before(how, noisy, small_network):
         assert longest[stage] <= expected[kind][1]
 
 
-def test_folds_decide_together(truth, noisy, small_network):
-    recipe = stacked(small_network, noisy, ("non-local means",))
-    fit = dataclasses.replace(recipe.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
-    search = dataclasses.replace(recipe.search, fit=fit)
+def test_folds_decide_together(clean, noisy, small_network):
+    config = stacked(small_network, noisy, ("non-local means",))
+    fit = dataclasses.replace(config.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
+    search = dataclasses.replace(config.search, fit=fit)
     stages = []
     found = isnas.search(
         KEY,
         noisy,
-        dataclasses.replace(recipe, fit=fit, search=search),
+        dataclasses.replace(config, fit=fit, search=search),
         progress=lambda stage, _: stages.append(stage),
     )
     assert {"cohort 2/2, fold 1/2", "cohort 2/2, fold 2/2"} < set(stages)
@@ -418,8 +418,8 @@ def test_sigma_is_estimated():
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
     """An architecture on an image, followed and gathered as the scripts do."""
-    truth = np.asarray(jax.random.uniform(jax.random.key(1), (32, 32, 1)))
-    case = Case("noise", truth, TASKS["denoising"].corrupt(KEY, truth, sigma=25))
+    clean = np.asarray(jax.random.uniform(jax.random.key(1), (32, 32, 1)))
+    case = Case("noise", clean, TASKS["denoising"].corrupt(KEY, clean, sigma=25))
     part = dataclasses.replace(
         curves.PARTS["noise25"],
         iterations=41,
@@ -448,20 +448,20 @@ def test_what_is_recorded_is_what_was_fitted(recorded):
         isnas.Genotype.parse(unit.architecture), out_channels=1, channels=part.channels
     )
     key = key_of(0, "fit", case.image, part.task, unit.architecture)
-    settings = dataclasses.replace(curves.settings_of(part), debias=True)
+    config = dataclasses.replace(curves.settings_of(part), debias=True)
     _, validation = curves.splits_of(part, case, 0)["held-out"]
-    without = isnas.fit(key, net, case.problem, settings, validation=validation, truth=case.truth)
+    without = isnas.fit(key, net, case.problem, config, validation=validation, clean=case.clean)
     for at, mean in gather.debiased(found["whole"]).items():
         np.testing.assert_allclose(mean, without.snapshots[at], atol=2e-4)
 
     rows = pd.DataFrame(gather.rows_of("noise25", case, 0, unit, kept[unit]))
     gaps = tables.gaps(rows).set_index("rule")["gap"]
-    peak = found["whole"].psnr_mean[::5].max()
-    assert gaps["last iteration"] == pytest.approx(peak - found["whole"].psnr_mean[40], abs=2e-3)
+    peak = found["whole"].psnr_ema[::5].max()
+    assert gaps["last iteration"] == pytest.approx(peak - found["whole"].psnr_ema[40], abs=2e-3)
     at = int(pd.Series(found["bootstrap"].validation[::5]).argmin())
-    assert tables.by_validation("bootstrap", 0.0, own=True)(
+    assert tables.uses_validation("bootstrap", 0.0, own=True)(
         rows.set_index("fitted").T.to_dict()
-    ) == (at, "bootstrap", "psnr_mean")
+    ) == (at, "bootstrap", "psnr_ema")
 
 
 @pytest.mark.thorough
@@ -495,7 +495,7 @@ def test_combinations_from_products_are_those_of_images(recorded):
     weights = tables.CHOICES["stack"](members)
     np.testing.assert_allclose(weights, COMBINATIONS["stack"](cohort, 0), atol=1e-4)
     whole = np.tensordot(weights, np.stack([member.of_whole for member in there]), axes=1)
-    expected = -10 * np.log10(np.square(whole - case.truth).mean())
+    expected = -10 * np.log10(np.square(whole - case.clean).mean())
     assert tables.psnr(weights, members.of_whole) == pytest.approx(expected, abs=1e-3)
     both = pd.DataFrame([row, gather.pairs("noise25", case, 0, folds, kept)])
     ((unit, fits),) = kept.items()
@@ -507,7 +507,7 @@ def test_combinations_from_products_are_those_of_images(recorded):
     found = tables.choices(pd.DataFrame([row]))
     alone = found[found["cohort"] == "non-local means"]["psnr"].item()
     restored = classical.restore("non-local means", case.problem)
-    assert alone == pytest.approx(-10 * np.log10(np.square(restored - case.truth).mean()), abs=1e-3)
+    assert alone == pytest.approx(-10 * np.log10(np.square(restored - case.clean).mean()), abs=1e-3)
 
 
 def test_thinned_curves_keep_every_fifth_value():

@@ -41,8 +41,8 @@ def problem():
 
 
 def recipe_for(problem, **changes):
-    recipe = isnas.PRESETS.find("tiny")(problem)
-    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
+    config = isnas.PRESETS["tiny"](problem)
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
 
 
 def test_every_extension_is_short():
@@ -69,15 +69,17 @@ def test_metric_scores_genotypes(problem):
     assert metrics["slope"](problem.observed, problem.observed) == 0
 
 
-def test_task_network_term_and_optimiser_restore():
+def test_task_network_term_and_optimizer_restore():
     image = np.kron(np.eye(4, dtype=np.float32), np.ones((8, 8)))[..., None]
-    problem = isnas.TASKS.find("deblurring").corrupt(KEY, image, width=1.5)
+    problem = isnas.TASKS["deblurring"].corrupt(KEY, image, width=1.5)
     assert isnas.presets.published(problem).search.proxy == isnas.PROXIES["full"](64)
     net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=4)
-    options = {"iterations": 60, "reg_noise_std": 0.0, "learning_rate": 0.1}
+    options = {"iterations": 60, "input_noise_std": 0.0, "learning_rate": 0.1}
     fits = [
-        isnas.fit(KEY, net, problem, optimizer=isnas.OPTIMIZERS["sgd"], terms=terms, **options)
-        for terms in ((), (isnas.LOSS_TERMS["curvature"](5.0),))
+        isnas.fit(
+            KEY, net, problem, optimizer=isnas.OPTIMIZERS["sgd"], regularizers=terms, **options
+        )
+        for terms in ((), (isnas.REGULARIZERS["curvature"](5.0),))
     ]
     plain, bent = (np.square(np.diff(fit.output, n=2, axis=0)).mean() for fit in fits)
     assert fits[0].loss[-1] < fits[0].loss[0]
@@ -87,7 +89,7 @@ def test_task_network_term_and_optimiser_restore():
 def test_rule_stops_when_the_residual_is_white(problem):
     """A flat image under white noise: nothing is left but noise once the mean is right."""
     net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=8)
-    rule = isnas.STOPPING.find("white-residual")(400)
+    rule = isnas.STOPPING["white-residual"](400)
     noise = (problem.observed - 0.5) * 20 / 255 * 12**0.5
     rows = np.linspace(-0.2, 0.2, 64)[:, None, None] * np.ones((1, 64, 1))
     fit = isnas.fit(KEY, net, isnas.denoising(0.5 + noise), iterations=50, stopping=rule)
@@ -107,7 +109,7 @@ def test_a_classical_restoration_restores(problem):
 
 
 def test_split_leaves_rows_out(problem):
-    fitted, validation = isnas.SPLITS.find("rows")(4)(KEY, problem)
+    fitted, validation = isnas.SPLITS["rows"](4)(KEY, problem)
     assert (np.asarray(validation.weights).sum(axis=(1, 2)) > 0).tolist() == [
         True,
         False,
@@ -118,16 +120,16 @@ def test_split_leaves_rows_out(problem):
     net = isnas.build_network("plain", out_channels=1, channels=4, in_channels=4)
     split = isnas.SPLITS["rows"](4)
     fit = isnas.fit(KEY, net, problem, iterations=3, split=split)
-    expected = np.square(fit.mean - np.asarray(problem.observed))[::4].mean()
+    expected = np.square(fit.ema - np.asarray(problem.observed))[::4].mean()
     assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
 
 
 def test_space_is_scored_and_fitted(problem):
     strategy = isnas.RandomSearch(2)
-    recipe = recipe_for(problem, space=isnas.SPACES.find("depths"), strategy=strategy, cohort=1)
-    found = isnas.search(KEY, problem, recipe)
+    config = recipe_for(problem, space=isnas.SPACES["depths"], strategy=strategy, cohort=1)
+    found = isnas.search(KEY, problem, config)
     assert all(1 <= genotype <= 6 for genotype in found.candidates.genotypes)
-    net = recipe.search.space.build(found.architecture, out_channels=1, channels=8)
+    net = config.search.space.build(found.architecture, out_channels=1, channels=8)
     assert net.depth == found.architecture
     leaves = jax.tree.leaves(net.init(KEY, jnp.zeros((1, 64, 64, net.in_channels))))
     assert len(leaves) == 2 * (found.architecture + 1)
@@ -147,16 +149,16 @@ def test_strategy_and_choices_search(problem):
             position = 2 * (genotype.cell % 3) + genotype.skips.count("1") % 2
             return tiny.SPACE.build(tiny.GENOTYPES[position], **widths)
 
-    recipe = recipe_for(
+    config = recipe_for(
         problem,
         space=Cheap(),
-        strategy=isnas.STRATEGIES.find("evolution")(4),
-        cohort_by=isnas.COHORTS.find("one of a cell"),
-        selection=isnas.SELECTIONS.find("least loss"),
-        combination=isnas.COMBINATIONS.find("two best"),
+        strategy=isnas.STRATEGIES["evolution"](4),
+        cohort_selection=isnas.COHORT_SELECTIONS["one of a cell"],
+        selection=isnas.SELECTIONS["least loss"],
+        combination=isnas.COMBINATIONS["two best"],
     )
-    found = isnas.search(KEY, problem, recipe)
-    first = recipe.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
+    found = isnas.search(KEY, problem, config)
+    first = config.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
     parents = [g for g in found.candidates.genotypes if g in first]
     assert 0 < len(parents) < 4
     cells = [genotype.cell for genotype in found.cohort.members]
@@ -168,21 +170,21 @@ def test_strategy_and_choices_search(problem):
 
 
 def test_proxy_cuts(problem):
-    corner = isnas.PROXIES.find("corner")(20)(problem)
+    corner = isnas.PROXIES["corner"](20)(problem)
     np.testing.assert_array_equal(corner.observed, problem.observed[:20, :20])
 
 
 def test_runner_takes_any_executor(problem, tmp_path):
     pytest.importorskip("pyarrow")
-    truth = jnp.clip(problem.observed[:32, :32], 0, 1)
+    clean = jnp.clip(problem.observed[:32, :32], 0, 1)
     whole = study.Study(
         seed=0,
-        cases=[study.Case("noise", truth, isnas.denoising(truth))],
+        cases=[study.Case("noise", clean, isnas.denoising(clean))],
         genotypes=[],
         baselines=["plain"],
         seeds=3,
-        network=isnas.NetworkSettings(4),
-        fit={"denoising": isnas.FitSettings(2)},
+        network=isnas.NetworkConfig(4),
+        fit={"denoising": isnas.FitConfig(2)},
         follow={"denoising": 2},
         metrics={},
     )
@@ -191,7 +193,7 @@ def test_runner_takes_any_executor(problem, tmp_path):
         whole,
         tmp_path,
         study.units(whole),
-        runner=isnas.RUNNERS.find("threads"),
+        runner=isnas.RUNNERS["threads"],
         report=lambda unit, news: done.append(unit.seed) if news is None else None,
     )
     assert sorted(done) == [0, 1, 2]

@@ -14,7 +14,7 @@ def overlaps(first, second):
 
 def test_spectra_keep_their_labels_to_themselves():
     image = np.random.default_rng(0).uniform(size=(32, 48, 3))
-    figure = figures.power_spectra({"observed": image, "restored": image, "truth": image})
+    figure = figures.power_spectra({"observed": image, "restored": image, "clean": image})
     figure.canvas.draw()
     *planes, profiles = figure.axes
     label = profiles.yaxis.label.get_window_extent()

@@ -12,11 +12,11 @@ import pytest
 import isnas_jax as isnas
 from isnas_jax.fitting import (
     Part,
-    exponential_mean,
     fit_many,
+    fit_memory,
     lower_steps,
-    planned_memory,
     refit,
+    update_ema,
 )
 from isnas_jax.fitting.stopping import (
     Decision,
@@ -43,9 +43,9 @@ def trajectory_problem(arrays, name):
 @pytest.mark.parametrize(
     ("name", "implementation"),
     [
-        ("inpainting", "products"),
-        pytest.param("sr", "products", marks=pytest.mark.thorough),
-        pytest.param("sr", "convolutions", marks=pytest.mark.thorough),
+        ("inpainting", "matmul"),
+        pytest.param("sr", "matmul", marks=pytest.mark.thorough),
+        pytest.param("sr", "conv", marks=pytest.mark.thorough),
     ],
 )
 def test_follows_the_published_trajectory(reference, name, implementation):
@@ -53,8 +53,8 @@ def test_follows_the_published_trajectory(reference, name, implementation):
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     width = state["enc1.op.0.1.weight"].shape[0]
     genotype = isnas.Genotype(int(arrays["cell"]), str(arrays["skips"]))
-    arithmetic = isnas.Arithmetic(implementation)
-    net = isnas.build_network(genotype, out_channels=3, channels=width, arithmetic=arithmetic)
+    numerics = isnas.Numerics(implementation)
+    net = isnas.build_network(genotype, out_channels=3, channels=width, numerics=numerics)
     fit = isnas.fit(
         jax.random.key(0),
         net,
@@ -63,23 +63,23 @@ def test_follows_the_published_trajectory(reference, name, implementation):
         z=arrays["input_noise"].transpose(0, 2, 3, 1),
         iterations=12,
         learning_rate=0.01,
-        reg_noise_std=0.0,
-        mean_decay=0.99,
-        truth=arrays["truth"].transpose(1, 2, 0),
+        input_noise_std=0.0,
+        ema_decay=0.99,
+        clean=arrays["truth"].transpose(1, 2, 0),
     )
     # Rounding grows fast at Adam's first steps, in the published code as well.
     tolerance = np.array([1e-6, 1e-5, 1e-4] + [3e-3] * 9)
     assert np.all(np.abs(fit.loss - arrays["loss"]) <= tolerance)
     np.testing.assert_allclose(fit.psnr[:2], arrays["psnr"][:2], atol=1e-2)
-    np.testing.assert_allclose(fit.psnr_mean[:3], arrays["psnr_ema"][:3], atol=1e-2)
-    np.testing.assert_allclose(fit.mean, arrays["last_ema"].transpose(1, 2, 0), atol=2e-2)
+    np.testing.assert_allclose(fit.psnr_ema[:3], arrays["psnr_ema"][:3], atol=1e-2)
+    np.testing.assert_allclose(fit.ema, arrays["last_ema"].transpose(1, 2, 0), atol=2e-2)
 
 
 def test_exponential_mean_is_equation_4():
     x, decay = np.random.default_rng(0).normal(size=(30, 4)), 0.9
     mean = jnp.zeros(4)
     for t in range(30):
-        mean = exponential_mean(mean, x[t], decay, t)
+        mean = update_ema(mean, x[t], decay, t)
         steps = np.arange(1, t + 1)
         explicit = decay**t * x[0] + ((1 - decay) * decay ** (t - steps)) @ x[1 : t + 1]
         np.testing.assert_allclose(mean, explicit, atol=1e-6)
@@ -89,7 +89,7 @@ def test_debiased_mean_weighs_all_outputs_alike_but_for_their_age():
     x, decay = np.random.default_rng(0).normal(size=(30, 4)), 0.9
     mean, from_zero = jnp.zeros(4), np.zeros(4)
     for t in range(30):
-        mean = exponential_mean(mean, x[t], decay, t, debias=True)
+        mean = update_ema(mean, x[t], decay, t, debias=True)
         from_zero = decay * from_zero + (1 - decay) * x[t]
         np.testing.assert_allclose(mean, from_zero / (1 - decay ** (t + 1)), atol=1e-5)
 
@@ -105,7 +105,7 @@ def run(net, problem, **options):
 
 
 def assert_same(first, second):
-    for name in ("loss", "criterion", "output", "mean", "restored"):
+    for name in ("loss", "criterion", "output", "ema", "restored"):
         np.testing.assert_array_equal(getattr(first, name), getattr(second, name), name)
     assert first.restored_at == second.restored_at
 
@@ -120,19 +120,19 @@ def test_same_key_same_fit_whatever_the_chunk(small_network, problem):
 
 def test_truth_changes_nothing_but_the_evaluation(small_network, problem):
     garbage = jax.random.uniform(jax.random.key(5), problem.shape)
-    blind, evaluated = (run(small_network(), problem, truth=t) for t in (None, garbage))
+    blind, evaluated = (run(small_network(), problem, clean=t) for t in (None, garbage))
     assert_same(blind, evaluated)
     assert blind.psnr is None
-    expected = -10 * np.log10(np.square(evaluated.mean - np.asarray(garbage)).mean())
-    assert evaluated.psnr_mean[-1] == pytest.approx(expected, abs=1e-4)
+    expected = -10 * np.log10(np.square(evaluated.ema - np.asarray(garbage)).mean())
+    assert evaluated.psnr_ema[-1] == pytest.approx(expected, abs=1e-4)
     best = -10 * np.log10(np.square(evaluated.best - np.asarray(garbage)).mean())
-    assert best == pytest.approx(evaluated.psnr_mean.max(), abs=1e-4)
+    assert best == pytest.approx(evaluated.psnr_ema.max(), abs=1e-4)
 
 
 def test_snapshots_are_the_mean_at_their_iteration(small_network, problem):
     fit = run(small_network(), problem, snapshots=(0, 6, 39, 1000), stopping=FixedIterations())
     assert list(fit.snapshots) == [0, 6, 39]
-    np.testing.assert_array_equal(fit.snapshots[39], fit.mean)
+    np.testing.assert_array_equal(fit.snapshots[39], fit.ema)
     np.testing.assert_array_equal(
         fit.snapshots[6],
         run(small_network(), problem, iterations=7, stopping=FixedIterations()).restored,
@@ -164,8 +164,8 @@ def test_a_killed_fit_goes_on_where_it_was(small_network, problem, tmp_path):
     assert rest == [20, 25, 30, 35, 40]
     options |= {"checkpoint": Checkpoint(path, 0)}
     for changes, difference in (
-        ({"learning_rate": 0.02}, r"settings\.learning_rate was 0\.01 and is now 0\.02"),
-        ({"truth": problem.observed}, r"truth was None and is now 'float32\[40, 72, 1\]"),
+        ({"learning_rate": 0.02}, r"config\.learning_rate was 0\.01 and is now 0\.02"),
+        ({"clean": problem.observed}, r"clean was None and is now 'float32\[40, 72, 1\]"),
     ):
         with pytest.raises(ValueError, match=difference):
             run(small_network(), problem, **options | changes)
@@ -191,25 +191,25 @@ def test_numbers_change_without_compiling(small_network, problem):
     jax.monitoring.register_event_duration_secs_listener(
         lambda name, _, **__: heard.append(name) if name == event else None
     )
-    settings = isnas.FitSettings(20, snapshots=(3,))
-    first = isnas.fit(jax.random.key(0), small_network(), problem, settings)
+    config = isnas.FitConfig(20, snapshots=(3,))
+    first = isnas.fit(jax.random.key(0), small_network(), problem, config)
     assert heard
     before = len(heard)
     changes = {
         "iterations": 30,
         "learning_rate": 0.02,
-        "reg_noise_std": 0.1,
-        "mean_decay": 0.5,
+        "input_noise_std": 0.1,
+        "ema_decay": 0.5,
         "debias": True,
         "snapshots": (5,),
     }
     for name, value in changes.items():
-        changed = isnas.fit(jax.random.key(0), small_network(), problem, settings, **{name: value})
+        changed = isnas.fit(jax.random.key(0), small_network(), problem, config, **{name: value})
         assert len(heard) == before, name
         if name == "snapshots":
             assert list(changed.snapshots) == [5]
         else:
-            assert not np.array_equal(changed.mean, first.mean), name
+            assert not np.array_equal(changed.ema, first.ema), name
 
 
 def test_validation_is_the_error_of_the_mean_on_other_measurements(small_network, problem):
@@ -217,7 +217,7 @@ def test_validation_is_the_error_of_the_mean_on_other_measurements(small_network
     ours, theirs = (isnas.inpainting(problem.observed, mask) for mask in (kept, ~kept))
     fit = run(small_network(), ours, iterations=7, validation=theirs, stopping=FixedIterations())
     left = ~np.asarray(kept)
-    expected = np.square(fit.mean - np.asarray(problem.observed))[left].mean()
+    expected = np.square(fit.ema - np.asarray(problem.observed))[left].mean()
     assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
     assert_same(fit, run(small_network(), ours, iterations=7, stopping=FixedIterations()))
     assert run(small_network(), ours, iterations=2).validation is None
@@ -225,10 +225,13 @@ def test_validation_is_the_error_of_the_mean_on_other_measurements(small_network
 
 def test_loss_terms_are_added_and_the_loss_stays_the_problems(small_network, problem):
     """A heavy total variation flattens the output; the reported loss does not contain it."""
-    options = {"iterations": 60, "stopping": FixedIterations(), "reg_noise_std": 0.0}
+    options = {"iterations": 60, "stopping": FixedIterations(), "input_noise_std": 0.0}
     plain = run(small_network(), problem, **options)
     flat = run(
-        small_network(), problem, terms=[isnas.LOSS_TERMS["total variation"](10.0)], **options
+        small_network(),
+        problem,
+        regularizers=[isnas.REGULARIZERS["total variation"](10.0)],
+        **options,
     )
     assert np.abs(np.diff(flat.output, axis=0)).mean() < (
         0.5 * np.abs(np.diff(plain.output, axis=0)).mean()
@@ -272,18 +275,18 @@ JAX_SETTINGS = {
 
 @pytest.fixture(scope="module")
 def fits_by_setting():
-    """Fits of every part of the loop: validation, refit, truth, snapshots, each rule."""
+    """Fits of every part of the loop: validation, refit, clean image, snapshots, each rule."""
 
     def fits(net):
         noisy = isnas.TASKS["denoising"].corrupt(
             jax.random.key(1), np.full((16, 20, 1), 0.5), sigma=9
         )
         rule = RunToEnd(LeastValidation(3, 0.5, 2), 9)
-        held = isnas.FitSettings(8, rule, split=isnas.SPLITS["held-out"](0.2), snapshots=(3,))
+        held = isnas.FitConfig(8, rule, split=isnas.SPLITS["held-out"](0.2), snapshots=(3,))
         held = dataclasses.replace(held, refit_from=0.5)
-        part = isnas.fit(jax.random.key(0), net, noisy, held, truth=np.full((16, 20, 1), 0.5))
+        part = isnas.fit(jax.random.key(0), net, noisy, held, clean=np.full((16, 20, 1), 0.5))
         whole = refit(
-            jax.random.key(0), net, noisy, held, [Part(noisy, part)], truth=noisy.observed
+            jax.random.key(0), net, noisy, held, [Part(noisy, part)], clean=noisy.observed
         )
         bootstrap = isnas.SPLITS["bootstrap"](0.2)(jax.random.key(2), noisy)[0]
         rules = [
@@ -327,7 +330,7 @@ def test_a_setting_of_jax_changes_no_number(small_network, fits_by_setting, sett
 
 
 def test_a_fit_reads_well_and_draws_itself(small_network, problem):
-    fit = run(small_network(), problem, truth=problem.observed, stopping=FixedIterations(6))
+    fit = run(small_network(), problem, clean=problem.observed, stopping=FixedIterations(6))
     assert repr(fit).startswith("Fit of 40 x 72 x 1: 6 iterations, restored at 5 with ")
     assert fit.plot().get_axes()[0].get_images()[0].get_array().shape == (40, 72)
 
@@ -357,21 +360,21 @@ def test_refuses_impossible_settings(small_network, problem):
         {"chunk": 0},
         {"learning_rate": 0.0},
         {"learning_rate": np.nan},
-        {"reg_noise_std": np.inf},
-        {"mean_decay": 1.0},
+        {"input_noise_std": np.inf},
+        {"ema_decay": 1.0},
     ):
         with pytest.raises(ValueError, match=str(next(iter(options)))):
             run(small_network(), problem, **options)
     with pytest.raises(ValueError, match="images of 3 channels, not of 1"):
         run(small_network(out_channels=3), problem)
-    for truth, message in (
-        (np.zeros((3, 3, 1)), "truth of shape"),
+    for clean, message in (
+        (np.zeros((3, 3, 1)), "clean image of shape"),
         (np.zeros(problem.shape, np.uint8), r"float32\) / 255"),
-        (np.full(problem.shape, np.nan), "the truth holds values that are not finite"),
-        (np.full(problem.shape, 200.0), "the truth holds values of about 200"),
+        (np.full(problem.shape, np.nan), "the clean image holds values that are not finite"),
+        (np.full(problem.shape, 200.0), "the clean image holds values of about 200"),
     ):
         with pytest.raises(ValueError, match=message):
-            run(small_network(), problem, truth=truth)
+            run(small_network(), problem, clean=clean)
 
 
 def test_refuses_what_is_no_key_network_rule_or_problem(small_network, problem):
@@ -389,7 +392,7 @@ def test_refuses_what_is_no_key_network_rule_or_problem(small_network, problem):
         with pytest.raises(ValueError, match=message):
             isnas.fit(*arguments, iterations=2, **options)
     with pytest.raises(ValueError, match="inside of jit, vmap or grad"):
-        jax.vmap(lambda key: isnas.fit(key, net, problem, iterations=2).mean)(jax.random.split(key))
+        jax.vmap(lambda key: isnas.fit(key, net, problem, iterations=2).ema)(jax.random.split(key))
 
 
 GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
@@ -425,7 +428,7 @@ def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(plat
             genotype,
             out_channels=3,
             channels=32,
-            arithmetic=isnas.Arithmetic("convolutions"),
+            numerics=isnas.Numerics("conv"),
         )
         problem = isnas.super_resolution(jnp.zeros((32, 32, 3)), 2)
         text = lower_steps(net, problem, target=platform).as_text()
@@ -442,11 +445,11 @@ def test_steps_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(plat
 
 def test_many_fits_one_by_one_are_single_fits(small_network, problem):
     keys = jax.random.split(jax.random.key(3), 2)
-    settings = isnas.FitSettings(20, WindowedVariance(5, 10))
-    asked = [isnas.Fitting(key, small_network(), problem) for key in keys]
-    fits = fit_many(asked, settings, together=False)
+    config = isnas.FitConfig(20, WindowedVariance(5, 10))
+    asked = [isnas.FitJob(key, small_network(), problem) for key in keys]
+    fits = fit_many(asked, config, together=False)
     for key, fit in zip(keys, fits, strict=True):
-        assert_same(fit, isnas.fit(key, small_network(), problem, settings))
+        assert_same(fit, isnas.fit(key, small_network(), problem, config))
 
 
 def test_many_fits_need_one_size(small_network, problem):
@@ -454,13 +457,13 @@ def test_many_fits_need_one_size(small_network, problem):
 
     def asked(*nets, problems=(problem, other)):
         keys = jax.random.split(jax.random.key(3), 2)
-        return [isnas.Fitting(*of) for of in zip(keys, nets, problems, strict=True)]
+        return [isnas.FitJob(*of) for of in zip(keys, nets, problems, strict=True)]
 
     with pytest.raises(ValueError, match=r"\(40, 72, 1\), \(64, 64, 1\)"):
-        fit_many(asked(small_network(), small_network()), isnas.FitSettings(2), together=True)
+        fit_many(asked(small_network(), small_network()), isnas.FitConfig(2), together=True)
     nets = [isnas.build_network(isnas.Genotype(c, "0" * 25), out_channels=1) for c in (4, 60)]
     with pytest.raises(ValueError, match=r"genotype 4:0+ and genotype 60:0+ differ in more than"):
-        fit_many(asked(*nets, problems=[problem] * 2), isnas.FitSettings(2), together=True)
+        fit_many(asked(*nets, problems=[problem] * 2), isnas.FitConfig(2), together=True)
 
 
 @pytest.mark.parametrize("together", [False, True])
@@ -469,23 +472,23 @@ def test_of_many_fits_one_fails_alone(small_network, problem, together):
     bad = dataclasses.replace(problem, observed=problem.observed.at[0, 0].set(jnp.nan))
     heard = []
     asked = [
-        isnas.Fitting(key, small_network(), one)
+        isnas.FitJob(key, small_network(), one)
         for key, one in zip(keys, (problem, bad), strict=True)
     ]
-    found = isnas.fit_each(
+    found = isnas.fit_stream(
         asked,
-        isnas.FitSettings(8, chunk=3),
+        isnas.FitConfig(8, chunk=3),
         together=together,
         progress=lambda position, news: heard.append((position, news.iteration)),
     )
     good, failed = (result for _, result in sorted(found, key=lambda of: of[0]))
-    alone = isnas.fit(keys[0], small_network(), problem, isnas.FitSettings(8, chunk=3))
+    alone = isnas.fit(keys[0], small_network(), problem, isnas.FitConfig(8, chunk=3))
     np.testing.assert_allclose(good.loss, alone.loss, rtol=1e-5)
     assert isinstance(failed, FloatingPointError)
     assert "iteration 0" in str(failed)
     assert [at for position, at in heard if position == 0] == [3, 6, 8]
     with pytest.raises(FloatingPointError):
-        fit_many(asked, isnas.FitSettings(2), together=together)
+        fit_many(asked, isnas.FitConfig(2), together=together)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -516,14 +519,14 @@ class Crowded:
 )
 def test_a_batch_is_as_large_as_memory_allows(small_network, problem, memory, stopping, batches):
     keys = jax.random.split(jax.random.key(3), 5)
-    asked = [isnas.Fitting(key, small_network(), problem) for key in keys]
-    settings = isnas.FitSettings(2, stopping, chunk=1)
+    asked = [isnas.FitJob(key, small_network(), problem) for key in keys]
+    config = isnas.FitConfig(2, stopping, chunk=1)
     if isinstance(memory, str):
-        memory = planned_memory(small_network(), problem) * 9 // 4
+        memory = fit_memory(small_network(), problem) * 9 // 4
     heard = []
     fits = fit_many(
         asked,
-        settings,
+        config,
         together=True,
         memory=memory,
         progress=lambda position, news: heard.append((position, news.iteration)),
@@ -534,24 +537,24 @@ def test_a_batch_is_as_large_as_memory_allows(small_network, problem, memory, st
         first += size
     assert heard == order
     for key, found in zip(keys, fits, strict=True):
-        alone = isnas.fit(key, small_network(), problem, settings)
+        alone = isnas.fit(key, small_network(), problem, config)
         np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-4)
     with pytest.raises(jax.errors.JaxRuntimeError, match="RESOURCE_EXHAUSTED"):
         jax.vmap(lambda loss: Crowded().update((), Step(0, 0, 0, loss, 0, False, 0)))(jnp.ones(3))
 
 
 def test_a_killed_batch_goes_on_where_it_was(small_network, problem, tmp_path):
-    settings = isnas.FitSettings(12, chunk=3)
+    config = isnas.FitConfig(12, chunk=3)
 
     def many(name, **options):
         keys = jax.random.split(jax.random.key(3), 2)
         asked = [
-            isnas.Fitting(
+            isnas.FitJob(
                 key, small_network(), problem, problem.observed, Checkpoint(tmp_path / at, 0)
             )
             for key, at in zip(keys, (f"{name}0", f"{name}1"), strict=True)
         ]
-        return asked, fit_many(asked, settings, together=True, **options)
+        return asked, fit_many(asked, config, together=True, **options)
 
     def die(position, progress):
         if position == 1 and progress.iteration > 6:
@@ -566,12 +569,12 @@ def test_a_killed_batch_goes_on_where_it_was(small_network, problem, tmp_path):
     assert heard == [(0, 9), (1, 9), (0, 12), (1, 12)]
     for one, whole in zip(resumed, many("whole")[1], strict=True):
         assert_same(one, whole)
-        np.testing.assert_array_equal(one.psnr_mean, whole.psnr_mean)
+        np.testing.assert_array_equal(one.psnr_ema, whole.psnr_ema)
     # What a batch has kept of a fit, the fit takes up alone.
-    key, net, _, truth, checkpoint = asked[1]
+    key, net, _, clean, checkpoint = asked[1]
     heard.clear()
     alone = isnas.fit(
-        key, net, problem, settings, truth=truth, checkpoint=checkpoint, progress=heard.append
+        key, net, problem, config, clean=clean, checkpoint=checkpoint, progress=heard.append
     )
     assert [news.iteration for news in heard] == [12]
     np.testing.assert_allclose(alone.loss, resumed[1].loss, rtol=1e-2)

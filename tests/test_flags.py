@@ -21,10 +21,10 @@ FIT = (
     "--iterations=4",
     "--stopping=validation",
     "--learning_rate=0.02",
-    "--reg_noise_std=0.05",
-    "--mean_decay=0.9",
+    "--input_noise_std=0.05",
+    "--ema_decay=0.9",
     "--optimizer=adam",
-    "--loss_terms=total variation:0.01",
+    "--regularizers=total variation:0.01",
     "--split=held-out:0.1",
     "--folds=2",
     "--refit_factor=1.5",
@@ -41,23 +41,39 @@ SEARCH = (
     "--proxy_size=32",
     "--selection=ranks",
     "--combine=mean",
-    "--members=dip",
+    "--extra_members=dip",
 )
-HERE = ("--runner=here", "--workers=1")
+HERE = ("--runner=threads", "--workers=1")
 DRAWN = ("--strategy=random", "--num_genotypes=2", "--num_inits=1")
-SHORT = ("--iterations=2", "--cohort_iterations=2", "--cohort=1", "--members=", "--stopping=fixed")
+SHORT = (
+    "--iterations=2",
+    "--cohort_iterations=2",
+    "--cohort=1",
+    "--extra_members=",
+    "--stopping=fixed",
+)
 SHORT += ("--split=held-out:0.1",)
 HOLES = ("--task=inpainting", "--missing=40")
 MASKED = ("--observed=holes.png", "--task=inpainting", "--mask=mask.png")
 ENLARGED = ("--task=super_resolution", "--factor=2")
-DENOISED = ("--task=denoising", "--sigma=20", "--grey", "--square")
-IMPLEMENTED = ("--implementation=convolutions",)
+DENOISED = ("--task=denoising", "--sigma=20", "--gray", "--square")
+IMPLEMENTED = ("--implementation=conv",)
 ALL = (*NETWORK, *RUN, *IMPLEMENTED)
 
 # Commands that take each flag; to these come the documented ones of test_commands.
 VALID = {
     "search": [
-        (*CLEAN, *DENOISED, *ALL, *FIT, *LISTED, *SEARCH, *HERE, "--cohort_by=metric", "--json"),
+        (
+            *CLEAN,
+            *DENOISED,
+            *ALL,
+            *FIT,
+            *LISTED,
+            *SEARCH,
+            *HERE,
+            "--cohort_selection=metric",
+            "--json",
+        ),
         (*CLEAN, *HOLES, *NETWORK, *DRAWN, *SHORT),
         (*CLEAN, *ENLARGED, *NETWORK, *DRAWN, *SHORT),
     ],
@@ -74,7 +90,7 @@ VALID = {
             *LISTED[:3],
             "--num_inits=2",
             "--metrics=psd_db_mse",
-            "--weights=shared",
+            "--shared_weights",
         ),
         (*CLEAN, *HOLES, *NETWORK, "--num_genotypes=1", "--metrics=psd_db_mse"),
         (*MASKED, *NETWORK, "--num_genotypes=1", "--metrics=psd_db_mse"),
@@ -95,9 +111,9 @@ VALID = {
         (
             *("--images=image.png", "--size=32", "--num_seeds=1", "--baselines=dip"),
             *("--tasks=denoising,inpainting:3,super_resolution:3:4", "--metrics=psd_db_mse"),
-            *("--sigma=20", "--missing=40", "--factor=2", "--grey", "--square"),
+            *("--sigma=20", "--missing=40", "--factor=2", "--gray", "--square"),
             *(*ALL, *FIT[:1], *FIT[2:7], *FIT[11:], *LISTED[:3], *HERE, "--stopping=fixed"),
-            *("--weights=shared", "--num_inits=2", "--retry_failed", "--job_fits=2", "--shard=0/1"),
+            *("--shared_weights", "--num_inits=2", "--retry_failed", "--job_fits=2", "--shard=0/1"),
         ),
         (
             *("--images=image.png", "--size=32", "--metrics=psd_db_mse", "--baselines=dip"),
@@ -144,24 +160,24 @@ INVALID = {
     "sigma": ("-1", "sigma -1"),
     "missing": ("100", "missing 100", "--task=inpainting"),
     "factor": ("3", "factor 3", "--task=super_resolution"),
-    "grey": ("perhaps", "grey"),
+    "gray": ("perhaps", "gray"),
     "square": ("perhaps", "square"),
     "seed": ("one", "seed"),
     "output_dir": ("note.txt", "note.txt"),
     "preset": ("slow", "quick, published"),
     "size": ("large", "size"),
     "channels": ("0", "channels 0"),
-    "implementation": ("lax", "products, convolutions"),
+    "implementation": ("lax", "matmul, conv"),
     "precision": ("low", "low"),
     "dtype": ("float16", "float32, bfloat16"),
     "space": ("large", "free, toeplitz"),
     "iterations": ("0", "iterations 0"),
     "stopping": ("never", "es-wmv"),
     "learning_rate": ("nan", "learning_rate nan"),
-    "reg_noise_std": ("-1", "reg_noise_std -1"),
-    "mean_decay": ("1", "mean_decay 1"),
+    "input_noise_std": ("-1", "input_noise_std -1"),
+    "ema_decay": ("1", "ema_decay 1"),
     "optimizer": ("sgd", "adam"),
-    "loss_terms": ("tv:0.1", "choose from total variation"),
+    "regularizers": ("tv:0.1", "choose from total variation"),
     "split": ("held-out", "NAME:NUMBER"),
     "folds": ("0", "folds 0"),
     "refit_factor": ("0", "refit_factor 0"),
@@ -181,16 +197,16 @@ INVALID = {
     "proxy_size": ("small", "proxy_size"),
     "selection": ("first", "closest"),
     "combine": ("sum", "mean"),
-    "members": ("dop", "dip"),
-    "cohort_by": ("age", "better half"),
-    "runner": ("friends", "here, processes, ray"),
+    "extra_members": ("dop", "dip"),
+    "shared_weights": ("perhaps", "shared_weights"),
+    "cohort_selection": ("age", "better half"),
+    "runner": ("friends", "threads, processes, ray"),
     "workers": ("0", "workers 0"),
-    "ray_address": ("auto", "runner 'here' has no ray_address"),
-    "job_cpus": ("1", "runner 'here' has no job_cpus"),
-    "job_gpus": ("1", "runner 'here' has no job_gpus"),
+    "ray_address": ("auto", "runner 'threads' has no ray_address"),
+    "job_cpus": ("1", "runner 'threads' has no job_cpus"),
+    "job_gpus": ("1", "runner 'threads' has no job_gpus"),
     "json": ("perhaps", "json"),
     "architecture": ("dop", "dip, nas-dip"),
-    "weights": ("old", "fresh"),
     "tasks": ("denoising:soon", "NAME:ITERATIONS"),
     "baselines": ("unet", "choose from dip"),
     "num_seeds": ("0", "0"),

@@ -252,10 +252,10 @@ def test_the_library_is_compared_by_what_can_change_numbers(tmp_path):
     first = source.library.__wrapped__(tmp_path)
     assert edited("figures/style.py", "import io", "import io, os") == first
     assert edited("ops/spectra.py", "\nimport", "\n# Nothing.\n\nimport") == first
-    assert edited("ops/normalisation.py", '"""Batch', '"""A batch') == first
-    assert edited("ops/normalisation.py", "1e-5", "1e-4") != first
+    assert edited("ops/normalization.py", '"""Batch', '"""A batch') == first
+    assert edited("ops/normalization.py", "1e-5", "1e-4") != first
     (tmp_path / "ops" / "quality.py").rename(tmp_path / "quality.py")
-    assert edited("ops/normalisation.py", "1e-4", "1e-5") != first
+    assert edited("ops/normalization.py", "1e-4", "1e-5") != first
 
 
 def test_threads_compute_the_same_digest():
@@ -283,18 +283,18 @@ def test_what_an_edited_extension_had_computed_is_computed_again(load, tmp_path)
             return {"a": np.array(it(0, 0))}
 
         of = {"metric": it}
-        path = records.place(tmp_path / "cache", "score", of)
-        assert records.once(path, of, compute)["a"] == value
+        path = records.cache_path(tmp_path / "cache", "score", of)
+        assert records.cached(path, of, compute)["a"] == value
     assert calls == [1, 2]
 
 
 def test_a_folder_says_that_the_library_has_changed(tmp_path):
-    file = records.claim(tmp_path, {"seed": 0}) / "settings.json"
-    settings = records.read_json(file)
-    settings["versions"]["isnas_jax source"] = "0123456789abcdef"
-    records.write_json(file, settings)
+    file = records.claim_folder(tmp_path, {"seed": 0}) / "config.json"
+    config = records.read_json(file)
+    config["versions"]["isnas_jax source"] = "0123456789abcdef"
+    records.write_json(file, config)
     expected = (
         r"isnas_jax source was '0123456789abcdef' and is now '\w{16}', for the library's code"
     )
     with pytest.raises(ValueError, match=expected):
-        records.claim(tmp_path, {"seed": 0})
+        records.claim_folder(tmp_path, {"seed": 0})

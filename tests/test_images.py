@@ -32,7 +32,7 @@ def test_sixteen_bits_keep_their_precision(tmp_path):
     np.testing.assert_allclose(images.load(tmp_path / "x.png")[..., 0], levels / 65535, atol=1e-7)
 
 
-def deep_colour(path, levels):
+def deep_color(path, levels):
     """A file of 16 bits, not written by Pillow."""
     if path.suffix == ".tif":
         order, packed = "<" if path.stem == "little" else ">", path.stem == "zlib"
@@ -46,17 +46,17 @@ def deep_colour(path, levels):
 
 
 @pytest.mark.parametrize("name", ["x.png", "big.tif", "little.tif", "zlib.tif"])
-def test_sixteen_bits_of_colour_keep_their_precision(name, tmp_path):
+def test_sixteen_bits_of_color_keep_their_precision(name, tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
-    deep_colour(tmp_path / name, levels)
+    deep_color(tmp_path / name, levels)
     np.testing.assert_allclose(images.load(tmp_path / name), levels / 65535, atol=1e-7)
     assert images.bits(tmp_path / name) == 16
 
 
 def test_sixteen_bits_are_written(tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
-    images.save(tmp_path / "colour.png", levels / 65535, bits=16)
-    rows = png.Reader(filename=str(tmp_path / "colour.png")).asDirect()[2]
+    images.save(tmp_path / "color.png", levels / 65535, bits=16)
+    rows = png.Reader(filename=str(tmp_path / "color.png")).asDirect()[2]
     np.testing.assert_array_equal(np.vstack([*map(np.asarray, rows)]), levels.reshape(16, -1))
     images.save(tmp_path / "x.png", levels[..., :1] / 65535, bits=16)
     np.testing.assert_array_equal(Image.open(tmp_path / "x.png"), levels[..., 0])
@@ -73,7 +73,7 @@ def test_sixteen_bits_are_turned_and_composed_as_eight_are(tmp_path):
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(levels).save(tmp_path / "eight.png", exif=exif)
-        deep_colour(tmp_path / "x.png", levels * np.uint16(257))
+        deep_color(tmp_path / "x.png", levels * np.uint16(257))
         # pypng writes no EXIF: its chunk goes after the header, which has 33 bytes.
         content, plain = (tmp_path / "x.png").read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")
         chunk = b"eXIf" + plain
@@ -83,13 +83,13 @@ def test_sixteen_bits_are_turned_and_composed_as_eight_are(tmp_path):
         np.testing.assert_allclose(sixteen, eight, atol=1 / 255)
 
 
-@pytest.mark.parametrize("grey", [True, False])
-def test_sixteen_bits_of_a_transparent_colour_are_white(grey, tmp_path):
-    levels = np.full((16, 16, 1 if grey else 3), 513, np.uint16)
+@pytest.mark.parametrize("gray", [True, False])
+def test_sixteen_bits_of_a_transparent_color_are_white(gray, tmp_path):
+    levels = np.full((16, 16, 1 if gray else 3), 513, np.uint16)
     levels[8:] = 514  # of the same upper eight bits
-    transparent = 514 if grey else (514,) * 3
+    transparent = 514 if gray else (514,) * 3
     with open(tmp_path / "x.png", "wb") as file:
-        writer = png.Writer(16, 16, greyscale=grey, bitdepth=16, transparent=transparent)
+        writer = png.Writer(16, 16, greyscale=gray, bitdepth=16, transparent=transparent)
         writer.write(file, levels.reshape(16, -1))
     loaded = images.load(tmp_path / "x.png")
     np.testing.assert_allclose(loaded[:8], 513 / 65535, atol=1e-7)
@@ -114,26 +114,26 @@ def test_photographs_are_turned_as_the_camera_was_held(tmp_path):
     np.testing.assert_array_equal(images.load(tmp_path / "x.png"), upright / 255)
 
 
-def test_grey_with_alpha_stays_grey(tmp_path):
+def test_gray_with_alpha_stays_gray(tmp_path):
     Image.new("LA", (16, 16), (51, 255)).save(tmp_path / "x.png")
     np.testing.assert_allclose(
         images.load(tmp_path / "x.png"), np.full((16, 16, 1), 0.2), atol=1e-6
     )
 
 
-def test_grey_of_sixteen_bits_with_alpha_stays_grey(tmp_path):
+def test_gray_of_sixteen_bits_with_alpha_stays_gray(tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 2), np.uint16)
     levels[:4, :, 1], levels[4:8, :, 1] = 0, 65535
     with open(tmp_path / "x.png", "wb") as file:
         writer = png.Writer(20, 16, bitdepth=16, greyscale=True, alpha=True)
         writer.write(file, levels.reshape(16, -1))
-    grey, alpha = levels[..., :1] / 65535, levels[..., 1:] / 65535
+    gray, alpha = levels[..., :1] / 65535, levels[..., 1:] / 65535
     loaded = images.load(tmp_path / "x.png")
-    np.testing.assert_allclose(loaded, alpha * grey + 1 - alpha, atol=1e-6)
+    np.testing.assert_allclose(loaded, alpha * gray + 1 - alpha, atol=1e-6)
     assert images.bits(tmp_path / "x.png") == 16
 
 
-def test_a_palette_with_a_transparent_colour(tmp_path):
+def test_a_palette_with_a_transparent_color(tmp_path):
     indices = np.random.default_rng(0).integers(0, 3, (16, 20), np.uint8)
     palette = Image.fromarray(indices, "P")
     palette.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
@@ -174,12 +174,12 @@ def test_resize_sets_the_short_side():
     assert image.dtype == np.float32
 
 
-def test_grey_is_pillows(tmp_path):
+def test_gray_is_pillows(tmp_path):
     levels = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
     expected = np.asarray(Image.fromarray(levels).convert("L"))
-    np.testing.assert_allclose(images.grey(levels / 255)[..., 0], expected / 255, atol=1 / 255)
+    np.testing.assert_allclose(images.gray(levels / 255)[..., 0], expected / 255, atol=1 / 255)
     image = np.zeros((16, 16, 1), np.float32)
-    assert images.grey(image) is image
+    assert images.gray(image) is image
 
 
 def test_crop_to_square_takes_the_middle():

@@ -16,7 +16,7 @@ WHITE = KNOWN * np.uint8(255)
 PHOTOGRAPH = np.random.default_rng(0).integers(0, 256, (40, 48, 3), np.uint8)
 
 
-def grey(level_missing, level_known, dtype=np.uint8):
+def gray(level_missing, level_known, dtype=np.uint8):
     return np.where(KNOWN, level_known, level_missing).astype(dtype)
 
 
@@ -40,15 +40,15 @@ MASKS = {
     "black and white": WHITE,
     "1 bit": KNOWN,
     "RGB": layers(WHITE, WHITE, WHITE),
-    "0 and 1": grey(0, 1),
+    "0 and 1": gray(0, 1),
     "0 and 1 in RGB": layers(KNOWN, KNOWN, KNOWN),
-    "0 and 1 of 16 bits": grey(0, 1, np.uint16),
-    "16 bits": grey(0, 65535, np.uint16),
-    "nearly black and white": grey(12, 240),
+    "0 and 1 of 16 bits": gray(0, 1, np.uint16),
+    "16 bits": gray(0, 65535, np.uint16),
+    "nearly black and white": gray(12, 240),
     "the red channel": layers(WHITE, 0, 0),
     "red holes on white": layers(255, WHITE, WHITE),
     "holes erased from white": layers(WHITE, WHITE),
-    "holes erased from white that lose their colour": layers(WHITE, WHITE, WHITE, WHITE),
+    "holes erased from white that lose their color": layers(WHITE, WHITE, WHITE, WHITE),
     "holes erased from white that keep it": layers(255, 255, 255, WHITE),
     "holes painted black on a transparent layer": layers(0, 0, 0, 255 - WHITE),
     "holes erased from the photograph": np.dstack([PHOTOGRAPH, WHITE]),
@@ -75,13 +75,13 @@ def test_other_files_of_masks(tmp_path):
     Image.fromarray(WHITE).save(tmp_path / "x.bmp")
     with open(tmp_path / "deep.png", "wb") as file:
         writer = png.Writer(48, 40, bitdepth=16, greyscale=False)
-        writer.write(file, np.dstack([grey(0, 1, np.uint16)] * 3).reshape(40, -1))
+        writer.write(file, np.dstack([gray(0, 1, np.uint16)] * 3).reshape(40, -1))
     tiffs = {
-        "float": (grey(0, 1, np.float32), "minisblack"),
-        "levels": (grey(0, 255, np.float32), "minisblack"),
-        "labels": (grey(0, 1, np.uint16), "minisblack"),
+        "float": (gray(0, 1, np.float32), "minisblack"),
+        "levels": (gray(0, 255, np.float32), "minisblack"),
+        "labels": (gray(0, 1, np.uint16), "minisblack"),
         "inverted8": (255 - WHITE, "miniswhite"),
-        "inverted16": (grey(65535, 0, np.uint16), "miniswhite"),
+        "inverted16": (gray(65535, 0, np.uint16), "miniswhite"),
     }
     for name, (pixels, photometric) in tiffs.items():
         tifffile.imwrite(tmp_path / f"{name}.tif", pixels, photometric=photometric)
@@ -98,25 +98,25 @@ def smooth(pixels):
 @pytest.mark.parametrize(
     "pixels", [jpeg(WHITE), jpeg(MASKS["RGB"]), jpeg(MASKS["red holes on white"]), smooth(WHITE)]
 )
-def test_few_greys_are_rounded_with_a_warning(pixels, tmp_path, caplog):
+def test_few_grays_are_rounded_with_a_warning(pixels, tmp_path, caplog):
     Image.fromarray(pixels).save(tmp_path / "mask.png")
     mask = load_mask(tmp_path / "mask.png")[..., 0]
     assert np.isin(mask, (0, 1)).all()
     assert (mask != enlarged(KNOWN, len(mask) // len(KNOWN))).mean() < 0.02
-    assert "mask.png' holds greys in " in caplog.text
+    assert "mask.png' holds grays in " in caplog.text
 
 
 REFUSED = {
     "white": (layers(255), "leaves no pixel missing"),
     "white in RGBA": (layers(255, 255, 255, 255), "leaves no pixel missing"),
-    "nearly white": (grey(254, 255), "leaves no pixel missing"),
+    "nearly white": (gray(254, 255), "leaves no pixel missing"),
     "black": (layers(0), "leaves no pixel known"),
-    "labels": (grey(1, 2), "leaves no pixel known"),
+    "labels": (gray(1, 2), "leaves no pixel known"),
     "red": (layers(255, 0, 0), "leaves no pixel missing"),
     "transparent": (layers(255, 255, 255, 0), "transparent all over"),
-    "greys": (smooth(smooth(grey(60, 200))), r"holds greys in 100% of its pixels"),
-    "a photograph": (PHOTOGRAPH, "holds greys"),
-    "red and green": (layers(WHITE, 255 - WHITE, 0), "colours that are neither"),
+    "grays": (smooth(smooth(gray(60, 200))), r"holds grays in 100% of its pixels"),
+    "a photograph": (PHOTOGRAPH, "holds grays"),
+    "red and green": (layers(WHITE, 255 - WHITE, 0), "colors that are neither"),
     "red strokes on a layer": (layers(255, 0, 0, 255 - WHITE), "whether transparent means"),
     "black and white with holes": (
         np.dstack([np.tile(np.uint8([0, 255]), (40, 24)), WHITE]),
@@ -157,6 +157,6 @@ def test_an_inverted_mask_is_refused(hole, suffix, tmp_path):
     check_mask(1 - mask, observed[:40])
     # White holes in a night sky are no inversion.
     check_mask(mask, np.broadcast_to(1 - mask, picture.shape))
-    colour = "white" if hole else "black"
-    with pytest.raises(ValueError, match=f"seems inverted: .*known are {colour} in the image"):
+    color = "white" if hole else "black"
+    with pytest.raises(ValueError, match=f"seems inverted: .*known are {color} in the image"):
         check_mask(1 - mask, observed)

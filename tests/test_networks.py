@@ -8,7 +8,7 @@ import pytest
 import isnas_jax as isnas
 from isnas_jax.networks import cells
 from isnas_jax.networks.genotypes import NAS_DIP, decode_cell, valid_cells
-from isnas_jax.ops.arithmetic import IMPLEMENTATIONS
+from isnas_jax.ops.numerics import IMPLEMENTATIONS
 
 INPUT = jax.ShapeDtypeStruct((1, 64, 64, 3), jnp.float32)
 TASK_OF = {"sr": "super_resolution"}
@@ -31,11 +31,11 @@ def build(meta):
 def test_matches_the_published_network(reference, name, implementation):
     arrays = reference(f"network_{name}")
     net = build(json.loads(str(arrays["meta"])))
-    net = net.clone(arithmetic=isnas.Arithmetic(implementation))
+    net = net.clone(numerics=isnas.Numerics(implementation))
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     variables = isnas.interop.from_torch_state_dict(net, state)
     y = net.apply(variables, arrays["x"].transpose(0, 2, 3, 1))
-    # The first normalisation of the network without skips magnifies rounding: the
+    # The first normalization of the network without skips magnifies rounding: the
     # published value is itself 1.1e-4 from the exact one, and ours depends on the CPU.
     atol = 3e-4 if name == "skips_none" else 1e-4
     np.testing.assert_allclose(np.moveaxis(y, -1, 1), arrays["y"], atol=atol)
@@ -76,7 +76,7 @@ def test_valid_cells_at_16_channels_are_those_at_128():
     assert len(valid_cells(128)) == 297
 
 
-def test_initialisation_is_that_of_pytorch():
+def test_initialization_is_that_of_pytorch():
     net = isnas.build_network(isnas.Genotype(316, "0" * 25), out_channels=3, channels=32)
     params = net.lazy_init(jax.random.key(0), INPUT)["params"]
     # conv weights and biases: 1 / sqrt(fan in); transposed: fan in = outputs x taps
@@ -130,7 +130,7 @@ def test_bfloat16_maps_make_float32_images_near_the_published(reference):
     net = build(json.loads(str(arrays["meta"])))
     state = {k.removeprefix("param/"): v for k, v in arrays.items() if k.startswith("param/")}
     variables = isnas.interop.from_torch_state_dict(net, state)
-    net = net.clone(arithmetic=isnas.Arithmetic(dtype="bfloat16"))
+    net = net.clone(numerics=isnas.Numerics(dtype="bfloat16"))
     y, pull = jax.vjp(net.apply, variables, arrays["x"].transpose(0, 2, 3, 1))
     assert y.dtype == jnp.float32
     off = np.moveaxis(y, -1, 1) - arrays["y"]
@@ -140,10 +140,10 @@ def test_bfloat16_maps_make_float32_images_near_the_published(reference):
 
 
 def test_errors_name_the_choices():
-    with pytest.raises(ValueError, match="'lax' does not exist; choose from products, conv"):
-        isnas.Arithmetic("lax")
+    with pytest.raises(ValueError, match="'lax' does not exist; choose from matmul, conv"):
+        isnas.Numerics("lax")
     with pytest.raises(ValueError, match="float32, bfloat16"):
-        isnas.Arithmetic(dtype="float16")
+        isnas.Numerics(dtype="float16")
     with pytest.raises(ValueError, match="dip, nas-dip"):
         isnas.build_network("unet", out_channels=3)
     with pytest.raises(ValueError, match="impossible at 128 channels"):

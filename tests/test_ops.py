@@ -129,15 +129,15 @@ def test_large_convolutions_take_the_tiled_form():
     assert all("36" not in text for text in direct)
 
 
-IMPLEMENTATIONS = [ops.Arithmetic("products"), ops.Arithmetic("convolutions")]
+IMPLEMENTATIONS = [ops.Numerics("matmul"), ops.Numerics("conv")]
 
 
-@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
+@pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("channels", [3, 12])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_reflected_convolution(stride, channels, arithmetic):
+def test_reflected_convolution(stride, channels, numerics):
     def ours(x, kernel):
-        options = {"stride": stride, "padding": "reflect", "arithmetic": arithmetic}
+        options = {"stride": stride, "padding": "reflect", "numerics": numerics}
         return ops.convolution(x, kernel, **options)
 
     def plain(x, kernel):
@@ -148,11 +148,11 @@ def test_reflected_convolution(stride, channels, arithmetic):
         assert_same_with_gradients(ours, plain, normal(*shape), normal(3, 3, channels, 5, seed=1))
 
 
-@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
+@pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
-def test_transposed_convolution(size, arithmetic):
+def test_transposed_convolution(size, numerics):
     def ours(x, kernel):
-        return ops.transposed_convolution(x, kernel, arithmetic=arithmetic)
+        return ops.transposed_convolution(x, kernel, numerics=numerics)
 
     def plain(x, kernel):
         low = size - 1 - size // 2
@@ -164,11 +164,11 @@ def test_transposed_convolution(size, arithmetic):
     assert_same_with_gradients(ours, plain, *arguments)
 
 
-@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
+@pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 7])
-def test_depthwise_convolution(size, arithmetic):
+def test_depthwise_convolution(size, numerics):
     def ours(x, kernel):
-        return ops.depthwise_convolution(x, kernel, arithmetic=arithmetic)
+        return ops.depthwise_convolution(x, kernel, numerics=numerics)
 
     def plain(x, kernel):
         half = (size // 2,) * 2
@@ -189,8 +189,8 @@ def test_depthwise_convolution(size, arithmetic):
 
 def test_depthwise_convolutions_follow_the_platform():
     def step(x, kernel):
-        arithmetic = ops.Arithmetic("convolutions")
-        convolve = functools.partial(ops.depthwise_convolution, arithmetic=arithmetic)
+        numerics = ops.Numerics("conv")
+        convolve = functools.partial(ops.depthwise_convolution, numerics=numerics)
         value, pull = jax.vjp(convolve, x, kernel)
         return value, pull(value)
 
@@ -208,8 +208,8 @@ def test_bfloat16_adds_up_in_float32():
         jnp.asarray(rng.uniform(1, 2, shape), jnp.bfloat16)
         for shape in ((1, 64, 64, 8), (7, 7, 1, 8))
     )
-    arithmetic = ops.Arithmetic("convolutions", dtype="bfloat16")
-    convolve = functools.partial(ops.depthwise_convolution, arithmetic=arithmetic)
+    numerics = ops.Numerics("conv", dtype="bfloat16")
+    convolve = functools.partial(ops.depthwise_convolution, numerics=numerics)
     found, pull = jax.vjp(convolve, x, kernel)
     exact, exact_pull = jax.vjp(depthwise.grouped, x.astype(float), kernel.astype(float))
     np.testing.assert_allclose(found.astype(float), exact, rtol=2**-8)
@@ -220,9 +220,9 @@ def test_bfloat16_adds_up_in_float32():
         np.testing.assert_allclose(ours.astype(float), wanted, rtol=2**-8)
 
 
-@pytest.mark.parametrize("arithmetic", IMPLEMENTATIONS)
-def test_batch_norm(arithmetic):
-    ours = functools.partial(ops.batch_norm, arithmetic=arithmetic)
+@pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
+def test_batch_norm(numerics):
+    ours = functools.partial(ops.batch_norm, numerics=numerics)
 
     def plain(x, scale, bias):
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))

@@ -22,27 +22,27 @@ def folder(tmp_path_factory):
     """What a search writes down, its numbers made up."""
     folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
-    truth = rng.random((64, 96, 3)).astype(np.float32)
+    clean = rng.random((64, 96, 3)).astype(np.float32)
     curves = rng.random(20).astype(np.float32)
-    problem = isnas.denoising(truth, sigma=25)
-    quality = {"psnr_mean": curves, "validation": curves, "psnr": curves}
+    problem = isnas.denoising(clean, sigma=25)
+    quality = {"psnr_ema": curves, "validation": curves, "psnr": curves}
     fit = isnas.Fit(
-        loss=curves, criterion=curves, output=truth, mean=truth, restored=truth, restored_at=7,
+        loss=curves, criterion=curves, output=clean, ema=clean, restored=clean, restored_at=7,
         best=None, snapshots={}, variables=None, **quality,
     )  # fmt: skip
     record = report.write_restoration(
-        folder, problem, truth, [report.Member(GENOTYPE, 0.75, fit)], truth
+        folder, problem, clean, [report.Member(GENOTYPE, 0.75, fit)], clean
     )
     assert record["restored"]["psnr"] == np.inf
-    settings = {"script": "search", "image": "<&>.png", "task": "denoising", "seed": 0}
-    records.write_json(folder / "settings.json", settings)
+    config = {"script": "search", "image": "<&>.png", "task": "denoising", "seed": 0}
+    records.write_json(folder / "config.json", config)
     (folder / records.COMMAND).write_text(COMMAND + "\n")
     rows = [
         {"rank": 0, "member": GENOTYPE, "score": 1.5, "weight": 0.75, "restored_at": 7.0},
         {"rank": 1, "member": "dip", "score": np.nan, "weight": 0.25, "restored_at": 9.0},
     ]
     for rank, row in enumerate(rows):
-        images.save(folder / "cohort" / f"0{rank}.png", truth)
+        images.save(folder / "cohort" / f"0{rank}.png", clean)
         row |= {"validation": 0.1, "selected": rank == 1}
     records.write_csv(folder / "cohort.csv", rows)
     scores = {"strip": np.array([[3.0], [1.0], [2.0]])}
@@ -78,7 +78,7 @@ def test_the_page_needs_nothing_else_and_shows_the_files(folder):
     # The two that a script fills are empty without it.
     assert sum(not image["alt"] for image in page.all("img")) == 2
     shown = [base64.b64decode(address.partition(",")[2]) for address in addresses]
-    for name in ("observed.png", "restored.png", "truth.png", "spectra.png"):
+    for name in ("observed.png", "restored.png", "clean.png", "spectra.png"):
         assert (folder / name).read_bytes() in shown
     said = "".join(page.text)
     assert "<&>.png" in said
@@ -99,7 +99,7 @@ def test_a_folder_without_records_is_refused(tmp_path):
 
 
 def test_tables_of_a_comparison(tmp_path):
-    records.write_json(tmp_path / "settings.json", {"script": "compare", "images": ["a.png"]})
+    records.write_json(tmp_path / "config.json", {"script": "compare", "images": ["a.png"]})
     records.write_csv(tmp_path / "psnr.csv", [{"image": "a", "DIP": "28.1 ± 0.1", "BM3D": "27.70"}])
     runs = [
         {"task": "denoising", "image": image, "seed": 0, "method": method, "psnr": psnr}
@@ -218,10 +218,10 @@ def test_the_page_says_who_was_chosen_and_how_to_repeat_it(folder):
 
 
 def test_an_observation_smaller_than_an_image_may_be(tmp_path):
-    truth = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
-    problem = isnas.super_resolution(truth[::8, ::8], 8)
-    report.write_restoration(tmp_path, problem, truth, [report.Member("bicubic", 1.0, None)])
-    records.write_json(tmp_path / "settings.json", {"script": "restore"})
+    clean = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
+    problem = isnas.super_resolution(clean[::8, ::8], 8)
+    report.write_restoration(tmp_path, problem, clean, [report.Member("bicubic", 1.0, None)])
+    records.write_json(tmp_path / "config.json", {"script": "restore"})
     page = Elements(report.write_page(tmp_path).read_text())
     assert any("observed" in image["alt"] for image in page.all("img"))
     assert not any("less restored" in image["alt"] for image in page.all("img"))
@@ -230,7 +230,7 @@ def test_an_observation_smaller_than_an_image_may_be(tmp_path):
 def test_the_page_of_a_run_that_goes_on_reloads_itself_until_the_result_is_there(tmp_path):
     clean = np.random.default_rng(0).random((32, 48, 3)).astype(np.float32)
     problem, restored = isnas.denoising(1 - clean, sigma=25), clean / 2
-    records.write_json(tmp_path / "settings.json", {"script": "search", "image": "\udcff.png"})
+    records.write_json(tmp_path / "config.json", {"script": "search", "image": "\udcff.png"})
 
     def page():
         found = Elements((tmp_path / report.PAGE).read_text())

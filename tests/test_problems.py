@@ -15,7 +15,7 @@ class Quantity(np.ndarray):
 
 
 @pytest.fixture
-def truth():
+def clean():
     return jax.random.uniform(jax.random.key(0), (48, 64, 3))
 
 
@@ -27,35 +27,35 @@ def test_downsampling_is_the_published_one(reference, factor):
     np.testing.assert_allclose(problem.operator(x), y, atol=1e-5)
 
 
-def test_super_resolution_observes_through_its_own_operator(truth):
-    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), truth, factor=4)
+def test_super_resolution_observes_through_its_own_operator(clean):
+    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), clean, factor=4)
     assert problem.observed.shape == (12, 16, 3)
-    assert problem.shape == truth.shape
-    np.testing.assert_allclose(problem.operator(truth), problem.observed, atol=1e-6)
+    assert problem.shape == clean.shape
+    np.testing.assert_allclose(problem.operator(clean), problem.observed, atol=1e-6)
 
 
-def test_noise_has_the_strength_asked_for_and_is_clipped(truth):
+def test_noise_has_the_strength_asked_for_and_is_clipped(clean):
     middle = jnp.full((128, 128, 1), 0.5)
     noisy = TASKS["denoising"].corrupt(jax.random.key(1), middle, sigma=25).observed
     assert np.std(noisy) == pytest.approx(25 / 255, rel=0.03)
-    clipped = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=100).observed
+    clipped = TASKS["denoising"].corrupt(jax.random.key(1), clean, sigma=100).observed
     assert clipped.min() == 0
     assert clipped.max() == 1
 
 
-def test_inpainting_hides_pixels_in_all_channels(truth):
-    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=70)
+def test_inpainting_hides_pixels_in_all_channels(clean):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), clean, missing=70)
     known = np.asarray(problem.observed != 0)
     assert known.mean() == pytest.approx(0.3, abs=0.03)
     assert (known.all(-1) == known.any(-1)).all()
-    np.testing.assert_array_equal(problem.weights * truth, problem.observed)
+    np.testing.assert_array_equal(problem.weights * clean, problem.observed)
 
 
-def test_what_missing_pixels_hold_does_not_matter(truth):
-    mask = np.asarray(jax.random.bernoulli(jax.random.key(2), 0.5, truth.shape[:2]))
+def test_what_missing_pixels_hold_does_not_matter(clean):
+    mask = np.asarray(jax.random.bernoulli(jax.random.key(2), 0.5, clean.shape[:2]))
     for missing in (7.0, np.nan):
-        garbage = jnp.where(mask[..., None], truth, missing)
-        first, second = isnas.inpainting(truth, mask), isnas.inpainting(garbage, mask)
+        garbage = jnp.where(mask[..., None], clean, missing)
+        first, second = isnas.inpainting(clean, mask), isnas.inpainting(garbage, mask)
         np.testing.assert_array_equal(first.observed, second.observed)
 
 
@@ -72,17 +72,17 @@ def test_what_missing_pixels_hold_does_not_matter(truth):
         ("super_resolution", {"factor": 3}, "factor 3"),
     ],
 )
-def test_refuses(truth, task, options, message):
+def test_refuses(clean, task, options, message):
     with pytest.raises(ValueError, match=message):
-        TASKS[task].corrupt(jax.random.key(0), truth, **options)
+        TASKS[task].corrupt(jax.random.key(0), clean, **options)
 
 
-def test_loss_is_the_weighted_mean_square_in_all_tasks(truth):
-    """Against the definition, and for the mask against what the published code minimises."""
-    output = jax.random.uniform(jax.random.key(5), truth.shape)
+def test_loss_is_the_weighted_mean_square_in_all_tasks(clean):
+    """Against the definition, and for the mask against what the published code minimizes."""
+    output = jax.random.uniform(jax.random.key(5), clean.shape)
     options = {"denoising": {"sigma": 25}, "inpainting": {}, "super_resolution": {"factor": 2}}
     for name, given in options.items():
-        problem = TASKS[name].corrupt(jax.random.key(1), truth, **given)
+        problem = TASKS[name].corrupt(jax.random.key(1), clean, **given)
         assert problem.task == name
         residual = np.asarray(problem.operator(output), np.float64) - np.asarray(problem.observed)
         weights = np.broadcast_to(np.asarray(problem.weights), residual.shape)
@@ -131,12 +131,12 @@ def test_images_of_another_kind_are_refused(image, message):
             pose(image)
 
 
-def test_noise_beyond_white_and_black_is_no_other_range(truth):
-    for clean in (truth, np.zeros((64, 64, 3)), np.ones((64, 64, 1))):
-        noise = 100 / 255 * np.random.default_rng(0).normal(size=clean.shape)
-        isnas.denoising(np.asarray(clean) + noise)
-        mask = np.random.default_rng(1).random(clean.shape[:2]) > 0.95
-        isnas.inpainting(np.asarray(clean) + noise, mask)
+def test_noise_beyond_white_and_black_is_no_other_range(clean):
+    for image in (clean, np.zeros((64, 64, 3)), np.ones((64, 64, 1))):
+        noise = 100 / 255 * np.random.default_rng(0).normal(size=image.shape)
+        isnas.denoising(np.asarray(image) + noise)
+        mask = np.random.default_rng(1).random(image.shape[:2]) > 0.95
+        isnas.inpainting(np.asarray(image) + noise, mask)
 
 
 @pytest.mark.parametrize("kind", [np.float16, np.float64, jnp.bfloat16, np.memmap])
@@ -152,29 +152,29 @@ def test_arrays_of_floats_are_taken_as_they_are(kind, tmp_path):
     np.testing.assert_array_equal(problem.observed, values)
 
 
-def test_posing_cannot_be_traced(truth):
+def test_posing_cannot_be_traced(clean):
     with pytest.raises(ValueError, match="inside of jit, vmap or grad"):
-        jax.jit(lambda image: isnas.denoising(image).observed)(truth)
+        jax.jit(lambda image: isnas.denoising(image).observed)(clean)
 
 
 @pytest.mark.parametrize("sigma", ["auto", [25] * 3, np.full(3, 25), True, np.nan])
-def test_sigma_is_one_number(truth, sigma):
-    with pytest.raises(ValueError, match=r"one number of grey levels.*estimate_sigma|outside of 0"):
-        isnas.denoising(truth, sigma)
+def test_sigma_is_one_number(clean, sigma):
+    with pytest.raises(ValueError, match=r"one number of gray levels.*estimate_sigma|outside of 0"):
+        isnas.denoising(clean, sigma)
 
 
-def test_a_whole_factor_may_be_a_float(truth):
-    problem = isnas.super_resolution(truth, 4.0)
+def test_a_whole_factor_may_be_a_float(clean):
+    problem = isnas.super_resolution(clean, 4.0)
     assert problem.shape == (192, 256, 3)
-    assert problem.operator(np.zeros(problem.shape, np.float32)).shape == truth.shape
+    assert problem.operator(np.zeros(problem.shape, np.float32)).shape == clean.shape
     assert (
-        TASKS["super_resolution"].corrupt(jax.random.key(0), truth, factor=2.0).shape == truth.shape
+        TASKS["super_resolution"].corrupt(jax.random.key(0), clean, factor=2.0).shape == clean.shape
     )
     with pytest.raises(ValueError, match="factor '4'"):
-        isnas.super_resolution(truth, "4")
+        isnas.super_resolution(clean, "4")
 
 
-def test_estimated_noise_is_scikit_images(truth, recwarn):
+def test_estimated_noise_is_scikit_images(clean, recwarn):
     from skimage.restoration import estimate_sigma
 
     noisy = 0.5 + 0.05 * np.random.default_rng(0).normal(size=(48, 31, 3)).astype(np.float32)
@@ -193,21 +193,21 @@ def test_estimated_noise_is_scikit_images(truth, recwarn):
     assert not [str(warning.message) for warning in recwarn]
 
 
-def test_problems_know_their_noise(truth):
-    assert isnas.denoising(truth).sigma is None
-    noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)
+def test_problems_know_their_noise(clean):
+    assert isnas.denoising(clean).sigma is None
+    noisy = TASKS["denoising"].corrupt(jax.random.key(1), clean, sigma=25)
     assert noisy.sigma == 25
     assert PROXIES["crop"](16)(noisy).sigma == 25
 
 
-def test_an_operator_without_a_part_cannot_be_cut(truth):
-    problem = isnas.Problem.of(truth, jax.tree_util.Partial(jnp.flip), task="mirror")
+def test_an_operator_without_a_part_cannot_be_cut(clean):
+    problem = isnas.Problem.of(clean, jax.tree_util.Partial(jnp.flip), task="mirror")
     with pytest.raises(ValueError, match="'mirror' cannot be cut"):
         PROXIES["crop"](16)(problem)
 
 
-def test_proxies_see_the_observation_only(truth):
-    noisy = TASKS["denoising"].corrupt(jax.random.key(1), truth, sigma=25)
+def test_proxies_see_the_observation_only(clean):
+    noisy = TASKS["denoising"].corrupt(jax.random.key(1), clean, sigma=25)
     crop = PROXIES["crop"](32)(noisy)
     np.testing.assert_array_equal(crop.observed, noisy.observed[8:40, 16:48])
     assert PROXIES["full"](32)(noisy) is noisy
@@ -220,8 +220,8 @@ def test_proxies_see_the_observation_only(truth):
 
 
 @pytest.mark.parametrize("kind", ["crop", "decimate"])
-def test_proxy_masks_stay_binary_and_keep_their_rate(truth, kind):
-    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
+def test_proxy_masks_stay_binary_and_keep_their_rate(clean, kind):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), clean, missing=50)
     small = PROXIES[kind](32)(problem)
     mask = small.weights
     assert set(np.unique(mask)) == {0, 1}
@@ -229,14 +229,14 @@ def test_proxy_masks_stay_binary_and_keep_their_rate(truth, kind):
     np.testing.assert_array_equal(small.observed, mask * small.observed)
 
 
-def test_resizing_a_mask_is_refused(truth):
-    problem = TASKS["inpainting"].corrupt(jax.random.key(1), truth, missing=50)
+def test_resizing_a_mask_is_refused(clean):
+    problem = TASKS["inpainting"].corrupt(jax.random.key(1), clean, missing=50)
     with pytest.raises(ValueError, match="only 0"):
         PROXIES["resize"](32)(problem)
 
 
-def test_super_resolution_proxy_keeps_the_factor(truth):
-    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), truth, factor=2)
+def test_super_resolution_proxy_keeps_the_factor(clean):
+    problem = TASKS["super_resolution"].corrupt(jax.random.key(1), clean, factor=2)
     small = PROXIES["crop"](16)(problem)
     assert small.observed.shape == (16, 16, 3)
     assert small.shape == (32, 32, 3)

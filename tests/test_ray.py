@@ -37,15 +37,15 @@ class Deadly:
 
 
 def posed(mark=""):
-    truth = jax.random.uniform(jax.random.key(1), (64, 64, 1))
+    clean = jax.random.uniform(jax.random.key(1), (64, 64, 1))
     return study.Study(
         seed=0,
-        cases=[study.pose(0, "noise", truth, "denoising", sigma=25)],
+        cases=[study.pose(0, "noise", clean, "denoising", sigma=25)],
         genotypes=range(5),
         baselines=[],
         seeds=2,
-        network=isnas.NetworkSettings(4),
-        fit={"denoising": isnas.FitSettings(60)},
+        network=isnas.NetworkConfig(4),
+        fit={"denoising": isnas.FitConfig(60)},
         follow={"denoising": 60},
         metrics={"random": isnas.METRICS["random"]},
         space=Deadly(mark),
@@ -119,7 +119,7 @@ def test_what_dies_costs_no_unit_and_makes_none_twice(cluster, tmp_path):
     study.run(posed(mark), tmp_path / "local", study.units(posed(mark)), runner=one_process)
     for name in filter(lambda name: name.startswith("fits"), seen):
         ours, theirs = (pq.read_table(tmp_path / of / name) for of in ("by_ray", "local"))
-        for column in ("loss", "psnr_mean", "restored"):
+        for column in ("loss", "psnr_ema", "restored"):
             assert ours[column].to_pylist() == theirs[column].to_pylist()
 
 

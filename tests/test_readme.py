@@ -20,24 +20,24 @@ BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
 
 @pytest.mark.thorough
 def test_one_call_restores_with_good_defaults(monkeypatch):
-    """Blocks of pixels under noise: every result must be closer to the truth than what is seen.
+    """Blocks of pixels under noise: every result must be closer to the clean image.
 
     By the default preset, but for fewer iterations of narrower networks.
     """
 
     def short(problem):
-        recipe = isnas.presets.quick(problem, iterations=150)
-        return dataclasses.replace(recipe, network=isnas.NetworkSettings(channels=8))
+        config = isnas.presets.quick(problem, iterations=150)
+        return dataclasses.replace(config, network=isnas.NetworkConfig(channels=8))
 
     monkeypatch.setattr("isnas_jax.searching.pipeline.quick", short)
-    truth = np.kron(np.eye(2), np.ones((16, 16)))[..., None] * np.array([0.6, 0.4, -0.1]) + 0.2
-    noise = 0.1 * jax.random.normal(jax.random.key(7), truth.shape)
-    names = {"noisy": truth + noise}
+    clean = np.kron(np.eye(2), np.ones((16, 16)))[..., None] * np.array([0.6, 0.4, -0.1]) + 0.2
+    noise = 0.1 * jax.random.normal(jax.random.key(7), clean.shape)
+    names = {"noisy": clean + noise}
     for block in BLOCKS:
         exec(compile(block, "README.md", "exec"), names)
     before = np.square(noise).mean()
     for result in (names["found"], names["dip"], names["fit"]):
-        assert np.square(result.restored - truth).mean() < 0.8 * before, result
+        assert np.square(result.restored - clean).mean() < 0.8 * before, result
     assert names["found"].architecture in names["found"].cohort.members
     assert names["scores"]["strip"].shape == (1, 1)
     assert "Search of 4 candidates, cohort of 3" in repr(names["found"])

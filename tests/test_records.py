@@ -42,8 +42,8 @@ def test_equal_content_is_described_alike_and_different_content_is_not():
         isnas.Genotype(60, "1" * 25),
         [GENOTYPE] * 40,
         [GENOTYPE] * 41,
-        isnas.FitSettings(3),
-        isnas.FitSettings(3, learning_rate=0.02),
+        isnas.FitConfig(3),
+        isnas.FitConfig(3, learning_rate=0.02),
         isnas.METRICS["psd_db_mse"],
         isnas.PUBLISHED_METRICS["psd db mse"],
         isnas.PUBLISHED_METRICS["psd mse"],
@@ -101,7 +101,7 @@ class Twin(typing.NamedTuple):
             optax.cosine_decay_schedule(0.1, 100),
             optax.cosine_decay_schedule(0.5, 10),
         ),
-        (isnas.FitSettings(3), isnas.FitSettings(3, chunk=7), isnas.FitSettings(4)),
+        (isnas.FitConfig(3), isnas.FitConfig(3, chunk=7), isnas.FitConfig(4)),
         (np.array([1, "a"], object), np.array([1, "a"], object), np.array([1, "b"], object)),
     ],
 )
@@ -140,12 +140,12 @@ def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):
         return {"a": np.arange(3)}
 
     for _ in range(2):
-        found = records.once(path, {"seed": 0}, compute)
+        found = records.cached(path, {"seed": 0}, compute)
         assert list(found) == ["a"]
         np.testing.assert_array_equal(found["a"], np.arange(3))
     assert len(calls) == 1
     with pytest.raises(ValueError, match=r"x\.npz' belongs to something else: seed was 0 and is"):
-        records.once(path, {"seed": 1}, compute)
+        records.cached(path, {"seed": 1}, compute)
     assert [file.name for file in path.parent.iterdir()] == ["x.npz"]
 
 
@@ -159,7 +159,7 @@ def test_of_two_at_one_file_the_second_waits_for_the_first(tmp_path):
         return {"a": np.zeros(1)}
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(records.once, tmp_path / "x.npz", {}, compute) for _ in range(4)]
+        jobs = [pool.submit(records.cached, tmp_path / "x.npz", {}, compute) for _ in range(4)]
         assert begun.wait(10)
         for job in jobs:
             assert list(job.result(30)) == ["a"]
@@ -170,44 +170,45 @@ def test_a_lock_ends_with_its_holder(tmp_path):
     path = tmp_path / "x"
     code = (
         "import pathlib, time, sys; from isnas_jax.io import records\n"
-        "with records.alone(pathlib.Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+        "with records.file_lock(pathlib.Path(sys.argv[1])):\n"
+        "    print('held', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
     process.stdout.readline()
-    with records.alone(path, wait=False) as held:
+    with records.file_lock(path, wait=False) as held:
         assert not held
     process.kill()
     process.wait()
-    with records.alone(path) as held:
+    with records.file_lock(path) as held:
         assert held
 
 
 def test_versions_that_change_numbers_are_compared_and_others_only_recorded(tmp_path):
-    folder = records.claim(tmp_path, {"seed": 0})
-    settings = records.read_json(folder / "settings.json")
+    folder = records.claim_folder(tmp_path, {"seed": 0})
+    config = records.read_json(folder / "config.json")
     compared = {"backend", "isnas_jax source", "jax", "jaxlib", "optax", "flax"}
-    assert set(settings["versions"]) == compared
-    settings["recorded"]["pillow"] = "1.0"
-    settings["recorded"]["python"] = "2.7"
-    records.write_json(folder / "settings.json", settings)
-    records.claim(tmp_path, {"seed": 0})
-    settings["versions"]["optax"] = "0.0.1"
-    records.write_json(folder / "settings.json", settings)
+    assert set(config["versions"]) == compared
+    config["recorded"]["pillow"] = "1.0"
+    config["recorded"]["python"] = "2.7"
+    records.write_json(folder / "config.json", config)
+    records.claim_folder(tmp_path, {"seed": 0})
+    config["versions"]["optax"] = "0.0.1"
+    records.write_json(folder / "config.json", config)
     with pytest.raises(ValueError, match=r"versions\.optax was '0\.0\.1' and is now"):
-        records.claim(tmp_path, {"seed": 0})
+        records.claim_folder(tmp_path, {"seed": 0})
 
 
 def test_of_different_starts_one_gets_the_folder(tmp_path):
     def start(seed):
         try:
-            return records.claim(tmp_path, {"seed": seed}) and seed
+            return records.claim_folder(tmp_path, {"seed": seed}) and seed
         except ValueError:
             return None
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
         owners = {seed for seed in pool.map(start, range(40)) if seed is not None}
     assert len(owners) == 1
-    assert records.read_json(tmp_path / "settings.json")["seed"] in owners
+    assert records.read_json(tmp_path / "config.json")["seed"] in owners
 
 
 def test_published_numbers_are_part_of_the_package():

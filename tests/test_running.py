@@ -17,7 +17,7 @@ from conftest import SmallNetwork
 import isnas_jax as isnas
 from isnas_jax import _programs, study
 from isnas_jax.fitting import Decision
-from isnas_jax.running import Here, Processes, Ray, WorkerDiedError, silent
+from isnas_jax.running import Processes, Ray, Threads, WorkerDiedError, silent
 
 SOON = 120  # seconds: who hangs fails
 RAY = pytest.param(Ray, marks=pytest.mark.thorough)
@@ -51,7 +51,7 @@ def dies(progress):
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def surroundings(progress):
+def worker_environment(progress):
     """The cores of all threads, a setting, whether a module was imported."""
     tasks = map(int, os.listdir("/proc/self/task"))
     cores = set().union(*map(os.sched_getaffinity, tasks))
@@ -75,7 +75,7 @@ def cluster():
     ray.shutdown()
 
 
-@pytest.fixture(params=[Here, Processes, RAY])
+@pytest.fixture(params=[Threads, Processes, RAY])
 def runner(request):
     if request.param is Ray:
         request.getfixturevalue("cluster")
@@ -101,7 +101,7 @@ def test_every_job_comes_back_with_its_news_and_its_error(runner):
             futures[3].result(SOON)
         assert [futures[0].result(SOON), futures[2].result(SOON)] == [2, 4]
         # An array that many need is sent once; a job that cannot have it fails alone.
-        shared = pool.share(np.arange(3))
+        shared = pool.broadcast(np.arange(3))
         found = [pool.submit(first_of, shared, position) for position in (0, 1, 7, 2)]
         assert [future.result(SOON)[0] for future in (found[0], found[1], found[3])] == [0, 1, 2]
         with pytest.raises(IndexError):
@@ -121,7 +121,7 @@ def test_a_job_whose_process_dies_is_done_again_and_given_up_in_the_end(
     with elsewhere(silent, workers=1, modules=["colorsys"]) as pool:
         again = pool.submit(killed_once, str(tmp_path / "mark"))
         hopeless = pool.submit(dies)
-        after = pool.submit(surroundings) if sys.platform == "linux" else None
+        after = pool.submit(worker_environment) if sys.platform == "linux" else None
         assert again.result(SOON) != os.getpid()
         with pytest.raises(WorkerDiedError, match=f"died 3 times.*{reason}"):
             hopeless.result(SOON)
@@ -171,7 +171,7 @@ def test_what_cannot_be_is_refused(runner):
     if runner is Ray:
         with pytest.raises(ValueError, match="no node of the Ray cluster has 64 CPUs and 0 GPUs"):
             Ray(silent, cpus=64)
-    if runner is not Here:
+    if runner is not Threads:
         with (
             runner(silent, workers=1) as pool,
             pytest.raises(ValueError, match=r"cannot be sent to another process: .*lock"),
@@ -181,7 +181,7 @@ def test_what_cannot_be_is_refused(runner):
 
 def test_jobs_here_run_on_the_callers_device():
     device = jax.devices()[0]
-    with jax.default_device(device), Here(silent) as pool:
+    with jax.default_device(device), Threads(silent) as pool:
         assert pool.submit(lambda _: jax.config.jax_default_device).result(SOON) == device
 
 
@@ -190,19 +190,19 @@ def test_a_search_by_any_runner_is_the_same(small_network, monkeypatch):
     monkeypatch.setitem(isnas.BASELINES, "small", lambda task, **_: small_network())
     monkeypatch.setitem(isnas.BASELINES, "other", lambda task, **_: small_network(in_channels=3))
     problem = isnas.denoising(jax.random.uniform(jax.random.key(1), (32, 32, 1)), sigma=25)
-    recipe = isnas.presets.quick(problem, iterations=30)
+    config = isnas.presets.quick(problem, iterations=30)
     search = dataclasses.replace(
-        recipe.search,
+        config.search,
         cohort=0,
-        members=("small", "other", "non-local means"),
+        extra_members=("small", "other", "non-local means"),
         metric=lambda observed, output: jnp.zeros(()),  # unused, and cannot be pickled
     )
-    recipe = dataclasses.replace(recipe, search=search)
+    config = dataclasses.replace(config, search=search)
     one, two, processes = (
-        isnas.search(jax.random.key(0), problem, recipe, runner=runner)
+        isnas.search(jax.random.key(0), problem, config, runner=runner)
         for runner in (
-            lambda progress: Here(progress, workers=1),
-            Here,
+            lambda progress: Threads(progress, workers=1),
+            Threads,
             lambda progress: Processes(progress, workers=2, modules=["conftest"]),
         )
     )
@@ -251,8 +251,8 @@ def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
         genotypes=[1],
         baselines=[],
         seeds=1,
-        network=isnas.NetworkSettings(4),
-        fit={"denoising": isnas.FitSettings(2, Deadly())},
+        network=isnas.NetworkConfig(4),
+        fit={"denoising": isnas.FitConfig(2, Deadly())},
         follow={"denoising": 2},
         metrics={},
         space=OneNetwork(),
@@ -261,7 +261,7 @@ def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     deadly = fits.pop(2)
     # Two jobs of two fits each: the deadly one takes another with it, which is done in the end.
     todo = [deadly, *fits]
-    assert study.alike([score, *todo], 2) == [[score], todo[:2], todo[2:]]
+    assert study.group_by_program([score, *todo], 2) == [[score], todo[:2], todo[2:]]
 
     def done(name, todo, runner):
         heard = []
@@ -277,11 +277,11 @@ def test_a_study_by_processes_is_that_of_one_and_outlives_them(tmp_path):
     def one_process(progress):
         return Processes(progress, workers=1)
 
-    assert done("here", fits, Here) == {}
+    assert done("threads", fits, Threads) == {}
     (failed,) = done("apart", todo, one_process).items()
     assert failed[0] == "+".join(deadly.name)
     assert "WorkerDiedError: a job's process died 3 times" in failed[1]
-    for file in (tmp_path / "here" / "fits").glob("*.parquet"):
+    for file in (tmp_path / "threads" / "fits").glob("*.parquet"):
         other = tmp_path / "apart" / "fits" / file.name
         ours, theirs = (study.store.pq.read_table(path).to_pydict() for path in (file, other))
         np.testing.assert_allclose(ours["loss"][0], theirs["loss"][0], rtol=1e-4)

@@ -22,9 +22,9 @@ def problem():
 def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
     names = ("psd_db_strip_mse", "psd_99_bw")
     metrics = {name: isnas.METRICS[name] for name in names}
-    scores = isnas.score(KEY, NETS, problem, metrics, isnas.Draws(2))
+    scores = isnas.score(KEY, NETS, problem, metrics, isnas.RandomInits(2))
     for row, net in enumerate(NETS):
-        outputs = isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(2))
+        outputs = isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(2))
         assert outputs.shape == (2, 40, 64, 1)
         for name in names:
             expected = [metrics[name](problem.observed, problem.operator(x)) for x in outputs]
@@ -47,20 +47,21 @@ def test_shared_computation_changes_nothing(kinds):
     assert len(shared.common.results) < 25
 
 
-def test_more_initialisations_in_one_batch_score_the_same(problem):
+def test_more_initializations_in_one_batch_score_the_same(problem):
     metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
     nets = [
         tiny.SPACE.build(genotype, out_channels=1, channels=4) for genotype in tiny.GENOTYPES[:2]
     ]
     single, batch = (
-        isnas.score(KEY, nets, problem, metrics, isnas.Draws(2, batch=batch)) for batch in (1, 2)
+        isnas.score(KEY, nets, problem, metrics, isnas.RandomInits(2, batch=batch))
+        for batch in (1, 2)
     )
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("draws", [isnas.Draws(1), isnas.Draws(3, batch=2)])
-def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network, draws):
+@pytest.mark.parametrize("inits", [isnas.RandomInits(1), isnas.RandomInits(3, batch=2)])
+def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network, inits):
     metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
     nets = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in genotypes]
@@ -72,7 +73,7 @@ def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_networ
             nets,
             problem,
             metrics,
-            draws,
+            inits,
             together=together,
             progress=lambda done, _: heard.append(done),
         )
@@ -80,7 +81,7 @@ def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_networ
     )
     for name in metrics:
         np.testing.assert_allclose(together[name], alone[name], rtol=1e-3)
-    assert heard[-1] == 4 * draws.num
+    assert heard[-1] == 4 * inits.num
 
 
 @pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
@@ -89,11 +90,11 @@ def test_scores_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(pla
         isnas.Genotype(172, "1" * 25),
         out_channels=1,
         channels=32,
-        arithmetic=isnas.Arithmetic("convolutions"),
+        numerics=isnas.Numerics("conv"),
     )
     metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     problem = isnas.denoising(jnp.zeros((32, 32, 1)))
-    lowered = lower_scores(net, problem, metrics, platform, genotypes=2, draws=3)
+    lowered = lower_scores(net, problem, metrics, platform, genotypes=2, inits=3)
     lines = lowered.as_text().splitlines()
     convolutions = [line for line in lines if "stablehlo.convolution" in line]
     # All a forward pass has, some functions called twice; on a CPU it would be products.
@@ -115,23 +116,23 @@ def test_order_of_genotypes_does_not_matter(problem):
 def test_vectorised_and_single_outputs_agree(problem):
     net = NETS[1]
     single, batch = (
-        isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(3, batch=batch))
+        isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(3, batch=batch))
         for batch in (1, 3)
     )
     np.testing.assert_allclose(single, batch, atol=1e-5)
     np.testing.assert_array_equal(
-        single[:2], isnas.random_outputs(KEY, net, problem.shape, isnas.Draws(2, batch=1))
+        single[:2], isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(2, batch=1))
     )
 
 
 def test_shared_weights_vary_less_than_fresh_ones(problem):
-    def spread(weights):
-        outputs = isnas.random_outputs(KEY, NETS[1], problem.shape, isnas.Draws(4, weights))
+    def spread(shared_weights):
+        outputs = isnas.random_outputs(
+            KEY, NETS[1], problem.shape, isnas.RandomInits(4, shared_weights)
+        )
         return float(jnp.std(outputs.mean(axis=(1, 2, 3))))
 
-    assert 0 < spread("shared") < 0.2 * spread("fresh")
-    with pytest.raises(ValueError, match="fresh, shared"):
-        isnas.Draws(1, "old")
+    assert 0 < spread(True) < 0.2 * spread(False)
 
 
 def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
@@ -160,19 +161,19 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
 @pytest.mark.parametrize("setting", ["rank", "dtype", "x64"])
 def test_networks_and_metrics_trace_under_strict_settings(setting):
     """Values and gradients of what all blocks are made of, and every metric."""
-    settings = {
+    config = {
         "rank": lambda: jax.numpy_rank_promotion("raise"),
         "dtype": lambda: jax.numpy_dtype_promotion("strict"),
         "x64": lambda: jax.enable_x64(True),
     }
     image = np.zeros((64, 64, 3), np.float32)
-    with settings[setting]():
+    with config[setting]():
         for metric in (*isnas.METRICS.values(), *isnas.PUBLISHED_METRICS.values()):
             assert jax.eval_shape(metric, image, image).shape == ()
-        for arithmetic in (isnas.Arithmetic("products"), isnas.Arithmetic("convolutions")):
+        for numerics in (isnas.Numerics("matmul"), isnas.Numerics("conv")):
             for architecture in (*(isnas.Genotype(c, "1" * 25) for c in (38, 60, 315)), "dip"):
                 net = isnas.build_network(
-                    architecture, out_channels=3, channels=8, arithmetic=arithmetic
+                    architecture, out_channels=3, channels=8, numerics=numerics
                 )
                 z = jax.ShapeDtypeStruct((1, 64, 64, net.in_channels), np.float32)
                 variables = jax.eval_shape(net.lazy_init, KEY, z)

@@ -33,14 +33,14 @@ from isnas_jax.searching import oracle
 
 BITS = "0000011001001001100111101"
 GENOTYPES = tuple(tiny.GENOTYPES[:2])
-SEARCH = isnas.SearchSettings(
-    strategy=isnas.Listed(GENOTYPES),
+SEARCH = isnas.SearchConfig(
+    strategy=isnas.GenotypeList(GENOTYPES),
     space=tiny.SPACE,
     cohort=2,
     proxy=isnas.PROXIES["full"](64),
-    fit=isnas.FitSettings(8),
+    fit=isnas.FitConfig(8),
 )
-RECIPE = isnas.Recipe(isnas.NetworkSettings(channels=4), isnas.FitSettings(9), SEARCH)
+RECIPE = isnas.Config(isnas.NetworkConfig(channels=4), isnas.FitConfig(9), SEARCH)
 KEY = jax.random.key(0)
 
 
@@ -49,50 +49,50 @@ def changed(**changes):
 
 
 @pytest.fixture(scope="module")
-def truth():
+def clean():
     return jax.random.uniform(jax.random.key(1), (32, 32, 1))
 
 
 @pytest.fixture(scope="module")
-def problem(truth):
-    return TASKS["denoising"].corrupt(jax.random.key(2), truth, sigma=25)
+def problem(clean):
+    return TASKS["denoising"].corrupt(jax.random.key(2), clean, sigma=25)
 
 
 @pytest.fixture(scope="module")
-def finished(truth, problem, tmp_path_factory):
+def finished(clean, problem, tmp_path_factory):
     """A search, its folder, and what it said of its progress."""
     folder, stages = tmp_path_factory.mktemp("search"), []
     found = isnas.search(
         KEY,
         problem,
         RECIPE,
-        truth=truth,
+        clean=clean,
         folder=folder,
         progress=lambda stage, _: stages.append(stage),
     )
     return found, folder, stages
 
 
-def test_search_never_sees_the_truth_and_resumes_to_the_same_result(truth, problem, finished):
+def test_search_never_sees_the_clean_image_and_resumes_to_the_same_result(clean, problem, finished):
     found, folder, stages = finished
-    garbage = jax.random.uniform(jax.random.key(3), truth.shape)
+    garbage = jax.random.uniform(jax.random.key(3), clean.shape)
     assert (stages[0], stages[-1]) == ("score", "restore")
     assert set(stages) == {"score", "cohort 1/2", "cohort 2/2", "restore"}
     assert found.candidates.scores.shape == (2, 1)
-    assert found.restored.shape == truth.shape
+    assert found.restored.shape == clean.shape
     np.testing.assert_array_equal(found.restored, found.fits[found.selected].restored)
 
-    other = isnas.search(KEY, problem, RECIPE, truth=garbage, folder=folder)
+    other = isnas.search(KEY, problem, RECIPE, clean=garbage, folder=folder)
     assert other.selected == found.selected
     np.testing.assert_array_equal(other.restored, found.restored)
     np.testing.assert_array_equal(other.candidates.scores, found.candidates.scores)
     assert not np.array_equal(
-        other.fits[other.selected].psnr_mean, found.fits[found.selected].psnr_mean
+        other.fits[other.selected].psnr_ema, found.fits[found.selected].psnr_ema
     )
 
     (chosen,) = found.cohort.fits(found.selected)
-    psnrs = oracle(found.cohort, problem, SEARCH.proxy, truth)
-    expected = -10 * np.log10(np.square(chosen.restored - np.asarray(truth)).mean())
+    psnrs = oracle(found.cohort, problem, SEARCH.proxy, clean)
+    expected = -10 * np.log10(np.square(chosen.restored - np.asarray(clean)).mean())
     assert psnrs[found.selected] == pytest.approx(expected, abs=1e-3)
 
 
@@ -118,20 +118,20 @@ def test_the_search_as_a_function_of_its_parts(problem, finished):
     np.testing.assert_array_equal(found.restored, restored)
 
 
-def test_a_folder_serves_several_searches(truth, problem, finished, tmp_path):
+def test_a_folder_serves_several_searches(clean, problem, finished, tmp_path):
     """What they have in common is found there, what differs is computed."""
     found, folder, _ = finished
     shared = tmp_path / "work"
     shutil.copytree(folder, shared)
     kept = {file: file.read_bytes() for file in shared.iterdir()}
-    recipe = changed(combination=isnas.COMBINATIONS["mean"])
-    both = isnas.search(KEY, problem, recipe, truth=truth, folder=shared)
+    config = changed(combination=isnas.COMBINATIONS["mean"])
+    both = isnas.search(KEY, problem, config, clean=clean, folder=shared)
     # Whom the first search chose is there; the other is fitted to the whole.
     assert len(set(shared.iterdir()) - set(kept)) == 1
-    alone = isnas.search(KEY, problem, recipe, truth=truth)
+    alone = isnas.search(KEY, problem, config, clean=clean)
     np.testing.assert_array_equal(both.restored, alone.restored)
     named, other = (
-        isnas.restore(KEY, problem, architecture, RECIPE, truth=truth, folder=shared)
+        isnas.restore(KEY, problem, architecture, RECIPE, clean=clean, folder=shared)
         for architecture in ("tiny-skip", found.architecture)
     )
     np.testing.assert_array_equal(other.restored, found.restored)
@@ -145,9 +145,9 @@ def test_a_folder_serves_several_searches(truth, problem, finished, tmp_path):
 
 
 def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
-    recipe = changed(combination=isnas.COMBINATIONS["mean"])
+    config = changed(combination=isnas.COMBINATIONS["mean"])
     stages = []
-    found = isnas.search(KEY, problem, recipe, progress=lambda stage, _: stages.append(stage))
+    found = isnas.search(KEY, problem, config, progress=lambda stage, _: stages.append(stage))
     after = stages[1 + max(i for i, stage in enumerate(stages) if stage.startswith("cohort")) :]
     assert set(after) == {"restore 1/2", "restore 2/2"}
     assert sorted(found.fits) == [0, 1]
@@ -162,12 +162,12 @@ def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
         ({"combination": lambda cohort, selected: np.zeros(2)}, r"weights are \[0\.0, 0\.0\]"),
         ({"combination": lambda cohort, selected: np.full(2, np.nan)}, "not negative and add up"),
         ({"selection": lambda cohort: 2}, "2 was selected, where 0 to 1 can be"),
-        ({"cohort_by": lambda key, candidates, size: [1, 1]}, r"cohort is \[1, 1\]"),
+        ({"cohort_selection": lambda key, candidates, size: [1, 1]}, r"cohort is \[1, 1\]"),
     ],
 )
-def test_what_strategies_return_is_checked(truth, problem, finished, changes, message):
+def test_what_strategies_return_is_checked(clean, problem, finished, changes, message):
     with pytest.raises(ValueError, match=message):
-        isnas.search(KEY, problem, changed(**changes), truth=truth, folder=finished[1])
+        isnas.search(KEY, problem, changed(**changes), clean=clean, folder=finished[1])
 
 
 def test_restoring_twice_in_a_folder_is_once(problem, tmp_path):
@@ -230,8 +230,10 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     assert "refresh" not in (tmp_path / "a" / "report.html").read_text()
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
     assert names == [
+        "clean.png",
         "command.txt",
         "comparison.png",
+        "config.json",
         "curves.csv",
         "curves.png",
         "observed.png",
@@ -239,10 +241,8 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
         "restored.npy",
         "restored.png",
         "result.json",
-        "settings.json",
         "spectra.png",
         "timings.json",
-        "truth.png",
     ]
     for name in set(names) - {"timings.json", "report.html"}:
         a, b = ((tmp_path / f / name).read_bytes() for f in "ab")
@@ -292,13 +292,13 @@ def test_a_perfect_restoration_is_valid_json(tmp_path):
 
 
 def test_notes_on_what_is_hardly_reduced(tmp_path):
-    clean = images.resize(images.grey(images.load("sample:moon")), 64)
+    clean = images.resize(images.gray(images.load("sample:moon")), 64)
     noise = np.random.default_rng(0).normal(size=clean.shape)
     blurred = scipy.ndimage.gaussian_filter(noise, (0.8, 0.8, 0))
     photos = {
         "white.png": (clean + 0.1 * noise, ""),
         "blurred.png": (clean + 0.1 * blurred / blurred.std(), "note: the noise looks correlated"),
-        "clean.jpg": (clean + 0.01 * noise, "note: artefacts of JPEG"),
+        "clean.jpg": (clean + 0.01 * noise, "note: artifacts of JPEG"),
         "clean.png": (clean + 0.01 * noise, ""),
     }
     for name, (image, note) in photos.items():
@@ -314,7 +314,7 @@ def test_notes_on_what_is_hardly_reduced(tmp_path):
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("bm3d")), reason="bm3d is installed")
 def test_a_member_without_its_package_says_which(tmp_path):
-    done = scripts.run("search", *FAST[:2], "--members=dip,BM3D", cwd=tmp_path)
+    done = scripts.run("search", *FAST[:2], "--extra_members=dip,BM3D", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "error: BM3D needs bm3d: pip install bm3d\n")
 
 
@@ -345,23 +345,23 @@ def test_streams_cost_no_results(monkeypatch):
 def test_previews_get_better_and_end_with_the_result(tmp_path):
     clean = jax.random.uniform(jax.random.key(1), (32, 32, 1))
     noisy = TASKS["denoising"].corrupt(jax.random.key(2), clean, sigma=25)
-    fit = isnas.FitSettings(8, isnas.STOPPING["validation"](8), split=isnas.SPLITS["held-out"](0.2))
-    settings = dataclasses.replace(
+    fit = isnas.FitConfig(8, isnas.STOPPING["validation"](8), split=isnas.SPLITS["held-out"](0.2))
+    search_config = dataclasses.replace(
         SEARCH,
-        strategy=isnas.Listed(tiny.GENOTYPES[:3]),
+        strategy=isnas.GenotypeList(tiny.GENOTYPES[:3]),
         cohort=3,
         fit=fit,
         space=isnas.SPACES["tiny"],
         selection=isnas.SELECTIONS["validation"],
     )
-    recipe = isnas.Recipe(isnas.NetworkSettings(channels=4), fit, settings)
+    config = isnas.Config(isnas.NetworkConfig(channels=4), fit, search_config)
     previews, threads = [], set()
 
     def preview(image):
         previews.append(image)
         threads.add(threading.current_thread())
 
-    found = isnas.search(KEY, noisy, recipe, preview=preview)
+    found = isnas.search(KEY, noisy, config, preview=preview)
     assert threads == {threading.main_thread()}
     *_, best, last = previews
     np.testing.assert_array_equal(last, found.restored)
@@ -376,7 +376,7 @@ def test_search_script_writes_what_was_decided(tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(map(str, GENOTYPES)))
     flags = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=1")
     flags += (
-        "--members=tiny-skip,non-local means",
+        "--extra_members=tiny-skip,non-local means",
         "--iterations=4",
         "--split=held-out:0.2",
         "--folds=2",
@@ -409,7 +409,7 @@ BAD = {
     "no folder": ("restore", [*FAST, "--output_dir="], "the name of the folder is empty"),
     "a member twice": (
         "search",
-        ["--image=sample:moon", "--size=32", "--members=dip,non-local means,dip"],
+        ["--image=sample:moon", "--size=32", "--extra_members=dip,non-local means,dip"],
         "members name 'dip' more than once",
     ),
     "missing file": ("restore", ["--image=nowhere.png"], "nowhere.png"),
@@ -443,7 +443,7 @@ BAD = {
     ),
     "unknown loss term": (
         "restore",
-        ["--image=sample:moon", "--loss_terms=tv:0.1"],
+        ["--image=sample:moon", "--regularizers=tv:0.1"],
         "choose from total variation",
     ),
     "bomb": ("restore", ["--image=bomb.png"], "bomb.png"),
@@ -457,14 +457,22 @@ BAD = {
         "num_genotypes 0",
     ),
     "negative cohort": ("search", ["--image=sample:moon", "--cohort=-1"], "cohort of -1"),
-    "unknown member": ("search", ["--image=sample:moon", "--members=dop"], "'dop' is none of"),
+    "unknown member": (
+        "search",
+        ["--image=sample:moon", "--extra_members=dop"],
+        "'dop' is none of",
+    ),
     "cohort too large for one method": (
         "compare",
         ["--images=sample:moon", "--size=32", "--methods=ISNAS-DIP", "--num_genotypes=1"],
         "cohort of 2",
     ),
     "no workers": ("search", ["--image=sample:moon", "--workers=0"], "workers 0"),
-    "unknown runner": ("restore", ["--image=sample:moon", "--runner=friends"], "here, processes"),
+    "unknown runner": (
+        "restore",
+        ["--image=sample:moon", "--runner=friends"],
+        "threads, processes",
+    ),
     "size of no proxy": (
         "search",
         ["--image=sample:moon", "--task=super_resolution", "--preset=published", "--proxy_size=64"],
@@ -503,7 +511,7 @@ def test_help_shows_the_flags_of_a_script(tmp_path):
     titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
     places = [told.index(f"\n{title}\n") for title in titles]
     assert places == sorted(places)
-    of = {"cohort_by": 0, "sigma": 1, "iterations": 2, "metric": 3}
+    of = {"cohort_selection": 0, "sigma": 1, "iterations": 2, "metric": 3}
     for flag, number in of.items():
         assert places[number] < told.index(f"--{flag} ") < places[number + 1], flag
 
@@ -517,7 +525,7 @@ def test_flags_of_files_are_known(tmp_path, preset):
 
 IDLE = {
     "mask": ("restore", ["--image=sample:moon", "--mask=mask.png"]),
-    "grey": ("restore", ["--observed=mask.png", "--grey"]),
+    "gray": ("restore", ["--observed=mask.png", "--gray"]),
     "square": ("search", ["--observed=mask.png", "--square"]),
     "size": ("score", ["--observed=mask.png", "--size=32"]),
     "missing": (
@@ -534,8 +542,8 @@ IDLE = {
         "make_dataset",
         ["--images=sample:moon", "--tasks=inpainting,super_resolution", "--sigma=20"],
     ),
-    "weights": ("score", ["--image=sample:moon", "--weights=shared"]),
-    "weights of a dataset": ("make_dataset", ["--images=sample:moon", "--weights=shared"]),
+    "shared_weights": ("score", ["--image=sample:moon", "--shared_weights"]),
+    "shared_weights of a dataset": ("make_dataset", ["--images=sample:moon", "--shared_weights"]),
     "skip_invalid": ("search", ["--image=sample:moon", "--skip_invalid"]),
     "metric": ("search", ["--image=sample:moon", "--cohort=0", "--metric=psd_db_mse"]),
     "folds": ("restore", ["--image=sample:moon", "--stopping=fixed", "--folds=2"]),
@@ -545,7 +553,7 @@ IDLE = {
     ),
     "precision": (
         "restore",
-        ["--image=sample:moon", "--implementation=products", "--precision=high"],
+        ["--image=sample:moon", "--implementation=matmul", "--precision=high"],
     ),
     "proxy_size": ("search", ["--image=sample:moon", "--proxy=full", "--proxy_size=64"]),
 }

@@ -13,7 +13,7 @@ KEY = jax.random.key(3)
 
 
 @pytest.fixture
-def truth():
+def clean():
     return jax.random.uniform(jax.random.key(0), (48, 64, 3))
 
 
@@ -25,8 +25,8 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("task", OPTIONS)
-def test_held_out_measurements_are_fitted_or_validate_never_both(truth, task):
-    problem = TASKS[task].corrupt(jax.random.key(1), truth, **OPTIONS[task])
+def test_held_out_measurements_are_fitted_or_validate_never_both(clean, task):
+    problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
     fitted, validation = isnas.hold_out(KEY, problem, 0.1)
     ours, theirs, all_of_them = (np.asarray(p.weights) for p in (fitted, validation, problem))
     np.testing.assert_array_equal(ours + theirs, all_of_them)
@@ -37,7 +37,7 @@ def test_held_out_measurements_are_fitted_or_validate_never_both(truth, task):
         expected = theirs.sum() / 4
         assert abs(rows.sum() - expected) < 5 * expected**0.5
     # Together they are the whole problem.
-    image = jax.random.uniform(jax.random.key(4), truth.shape)
+    image = jax.random.uniform(jax.random.key(4), clean.shape)
     whole = np.sum(problem.residual(image))
     np.testing.assert_allclose(
         np.sum(fitted.residual(image)) + np.sum(validation.residual(image)), whole, rtol=1e-5
@@ -50,8 +50,8 @@ def test_held_out_measurements_are_fitted_or_validate_never_both(truth, task):
 
 
 @pytest.mark.parametrize("task", OPTIONS)
-def test_folds_hold_out_what_others_do_not(truth, task):
-    problem = TASKS[task].corrupt(jax.random.key(1), truth, **OPTIONS[task])
+def test_folds_hold_out_what_others_do_not(clean, task):
+    problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
     folds = [np.asarray(HoldOut(0.25)(KEY, problem, fold)[1].weights) for fold in range(4)]
     known = np.asarray(problem.weights)
     np.testing.assert_array_equal(sum(folds), known)
@@ -70,11 +70,11 @@ def test_the_folds_of_the_bootstrap_are_independent():
 
 
 def test_the_bootstraps_noises_are_independent_and_as_strong_as_said():
-    truth = jnp.full((200, 200, 1), 0.5)
+    clean = jnp.full((200, 200, 1), 0.5)
     sigma, alpha = 25, 0.15
-    noisy = isnas.denoising(truth + sigma / 255 * jax.random.normal(KEY, truth.shape), sigma)
+    noisy = isnas.denoising(clean + sigma / 255 * jax.random.normal(KEY, clean.shape), sigma)
     fitted, validation = CoupledBootstrap(alpha)(jax.random.key(8), noisy)
-    noises = [np.asarray(p.observed - truth).ravel() * 255 for p in (fitted, validation)]
+    noises = [np.asarray(p.observed - clean).ravel() * 255 for p in (fitted, validation)]
     expected = [sigma * (1 + alpha) ** 0.5, sigma * (1 + 1 / alpha) ** 0.5]
     np.testing.assert_allclose([noise.std() for noise in noises], expected, rtol=0.02)
     np.testing.assert_allclose([fitted.sigma, validation.sigma], expected, rtol=1e-6)
@@ -84,51 +84,51 @@ def test_the_bootstraps_noises_are_independent_and_as_strong_as_said():
     np.testing.assert_allclose(both, noisy.observed, atol=1e-6)
 
 
-def test_validation_error_is_an_unbiased_measure_of_the_distance_to_the_truth():
+def test_validation_error_is_an_unbiased_measure_of_the_distance_to_the_clean_image():
     """For an image made of the fitted part: its error less the noise is its distance squared."""
-    truth = jnp.tile(jnp.linspace(0.2, 0.8, 200)[:, None, None], (1, 200, 1))
-    noise = 25 / 255 * jax.random.normal(KEY, truth.shape)
-    problem = isnas.denoising(truth + noise, 25)
+    clean = jnp.tile(jnp.linspace(0.2, 0.8, 200)[:, None, None], (1, 200, 1))
+    noise = 25 / 255 * jax.random.normal(KEY, clean.shape)
+    problem = isnas.denoising(clean + noise, 25)
     for split, strength in ((HoldOut(0.3), 1), (CoupledBootstrap(0.5), 3)):
         fitted, validation = split(jax.random.key(9), problem)
         # An average over columns, of what is fitted alone.
-        weights = jnp.broadcast_to(fitted.weights, truth.shape)
+        weights = jnp.broadcast_to(fitted.weights, clean.shape)
         rows = (weights * fitted.observed).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
-        image = jnp.broadcast_to(rows, truth.shape) + 0.05
-        expected = np.square(image - truth).mean() + strength * (25 / 255) ** 2
+        image = jnp.broadcast_to(rows, clean.shape) + 0.05
+        expected = np.square(image - clean).mean() + strength * (25 / 255) ** 2
         assert validation.error(image) == pytest.approx(float(expected), rel=0.05)
 
 
-def test_what_cannot_be_split(truth):
+def test_what_cannot_be_split(clean):
     with pytest.raises(ValueError, match="knows its sigma"):
-        CoupledBootstrap()(KEY, isnas.denoising(truth))
+        CoupledBootstrap()(KEY, isnas.denoising(clean))
     with pytest.raises(ValueError, match="fraction 1"):
         HoldOut(1)
     with pytest.raises(ValueError, match="is none"):
-        HoldOut(0.001)(KEY, isnas.denoising(truth[:16, :16]))
+        HoldOut(0.001)(KEY, isnas.denoising(clean[:16, :16]))
     with pytest.raises(ValueError, match="held-out, bootstrap"):
-        isnas.SPLITS.find("folds")
+        isnas.SPLITS["folds"]
 
 
-def test_fits_split_and_stop_by_themselves(truth, small_network):
-    problem = isnas.denoising(truth[..., :1], 25)
-    settings = isnas.FitSettings(
+def test_fits_split_and_stop_by_themselves(clean, small_network):
+    problem = isnas.denoising(clean[..., :1], 25)
+    config = isnas.FitConfig(
         60, isnas.STOPPING["validation"](60), split=HoldOut(0.2), learning_rate=0.1
     )
-    fit = isnas.fit(KEY, small_network(), problem, settings)
+    fit = isnas.fit(KEY, small_network(), problem, config)
     smoothed = scipy.signal.lfilter([0.1], [1, -0.9], fit.validation - fit.validation[0])
     assert fit.restored_at == np.argmin(smoothed)
     fitted, validation = HoldOut(0.2)(jax.random.fold_in(KEY, 3), problem)
-    given = dataclasses.replace(settings, split=None)
+    given = dataclasses.replace(config, split=None)
     same = isnas.fit(KEY, small_network(), fitted, given, validation=validation)
     np.testing.assert_array_equal(same.validation, fit.validation)
     with pytest.raises(ValueError, match="LeastValidation needs a validation problem"):
         isnas.fit(KEY, small_network(), problem, given)
 
 
-def test_a_cohort_shares_its_split(truth, small_network):
-    """With one genotype twice, only the initialisations differ: the errors are of one split."""
-    problem = isnas.denoising(truth[..., :1], 25)
+def test_a_cohort_shares_its_split(clean, small_network):
+    """With one genotype twice, only the initializations differ: the errors are of one split."""
+    problem = isnas.denoising(clean[..., :1], 25)
 
     class Plain:
         def sample(self, key, num, channels):
@@ -137,15 +137,15 @@ def test_a_cohort_shares_its_split(truth, small_network):
         def build(self, genotype, *, out_channels, channels, in_channels=None):
             return small_network(in_channels=2 + genotype)
 
-    settings = isnas.FitSettings(5, isnas.STOPPING["validation"](5), split=HoldOut(0.2))
-    search = isnas.SearchSettings(
-        isnas.RandomSearch(2), 2, isnas.PROXIES["full"](64), settings, space=Plain()
+    search_config = isnas.FitConfig(5, isnas.STOPPING["validation"](5), split=HoldOut(0.2))
+    search = isnas.SearchConfig(
+        isnas.RandomSearch(2), 2, isnas.PROXIES["full"](64), search_config, space=Plain()
     )
-    recipe = isnas.Recipe(isnas.NetworkSettings(4), isnas.FitSettings(5), search)
-    found = isnas.search(KEY, problem, recipe)
+    config = isnas.Config(isnas.NetworkConfig(4), isnas.FitConfig(5), search)
+    found = isnas.search(KEY, problem, config)
     weights = found.cohort.folds[0].problem.weights
     assert (weights == 0).sum() == round(0.2 * weights.size)
     for fit in found.cohort.folds[0].fits:
-        residual = np.square(fit.mean - np.asarray(problem.observed))
+        residual = np.square(fit.ema - np.asarray(problem.observed))
         held_out = residual[np.asarray(weights) == 0].mean()
         assert fit.validation[-1] == pytest.approx(held_out, rel=1e-4)

@@ -176,4 +176,4 @@ def test_errors():
     with pytest.raises(ValueError, match="window 1"):
         WindowedVariance(1, 5)
     with pytest.raises(ValueError, match="es-wmv, es-emv, validation, discrepancy, fixed"):
-        stopping.STOPPING.find("never")
+        stopping.STOPPING["never"]

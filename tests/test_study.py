@@ -26,7 +26,7 @@ from isnas_jax.fitting import Decision
 from isnas_jax.io import images, records
 from isnas_jax.running import silent
 from isnas_jax.study import analysis, compaction, store
-from isnas_jax.study.plan import try_out
+from isnas_jax.study.plan import run_trial
 from isnas_jax.study.work import Work
 
 FEW = pa.schema([])
@@ -45,7 +45,7 @@ FLAGS = (
     f"--metrics={METRICS}",
     "--stopping=fixed",
     "--size=32",
-    "--grey",
+    "--gray",
     "--square",
     "--channels=4",
     "--num_inits=2",
@@ -93,8 +93,8 @@ def test_dataset_has_a_row_for_everything(place):
     references = {"denoising": 2, "inpainting": 3, "super_resolution": 2}
     assert (scores.groupby("task").size() == pd.Series(references) * 2 * 2 * 2).all()
     assert set(scores["architecture"]) == set(GENOTYPES)
-    truth = {
-        name: images.resize(images.crop_to_square(images.grey(images.load(f"sample:{name}"))), 32)
+    clean = {
+        name: images.resize(images.crop_to_square(images.gray(images.load(f"sample:{name}"))), 32)
         for name in ("camera", "retina")
     }
     for row in fits.itertuples():
@@ -102,10 +102,10 @@ def test_dataset_has_a_row_for_everything(place):
         assert row.iterations == len(row.loss) == len(row.psnr) == length
         assert row.restored_at == (4 if row.task == "inpainting" else 3)
         assert row.best_psnr == max(row.psnr) == row.psnr[row.best_at]
-        assert row.best_psnr_mean == max(row.psnr_mean) == row.psnr_mean[row.best_mean_at]
-        assert row.restored_psnr == pytest.approx(row.psnr_mean[row.restored_at], abs=1e-4)
+        assert row.best_psnr_ema == max(row.psnr_ema) == row.psnr_ema[row.best_ema_at]
+        assert row.restored_psnr == pytest.approx(row.psnr_ema[row.restored_at], abs=1e-4)
         picture = np.frombuffer(row.restored, np.uint8).reshape(32, 32, 1) / 255
-        mse = np.square(picture - truth[row.image]).mean()
+        mse = np.square(picture - clean[row.image]).mean()
         assert row.restored_psnr == pytest.approx(-10 * np.log10(mse), abs=0.02)
     stored = pd.read_parquet(place / "whole" / "images").set_index(["image", "task"])
     for (image, task), row in stored.iterrows():
@@ -115,7 +115,7 @@ def test_dataset_has_a_row_for_everything(place):
             assert of_case["observed_psnr"].isna().all()
             continue
         pixels = np.frombuffer(row["observed"], np.uint8).reshape(32, 32) / 255
-        mse = np.square(pixels - truth[image][..., 0]).mean()
+        mse = np.square(pixels - clean[image][..., 0]).mean()
         np.testing.assert_allclose(of_case["observed_psnr"], -10 * np.log10(mse), atol=0.02)
         if task == "inpainting":
             assert (pixels == 0).mean() == pytest.approx(0.5, abs=0.1)
@@ -158,7 +158,7 @@ def test_a_run_with_other_settings_is_refused(place):
 def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
     first = small_study(genotypes=[], baselines=["tiny"], metrics={})
     study.run(first, tmp_path, [])
-    truth = np.asarray(first.cases[0].truth)
+    clean = np.asarray(first.cases[0].clean)
     for changes, difference in (
         ({"seed": 1}, "seed was 0 and is now 1"),
         (
@@ -166,10 +166,10 @@ def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
             "genotypes was of 0 entries and is now of 1",
         ),
         ({"metrics": {"m": isnas.METRICS["random"]}}, "metrics.m was None"),
-        ({"fit": {"inpainting": isnas.FitSettings(4)}}, r"fit\.inpainting\.iterations was 5"),
+        ({"fit": {"inpainting": isnas.FitConfig(4)}}, r"fit\.inpainting\.iterations was 5"),
         (
-            {"cases": [study.pose(0, "camera", 1 - truth, "inpainting", missing=50)]},
-            r"cases\.0\.truth was",
+            {"cases": [study.pose(0, "camera", 1 - clean, "inpainting", missing=50)]},
+            r"cases\.0\.clean was",
         ),
     ):
         other = dataclasses.replace(first, **changes)
@@ -177,7 +177,7 @@ def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
             study.run(other, tmp_path, [])
     # A file of another study is refused even where the folder is the right one.
     unit = study.FitUnit("tiny", first.cases[0], 0)
-    store.write(tmp_path / store.place(*unit.name), store.table([], FEW), "0123456789abcdef")
+    store.write(tmp_path / store.unit_path(*unit.name), store.table([], FEW), "0123456789abcdef")
     with pytest.raises(ValueError, match="study was '0123456789abcdef'"):
         study.run(first, tmp_path, [unit])
 
@@ -200,7 +200,7 @@ def test_no_two_units_share_a_file():
         ("60_01", "60:01"),
     ]
     files = {
-        store.place(*study.FitUnit(name, dataclasses.replace(case, image=image), 0).name)
+        store.unit_path(*study.FitUnit(name, dataclasses.replace(case, image=image), 0).name)
         for image, name in names
     }
     assert len(files) == len(names)
@@ -210,8 +210,10 @@ def test_no_two_units_share_a_file():
 def test_a_unit_that_another_is_at_comes_last(tmp_path):
     whole = small_study(genotypes=[], baselines=["tiny"], seeds=3)
     todo, done = study.units(whole), []
-    held = tmp_path / "work" / (str(store.place(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
-    with records.alone(held):
+    held = (
+        tmp_path / "work" / (str(store.unit_path(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
+    )
+    with records.file_lock(held):
         pool = concurrent.futures.ThreadPoolExecutor(1)
         report = lambda unit, news: done.append(unit.seed) if news is None else None  # noqa: E731
         running = pool.submit(study.run, whole, tmp_path, todo, report=report, most=3)
@@ -223,20 +225,20 @@ def test_a_unit_that_another_is_at_comes_last(tmp_path):
 
 
 def small_study(**changes):
-    truth = images.resize(images.crop_to_square(images.load("sample:camera")), 32)
-    settings = {
+    clean = images.resize(images.crop_to_square(images.load("sample:camera")), 32)
+    config = {
         "seed": 0,
-        "cases": [study.pose(0, "camera", truth, "inpainting", missing=50)],
+        "cases": [study.pose(0, "camera", clean, "inpainting", missing=50)],
         "genotypes": [tiny.GENOTYPES[1]],
         "baselines": [],
         "seeds": 1,
-        "network": isnas.NetworkSettings(4),
-        "fit": {"inpainting": isnas.FitSettings(5)},
+        "network": isnas.NetworkConfig(4),
+        "fit": {"inpainting": isnas.FitConfig(5)},
         "follow": {"inpainting": 5},
         "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
         "space": tiny.SPACE,
     }
-    return study.Study(**settings | changes)
+    return study.Study(**config | changes)
 
 
 def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
@@ -258,7 +260,7 @@ def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
             elif news.iteration == news.iterations:
                 computed.append(unit.name)
 
-        ours = study.share(todo, index, 2)
+        ours = study.shard(todo, index, 2)
         return study.run(whole, tmp_path / "folded", ours, report=report)
 
     done, lock = [], threading.Lock()
@@ -317,7 +319,7 @@ def test_a_trial_compiles_the_steps_once_and_takes_scores_of_all_cases(caplog):
     whole = small_study()
     (genotype,), (case,) = whole.genotypes, whole.cases
     with jax.log_compiles():
-        trial = try_out(silent, whole, str(genotype), case, 1)
+        trial = run_trial(silent, whole, str(genotype), case, 1)
     assert sum("XLA compilation of jit(_advance)" in line for line in caplog.messages) == 1
     assert trial.memory > 4 * 3 * 64**2
     assert trial.scoring > 0
@@ -328,8 +330,8 @@ def test_curves_of_a_case_are_in_its_units_files_or_in_folded_ones(
 ):
     for name in ("one", "two"):
         monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
-    truth = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
-    cases = [study.pose(0, image, truth, "inpainting", missing=50) for image in "ab"]
+    clean = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
+    cases = [study.pose(0, image, clean, "inpainting", missing=50) for image in "ab"]
     whole = small_study(genotypes=[], baselines=["one", "two"], seeds=2, cases=cases)
     study.run(whole, tmp_path, study.units(whole))
     rows = pd.read_parquet(tmp_path / "fits")
@@ -375,7 +377,7 @@ def test_units_are_the_same_alone_as_in_company(place):
         pd.testing.assert_frame_equal(found, whole[same].reset_index(drop=True), check_exact=True)
 
 
-def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
+def test_scores_compare_outputs_with_the_observation_and_the_clean_image(place):
     (case,) = small_study().cases
     genotype = tiny.GENOTYPES[1]
     found = pd.read_parquet(place / "whole" / "scores")
@@ -385,11 +387,11 @@ def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
         & (found["task"] == "inpainting")
     ].pivot(index="output", columns="reference", values="psd_db_mse")
     net = tiny.SPACE.build(genotype, out_channels=1, channels=4)
-    key, draws = study.key_of(0, "score"), isnas.Draws(2)
-    outputs = isnas.random_outputs(key, net, case.problem.shape, draws)
+    key, inits = study.key_of(0, "score"), isnas.RandomInits(2)
+    outputs = isnas.random_outputs(key, net, case.problem.shape, inits)
     outputs = np.asarray(outputs, np.float64)[..., 0]
-    truth, observed = (
-        np.asarray(x, np.float64)[..., 0] for x in (case.truth, case.problem.observed)
+    clean, observed = (
+        np.asarray(x, np.float64)[..., 0] for x in (case.clean, case.problem.observed)
     )
     mask = np.asarray(case.problem.weights)[..., 0]
 
@@ -399,7 +401,7 @@ def test_scores_compare_outputs_with_the_observation_and_the_truth(place):
 
     for index, output in enumerate(outputs):
         assert found.loc[index, "observed"] == pytest.approx(distance(observed, output))
-        assert found.loc[index, "truth"] == pytest.approx(distance(truth, output))
+        assert found.loc[index, "clean"] == pytest.approx(distance(clean, output))
         assert found.loc[index, "masked"] == pytest.approx(distance(observed, mask * output))
 
 
@@ -473,10 +475,10 @@ class Picky:
 
 def test_of_fits_that_a_worker_takes_at_once_one_fails_alone(monkeypatch, small_network, tmp_path):
     monkeypatch.setitem(isnas.BASELINES, "small", lambda task, **_: small_network())
-    truths = {"dark": np.zeros((32, 32, 1)), "bright": np.ones((32, 32, 1))}
-    truths["darker"] = truths["dark"]
-    cases = [study.pose(0, *image, "denoising", sigma=5) for image in truths.items()]
-    fit = {"denoising": isnas.FitSettings(2, Picky())}
+    clean_images = {"dark": np.zeros((32, 32, 1)), "bright": np.ones((32, 32, 1))}
+    clean_images["darker"] = clean_images["dark"]
+    cases = [study.pose(0, *image, "denoising", sigma=5) for image in clean_images.items()]
+    fit = {"denoising": isnas.FitConfig(2, Picky())}
     whole = small_study(
         cases=cases, genotypes=[], baselines=["small"], fit=fit, follow={"denoising": 2}
     )
@@ -488,23 +490,23 @@ def test_of_fits_that_a_worker_takes_at_once_one_fails_alone(monkeypatch, small_
 
 
 def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
-    settings = {"size": 64}
+    config = {"size": 64}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for opened in pool.map(lambda _: records.claim(tmp_path, settings), range(400)):
-            assert [file.name for file in opened.glob("*.json")] == ["settings.json"]
+        for opened in pool.map(lambda _: records.claim_folder(tmp_path, config), range(400)):
+            assert [file.name for file in opened.glob("*.json")] == ["config.json"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_shares_divide_the_work_by_architecture():
     todo = study.units(small_study(genotypes=tiny.GENOTYPES[:5], baselines=["tiny"], seeds=2))
     assert len(todo) == 6 * 2 + 5
-    shares = [study.share(todo, index, 3) for index in range(3)]
+    shares = [study.shard(todo, index, 3) for index in range(3)]
     assert sorted(unit.name for share in shares for unit in share) == sorted(
         unit.name for unit in todo
     )
     assert [len({unit.architecture for unit in share}) for share in shares] == [2, 2, 2]
     with pytest.raises(ValueError, match="share 3 of 3"):
-        study.share(todo, 3, 3)
+        study.shard(todo, 3, 3)
 
 
 @pytest.mark.parametrize(
@@ -541,7 +543,7 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
 
     fits = pd.read_parquet(place / "whole" / "fits")
     denoised = fits[(fits["task"] == "denoising") & fits["architecture"].str.contains(":")]
-    reached = denoised.pivot(index="architecture", columns="image", values="best_psnr_mean")
+    reached = denoised.pivot(index="architecture", columns="image", values="best_psnr_ema")
     agreement = pd.read_csv(place / "report" / "agreement-denoising.csv", index_col=["of", "image"])
     tau = scipy.stats.kendalltau(reached["camera"], reached["retina"]).statistic
     assert agreement.loc[("best PSNR", "camera"), "retina"] == pytest.approx(tau)
@@ -558,9 +560,9 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
         fit = fits[(fits["task"] == row.task) & (fits["image"] == row.image)]
         fit = fit.set_index("architecture").loc[score.index]
         outcome = {
-            "optimal stopping iteration": fit["best_mean_at"],
-            "best PSNR": fit["best_psnr_mean"],
-            "PSNR increase": fit["best_psnr_mean"],
+            "optimal stopping iteration": fit["best_ema_at"],
+            "best PSNR": fit["best_psnr_ema"],
+            "PSNR increase": fit["best_psnr_ema"],
         }[row.outcome]
         tau = scipy.stats.kendalltau(score, outcome).statistic
         assert row.tau == pytest.approx(tau, nan_ok=True)

@@ -45,7 +45,7 @@ READ = {
     "float": (FLOAT, {}, FLOAT),
     "float with noise": (1.4 * FLOAT - 0.2, {}, 1.4 * FLOAT - 0.2),
     "float, white is zero": (FLOAT, {"photometric": "miniswhite"}, 1 - FLOAT),
-    "colour in planes": (
+    "color in planes": (
         np.stack([EIGHT, 255 - EIGHT, EIGHT]),
         {"planarconfig": "separate"},
         np.dstack([EIGHT, 255 - EIGHT, EIGHT]) / 255,
@@ -55,7 +55,7 @@ READ = {
         {"extrasamples": ["unspecified"]},
         np.dstack([SIXTEEN] * 3) / 65535,
     ),
-    "grey with alpha": (
+    "gray with alpha": (
         np.dstack([EIGHT, EIGHT]),
         {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
         (EIGHT / 255) ** 2 + 1 - EIGHT / 255,
@@ -77,17 +77,17 @@ def test_pixels_are_what_the_tags_say(name, tmp_path):
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
 @pytest.mark.parametrize("order", "<>")
-def test_premultiplied_colour_is_composed_over_white(order, compression, tmp_path):
+def test_premultiplied_color_is_composed_over_white(order, compression, tmp_path):
     rng = np.random.default_rng(0)
-    colour, alpha = rng.uniform(0, 1, (20, 24, 3)), rng.uniform(0, 1, (20, 24, 1))
-    pixels = np.concatenate([colour * alpha, alpha], axis=-1)
+    color, alpha = rng.uniform(0, 1, (20, 24, 3)), rng.uniform(0, 1, (20, 24, 1))
+    pixels = np.concatenate([color * alpha, alpha], axis=-1)
     pixels[:5] = 0
     for levels in (np.uint8, np.uint16):
         most = np.iinfo(levels).max
         options = {"byteorder": order, "compression": compression, "extrasamples": ["assocalpha"]}
         path = written(tmp_path, np.rint(pixels * most).astype(levels), **options)
         expected = pixels[..., :3] + 1 - pixels[..., 3:]
-        # Colour and alpha are rounded, and Pillow rounds 8 bits once more.
+        # Color and alpha are rounded, and Pillow rounds 8 bits once more.
         np.testing.assert_allclose(images.load(path), expected, atol=2 / most)
 
 
@@ -109,7 +109,7 @@ def nan(count):
 
 REFUSED = {
     "12 bits unmarked": (SIXTEEN >> 4, {}, r"levels up to 40\d\d only.* multiply by 16"),
-    "colour of 12 bits": (np.dstack([SIXTEEN >> 4] * 3), {}, "nearly black"),
+    "color of 12 bits": (np.dstack([SIXTEEN >> 4] * 3), {}, "nearly black"),
     "int8": (EIGHT.astype(np.int8), {}, "signed integers of 8 bits; convert"),
     "int16": (EIGHT.astype(np.int16), {}, "signed integers of 16 bits from 0 to 255; convert"),
     "int32": (EIGHT.astype(np.int32), {}, "signed integers of 32 bits from 0 to 255; convert"),
@@ -123,22 +123,22 @@ REFUSED = {
     "two stains": (
         np.dstack([EIGHT] * 2),
         {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
-        r"TIFF of 2 channels \(grey\), unsigned integers of 8 bits; convert",
+        r"TIFF of 2 channels \(gray\), unsigned integers of 8 bits; convert",
     ),
     "channels in planes": (
         np.stack([EIGHT] * 3),
         {"photometric": "minisblack", "planarconfig": "separate"},
-        r"TIFF of 3 channels in separate planes \(grey\)",
+        r"TIFF of 3 channels in separate planes \(gray\)",
     ),
-    "colour of 16 bits in planes": (
+    "color of 16 bits in planes": (
         np.stack([SIXTEEN] * 3),
         {"planarconfig": "separate"},
         r"TIFF of 3 channels in separate planes \(RGB\), unsigned integers of 16 bits",
     ),
-    "grey of 16 bits with alpha": (
+    "gray of 16 bits with alpha": (
         np.dstack([SIXTEEN] * 2),
         {"photometric": "minisblack", "extrasamples": ["unassalpha"]},
-        r"TIFF of 2 channels \(grey\), unsigned integers of 16 bits",
+        r"TIFF of 2 channels \(gray\), unsigned integers of 16 bits",
     ),
     "LAB": (np.dstack([EIGHT] * 3), {"photometric": "cielab"}, r"\(LAB\).* convert it"),
 }

@@ -47,7 +47,7 @@ class TinyNetwork(nn.Module):
     channels: int
     in_channels: int
     remat: bool = False
-    arithmetic: isnas.Arithmetic = isnas.Arithmetic()
+    numerics: isnas.Numerics = isnas.Numerics()
 
     @nn.compact
     def __call__(self, x):

@@ -27,7 +27,7 @@ from absl import flags
 from jax.experimental import topologies
 
 import isnas_jax as isnas
-from isnas_jax.fitting import lower_steps, planned_by
+from isnas_jax.fitting import lower_steps, program_memory
 from isnas_jax.io import records
 from isnas_jax.networks import cell_network
 from isnas_jax.searching import lower_scores
@@ -41,7 +41,7 @@ flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "TPUs to compile for.")
 flags.DEFINE_integer("size", 512, "Side of the image in pixels.")
 flags.DEFINE_integer("channels", 128, "Width of the networks.")
 flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Whose steps to compile.")
-flags.DEFINE_list("implementations", ["convolutions"], "Also: products.")
+flags.DEFINE_list("implementations", ["conv"], "Also: products.")
 flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps.")
 flags.DEFINE_boolean("joint", False, "Instead, the network that serves all genotypes of a cell.")
 flags.DEFINE_integer("scoring", 0, "Instead, scores of so many genotypes of the cell at a time.")
@@ -49,14 +49,14 @@ flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature 
 flags.DEFINE_string("json", None, "File to write the figures to.")
 
 
-def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, float]:
+def planned(text: str, numerics: isnas.Numerics, device: Any) -> dict[str, float]:
     """What a device's compiler plans for a step of a genotype's fit, or for its cell's scores."""
     net = isnas.build_network(
         isnas.Genotype.parse(text),
         out_channels=3,
         channels=FLAGS.channels,
         remat=FLAGS.remat,
-        arithmetic=arithmetic,
+        numerics=numerics,
     )
     problem = isnas.denoising(jax.numpy.zeros((FLAGS.size, FLAGS.size, 3)))
     begun = time.perf_counter()
@@ -65,13 +65,13 @@ def planned(text: str, arithmetic: isnas.Arithmetic, device: Any) -> dict[str, f
         lowered = lower_scores(net, problem, metrics, device, genotypes=FLAGS.scoring)
     else:
         served = cell_network(net)[0] if FLAGS.joint else net
-        lowered = lower_steps(served, problem, isnas.FitSettings(1, chunk=1), target=device)
+        lowered = lower_steps(served, problem, isnas.FitConfig(1, chunk=1), target=device)
     compiled = lowered.compile()
     seconds = time.perf_counter() - begun
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
     return {
-        "memory_gb": planned_by(compiled) / 1e9,
+        "memory_gb": program_memory(compiled) / 1e9,
         "temporaries_gb": memory.temp_size_in_bytes / 1e9,
         "bytes_gb": costs["bytes accessed"] / 1e9,
         "operations_t": costs["flops"] / 1e12,
@@ -87,8 +87,8 @@ def main(_: Sequence[str]) -> None:
         for text in FLAGS.genotypes:
             for implementation in FLAGS.implementations:
                 for dtype in FLAGS.dtypes:
-                    arithmetic = isnas.Arithmetic(implementation, dtype=dtype)
-                    row = planned(text, arithmetic, device)
+                    numerics = isnas.Numerics(implementation, dtype=dtype)
+                    row = planned(text, numerics, device)
                     rows.append(
                         {"device": topology, "genotype": text}
                         | {"implementation": implementation, "dtype": dtype}
@@ -103,8 +103,8 @@ def main(_: Sequence[str]) -> None:
                     )
     if FLAGS.json:
         names = "size", "channels", "joint", "scoring", "remat"
-        settings = {name: FLAGS[name].value for name in names}
-        records.write_json(pathlib.Path(FLAGS.json), {"settings": settings, "programs": rows})
+        config = {name: FLAGS[name].value for name in names}
+        records.write_json(pathlib.Path(FLAGS.json), {"config": config, "programs": rows})
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import isnas_jax as isnas
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.io import images
 from isnas_jax.networks import valid_cells
-from isnas_jax.searching import Draws, Metric, score
+from isnas_jax.searching import Metric, RandomInits, score
 
 from .. import cli
 
@@ -47,17 +47,17 @@ def network(cell: int, bits: np.ndarray) -> Any:
 
 def main(_: Sequence[str]) -> None:
     """The story: cell after cell, by one program and one by one; then the largest difference."""
-    truth = images.resize(images.crop_to_square(images.load("sample:chelsea")), FLAGS.size)
-    problem = isnas.denoising(truth, sigma=25)
-    key, draws = jax.random.key(0), Draws(1)
-    z_key, init_key = draws.keys(key, 0)
+    clean = images.resize(images.crop_to_square(images.load("sample:chelsea")), FLAGS.size)
+    problem = isnas.denoising(clean, sigma=25)
+    key, inits = jax.random.key(0), RandomInits(1)
+    z_key, init_key = inits.keys(key, 0)
     z = draw_noise_map(z_key, network(0, np.ones(25, int)), problem.shape)
     bits = np.random.default_rng(0)
     worst = dict.fromkeys(METRICS, 0.0)
     cells = valid_cells(FLAGS.channels)[FLAGS.first :][: FLAGS.num_cells]
     for cell in tqdm(cells):
         nets = [network(cell, bits.integers(0, 2, 25)) for _ in range(FLAGS.num_genotypes)]
-        together = score(key, nets, problem, METRICS, draws, together=True)
+        together = score(key, nets, problem, METRICS, inits, together=True)
         for position, net in enumerate(nets):
             output, _ = net.init_with_output(init_key, z)
             for name, metric in METRICS.items():

@@ -2,7 +2,7 @@ r"""Time the steps of a fit against this machine's matrix products, and PyTorch'
 
     python -m experiments.benchmarks.fit --size=64
     python -m experiments.benchmarks.fit --size=512 --steps=20 --pytorch \
-        --forms=convolutions:highest:float32,convolutions:default:bfloat16
+        --forms=conv:highest:float32,convolutions:default:bfloat16
 
 PyTorch has to be there for that; no extra installs it.
 """
@@ -47,13 +47,13 @@ flags.DEFINE_string("json", None, "File to write the figures to.")
 def network(text: str, form: str = "") -> Any:
     """The network to fit."""
     genotype = isnas.Genotype.parse(text)
-    arithmetic = isnas.Arithmetic(*form.split(":")) if form else isnas.Arithmetic()
+    numerics = isnas.Numerics(*form.split(":")) if form else isnas.Numerics()
     return isnas.build_network(
         genotype,
         out_channels=3,
         channels=FLAGS.channels,
         remat=FLAGS.remat,
-        arithmetic=arithmetic,
+        numerics=numerics,
     )
 
 
@@ -81,9 +81,9 @@ def measure(text: str, form: str, problem: isnas.Problem) -> dict[str, Any]:
         if len(ends) == 2:
             batch.add(position)
 
-    asked = [isnas.Fitting(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
-    settings = isnas.FitSettings(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
-    isnas.fit_many(asked, settings, together=FLAGS.batch > 1, progress=note)
+    asked = [isnas.FitJob(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
+    config = isnas.FitConfig(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
+    isnas.fit_many(asked, config, together=FLAGS.batch > 1, progress=note)
     if len(batch) < FLAGS.batch:
         raise ValueError(f"memory suffices for a batch of {len(batch)}, not {FLAGS.batch}")
     taken = FLAGS.steps * FLAGS.batch
@@ -113,7 +113,7 @@ def main(_: Sequence[str]) -> None:
     problem = isnas.denoising(image)
     if FLAGS.plan:
         for genotype in FLAGS.genotypes:
-            planned = fitting.planned_memory(network(genotype), problem)
+            planned = fitting.fit_memory(network(genotype), problem)
             print(f"{genotype}: XLA plans {planned / 1e9:.2f} GB", flush=True)
         return
     if FLAGS.pytorch and FLAGS.batch > 1:
@@ -140,8 +140,8 @@ def main(_: Sequence[str]) -> None:
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
     if FLAGS.json:
         names = "size", "channels", "batch", "remat"
-        settings = {name: FLAGS[name].value for name in names}
-        result = record | settings | {"geometric_mean": mean, "fits": rows}
+        config = {name: FLAGS[name].value for name in names}
+        result = record | config | {"geometric_mean": mean, "fits": rows}
         records.write_json(pathlib.Path(FLAGS.json), result)
 
 

@@ -27,9 +27,9 @@ GENOTYPES = (
 
 
 def photograph(name: str, size: int) -> np.ndarray:
-    """The middle square of a photograph that scikit-image ships with, grey, (size, size, 1)."""
+    """The middle square of a photograph that scikit-image ships with, gray, (size, size, 1)."""
     square = images.crop_to_square(images.load(f"sample:{name}"))
-    return images.resize(images.grey(square), size)
+    return images.resize(images.gray(square), size)
 
 
 def seconds(function: Callable[[], Any], repeats: int = 5) -> float:

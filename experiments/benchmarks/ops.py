@@ -103,10 +103,10 @@ def cases(side: int, channels: int) -> Iterator[Case]:
         count = x.size * (2 + 4) * max(2 * taps - 1, 0)
         yield Case(f"upsample, {method}", (x,), count, {"ours": double})
 
-    def normalise(x):
+    def normalize(x):
         return ops.batch_norm(x, jnp.ones(channels), jnp.zeros(channels))
 
-    yield Case("batch norm", (x,), 7 * x.size, {"ours": normalise})
+    yield Case("batch norm", (x,), 7 * x.size, {"ours": normalize})
     yield Case("leaky ReLU", (x,), x.size, {"ours": ops.leaky_relu})
     yield Case("pixel shuffle", (x,), 0, {"ours": ops.pixel_shuffle})
 

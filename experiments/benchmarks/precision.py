@@ -17,7 +17,7 @@ from absl import flags
 from tqdm import tqdm
 
 import isnas_jax as isnas
-from isnas_jax.fitting import Fitting, fit_many
+from isnas_jax.fitting import FitJob, fit_many
 from isnas_jax.networks import network_for, parse_architecture
 
 from .. import cli
@@ -35,14 +35,14 @@ flags.DEFINE_integer("num_iterations", 600, "Of each fit.")
 
 def curves(architecture: str, image: str, dtype: str) -> np.ndarray:
     """PSNR of the exponential mean in dB: (seeds, iterations)."""
-    truth = machine.photograph(image, FLAGS.size)
-    problem = isnas.TASKS.find("denoising").corrupt(jax.random.key(0), truth, sigma=25)
-    arithmetic = isnas.Arithmetic("convolutions", dtype=dtype)
-    settings = isnas.NetworkSettings(FLAGS.channels, arithmetic=arithmetic)
-    net = network_for(problem, parse_architecture(architecture), settings)
-    asked = [Fitting(jax.random.key(seed), net, problem, truth) for seed in range(FLAGS.num_seeds)]
-    fits = fit_many(asked, isnas.FitSettings(FLAGS.num_iterations))
-    return np.array([fit.psnr_mean for fit in fits])
+    clean = machine.photograph(image, FLAGS.size)
+    problem = isnas.TASKS["denoising"].corrupt(jax.random.key(0), clean, sigma=25)
+    numerics = isnas.Numerics("conv", dtype=dtype)
+    config = isnas.NetworkConfig(FLAGS.channels, numerics=numerics)
+    net = network_for(problem, parse_architecture(architecture), config)
+    asked = [FitJob(jax.random.key(seed), net, problem, clean) for seed in range(FLAGS.num_seeds)]
+    fits = fit_many(asked, isnas.FitConfig(FLAGS.num_iterations))
+    return np.array([fit.psnr_ema for fit in fits])
 
 
 def main(_: Sequence[str]) -> None:

@@ -1,6 +1,6 @@
 """A searched network and the step of its fit in PyTorch, to measure against.
 
-Written with PyTorch's own operations and optimiser, run eagerly as the published code
+Written with PyTorch's own operations and optimizer, run eagerly as the published code
 is; unlike there, what several skips have in common is computed once, as in ours.
 Feature maps are NCHW.
 """
@@ -45,10 +45,10 @@ def _block(weights: Weights, name: str, x: torch.Tensor, stride: int = 1) -> tor
     if kernel.shape[-1] > 1:
         x = functional.pad(x, (1, 1, 1, 1), mode="reflect")
     x = functional.conv2d(x, kernel, weights[f"{name}/conv/bias"], stride)
-    return functional.leaky_relu(_normalised(weights, f"{name}/norm", x), 0.2)
+    return functional.leaky_relu(_normalized(weights, f"{name}/norm", x), 0.2)
 
 
-def _normalised(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
+def _normalized(weights: Weights, name: str, x: torch.Tensor) -> torch.Tensor:
     scale, bias = weights[f"{name}/scale"], weights[f"{name}/bias"]
     return functional.batch_norm(x, None, None, scale, bias, training=True)
 
@@ -109,7 +109,7 @@ def forward(net: SearchedNetwork, weights: Weights, x: torch.Tensor) -> torch.Te
                 arriving[level].append(up)
     for level in range(LEVELS, 0, -1):
         x = sum(arriving[level], _cell(cell, weights, f"up{level}", x))
-        x = _normalised(weights, f"dec{level}/norm", x)
+        x = _normalized(weights, f"dec{level}/norm", x)
         for number in (1, 2, 3):
             x = _block(weights, f"dec{level}/block{number}", x)
     x = functional.conv2d(x, weights["output/kernel"], weights["output/bias"])
@@ -132,7 +132,7 @@ def steps(
     """Endlessly: seconds of that many steps of a fit (Adam, noise on z, exponential mean).
 
     Args:
-      net: The network; its arithmetic says in how many digits.
+      net: The network; its numerics says in how many digits.
       params: Its parameters, of ours.
       z: (1, H, W, I).
       observed: (H, W, C).
@@ -148,13 +148,13 @@ def steps(
     )
     optimizer = torch.optim.Adam(list(weights.values()), lr=0.01)
     mean = torch.zeros_like(target)
-    arithmetic = net.arithmetic
+    numerics = net.numerics
     for chunk in itertools.count():
         first: Any = None
         begun = time.perf_counter()
         for index in range(number):
             noisy = x + 0.03 * torch.randn_like(x) if chunk or index else x
-            with _computing(device, arithmetic.dtype, arithmetic.precision):
+            with _computing(device, numerics.dtype, numerics.precision):
                 output = forward(net, weights, noisy)[0]
             first = output if first is None else first
             optimizer.zero_grad()

@@ -33,12 +33,12 @@ def main(_: Sequence[str]) -> None:
     """The story: score once cold, compilations included, and again warm; print the ratios."""
     draw_key, image_key, score_key = jax.random.split(jax.random.key(0), 3)
     problem = isnas.denoising(jax.random.uniform(image_key, (FLAGS.size, FLAGS.size, 3)))
-    recipe = cli.recipe(problem)
-    genotypes = cli.genotypes(draw_key, recipe)
+    config = cli.config(problem)
+    genotypes = cli.genotypes(draw_key, config)
     metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
-    draws = recipe.search.draws
-    evaluations = len(genotypes) * draws.num
-    flops = draws.num * sum(
+    inits = config.search.inits
+    evaluations = len(genotypes) * inits.num
+    flops = inits.num * sum(
         machine.forward_flops(g, FLAGS.size, channels=FLAGS.channels) for g in genotypes
     )
     nets = [isnas.build_network(g, out_channels=3, channels=FLAGS.channels) for g in genotypes]
@@ -47,7 +47,7 @@ def main(_: Sequence[str]) -> None:
         """Seconds, and the rate of matrix products right before and after."""
         before, start = machine.matmul_rate(), time.perf_counter()
         key = jax.random.fold_in(score_key, index)
-        isnas.score(key, nets, problem, metrics, draws)
+        isnas.score(key, nets, problem, metrics, inits)
         seconds = time.perf_counter() - start
         return seconds, statistics.mean([before, machine.matmul_rate()])
 

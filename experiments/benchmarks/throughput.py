@@ -21,7 +21,7 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.io import records
-from isnas_jax.running import Here, Runner, cores
+from isnas_jax.running import Runner, Threads, cores
 
 from .. import cli
 from . import machine
@@ -33,7 +33,7 @@ flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
 flags.DEFINE_integer("num_genotypes", 3, "How many of them to draw.")
 flags.DEFINE_integer("num_images", 3, "How many of the photographs to fit.")
 flags.DEFINE_integer("num_iterations", 900, "Of each fit.")
-flags.DEFINE_list("runners", ["one at a time", "here", "processes"], "Whom to compare.")
+flags.DEFINE_list("runners", ["one at a time", "threads", "processes"], "Whom to compare.")
 flags.DEFINE_string("json", None, "File to write the figures to.")
 flags.DEFINE_string("only", None, "Time this runner, in this process.")
 
@@ -43,8 +43,8 @@ PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 def runner(name: str) -> Runner:
     """One of the registered, or one that does a unit after the other, as long ago."""
     if name == "one at a time":
-        return lambda progress: Here(progress, workers=1)
-    return isnas.RUNNERS.find(name)
+        return lambda progress: Threads(progress, workers=1)
+    return isnas.RUNNERS[name]
 
 
 def timed(name: str) -> float:
@@ -52,16 +52,16 @@ def timed(name: str) -> float:
     key = jax.random.key(0)
     cases = []
     for image in PHOTOGRAPHS[: FLAGS.num_images]:
-        truth = machine.photograph(image, FLAGS.size)
-        cases.append(study.pose(0, image, truth, "denoising", sigma=25))
+        clean = machine.photograph(image, FLAGS.size)
+        cases.append(study.pose(0, image, clean, "denoising", sigma=25))
     whole = study.Study(
         seed=0,
         cases=cases,
         genotypes=isnas.SPACES["free"].sample(key, FLAGS.num_genotypes, FLAGS.channels),
         baselines=[],
         seeds=1,
-        network=isnas.NetworkSettings(FLAGS.channels),
-        fit={"denoising": isnas.FitSettings(FLAGS.num_iterations)},
+        network=isnas.NetworkConfig(FLAGS.channels),
+        fit={"denoising": isnas.FitConfig(FLAGS.num_iterations)},
         follow={"denoising": FLAGS.num_iterations},
         metrics={},
     )

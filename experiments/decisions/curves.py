@@ -5,7 +5,7 @@ r"""Fit networks far past their best iteration, and keep what every decision wou
 
 Each architecture of a part is fitted to the whole observation and to what each
 split leaves of it, some also to what further folds leave, from the same
-initialisation. A killed run started again
+initialization. A killed run started again
 goes on where it was; several may share a folder, each with images of its own.
 What is kept of each fit: its curves, and the exponential mean at every 20th
 iteration.
@@ -21,10 +21,10 @@ import numpy as np
 from absl import flags
 
 from isnas_jax import study
-from isnas_jax.fitting import Fit, FitSettings, fit_once
+from isnas_jax.fitting import Fit, FitConfig, cached_fit
 from isnas_jax.fitting.stopping import Decision, MovingVariance, WindowedVariance
 from isnas_jax.io import images
-from isnas_jax.networks import SPACES, NetworkSettings, network_for, parse_architecture
+from isnas_jax.networks import SPACES, NetworkConfig, network_for, parse_architecture
 from isnas_jax.problems import CoupledBootstrap, HoldOut, Problem, Split
 from isnas_jax.registry import Registry
 from isnas_jax.searching import METRICS, score
@@ -112,8 +112,8 @@ class Unit(NamedTuple):
 
 def pose(part: Part, image: str, seed: int, size: int) -> study.Case:
     """An image's middle square in the part's task."""
-    truth = images.resize(images.crop_to_square(images.load(image)), size)
-    return study.pose(seed, image.removeprefix("sample:"), truth, part.task, **part.options)
+    clean = images.resize(images.crop_to_square(images.load(image)), size)
+    return study.pose(seed, image.removeprefix("sample:"), clean, part.task, **part.options)
 
 
 def units(part: Part, case: study.Case, seed: int) -> Iterator[Unit]:
@@ -122,8 +122,8 @@ def units(part: Part, case: study.Case, seed: int) -> Iterator[Unit]:
         yield Unit(case.image, name, "baseline", np.nan, True)
     key = study.key_of(seed, "pool", case.image, part.task)
     genotypes = SPACES["free"].sample(key, part.pool, part.channels)
-    settings = NetworkSettings(part.channels)
-    nets = [network_for(case.problem, genotype, settings) for genotype in genotypes]
+    config = NetworkConfig(part.channels)
+    nets = [network_for(case.problem, genotype, config) for genotype in genotypes]
     scores = score(key, nets, case.problem, {"score": METRICS["psd_db_strip_mse"]})["score"]
     order = lowest(scores.mean(axis=1), part.pool)
     # The pool is drawn at random, so that its first are a random choice.
@@ -150,30 +150,30 @@ def splits_of(
     return found
 
 
-def settings_of(part: Part) -> FitSettings:
+def settings_of(part: Part) -> FitConfig:
     """How a part's networks are fitted."""
     criteria = Criteria(WindowedVariance(50), MovingVariance(start=0))
-    return FitSettings(part.iterations, criteria, snapshots=tuple(range(0, part.iterations, EVERY)))
+    return FitConfig(part.iterations, criteria, snapshots=tuple(range(0, part.iterations, EVERY)))
 
 
 def fits(part: Part, case: study.Case, unit: Unit, seed: int, folder: Any) -> dict[str, Fit]:
     """An architecture's fits to the whole and to what the splits leave, by the splits' names."""
     problem = case.problem
     architecture = parse_architecture(unit.architecture)
-    net = network_for(problem, architecture, NetworkSettings(part.channels))
+    net = network_for(problem, architecture, NetworkConfig(part.channels))
     problems = splits_of(part, case, seed, unit.folded)
     # Validated like the others, so that one program serves all.
     problems["whole"] = (problem, next(iter(problems.values()))[1])
     found = {}
     for name, (fitted, validation) in problems.items():
-        place = store.place("fits", case.image, str(seed), unit.architecture, name)
-        found[name] = fit_once(
+        place = store.unit_path("fits", case.image, str(seed), unit.architecture, name)
+        found[name] = cached_fit(
             study.key_of(seed, "fit", case.image, part.task, unit.architecture),
             net,
             fitted,
             settings_of(part),
             validation=validation,
-            truth=case.truth,
+            clean=case.clean,
             folder=pathlib.Path(folder, place.with_suffix("")),
         )
     return found
@@ -183,7 +183,7 @@ def main(_: Sequence[str]) -> None:
     """The story: image after image, score a pool, fit the chosen."""
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
-    part = Registry("part", PARTS).find(FLAGS.part)
+    part = Registry("part", PARTS)[FLAGS.part]
     folder = pathlib.Path(FLAGS.output_dir, FLAGS.part)
     for path in images.find(FLAGS.images).values():
         for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):

@@ -6,7 +6,7 @@ r"""Gather finished fits into two small tables, from which decisions can be judg
 `curves.parquet` has a row a fit with its curves at every 5th iteration, and of
 the debiased mean at every 20th. `members.parquet` has a row a case and split:
 how much what its members restored, stopped by the least error of the debiased
-mean, differs from the truth, pair by pair, and their residuals at the
+mean, differs from the clean image, pair by pair, and their residuals at the
 measurements that validate. An image that is not finished in a part is left out.
 """
 
@@ -61,7 +61,7 @@ def load(
     """An architecture's fits by split; FileNotFoundError if one is not finished."""
     found, splits = {}, splits_of(part, case, seed, unit.folded)
     for name in ("whole", *splits):
-        place = store.place("fits", unit.image, str(seed), unit.architecture, name)
+        place = store.unit_path("fits", unit.image, str(seed), unit.architecture, name)
         kept = list((folder / place.with_suffix("")).glob("*.npz"))
         if not kept:
             raise FileNotFoundError(f"no fit in {folder / place.with_suffix('')}")
@@ -90,8 +90,8 @@ def rows_of(
     for name, (fit, means, errors) in fits.items():
         row: dict[str, Any] = {"part": part, **unit._asdict()}
         row |= {"seed": seed, "fitted": name}
-        row |= {"loss": thinned(fit.loss), "psnr_mean": thinned(fit.psnr_mean)}
-        reached = [float(quality.psnr(image, case.truth)) for image in means]
+        row |= {"loss": thinned(fit.loss), "psnr_ema": thinned(fit.psnr_ema)}
+        reached = [float(quality.psnr(image, case.clean)) for image in means]
         row["psnr_debiased"] = np.array(reached).round(3)
         if name == "whole":
             # The variances take turns: a window's at even iterations, ES-EMV's at odd ones.
@@ -174,14 +174,14 @@ def pairs(
     splits: Mapping[str, tuple[Problem, Problem]],
     fits: Mapping[Unit, Mapping[str, Recorded]],
 ) -> dict[str, Any]:
-    """The products of all pairs of members: of their errors by the truth and by the validation."""
+    """Inner products of all pairs of members, of true errors and of validation residuals."""
     members = members_of(PARTS[part], case, splits, fits)
-    cohort, truth = cohort_of(case, splits, members), np.asarray(case.truth)
+    cohort, clean = cohort_of(case, splits, members), np.asarray(case.clean)
     residuals = cohort.residuals.astype(np.float64)
 
     def products(pictures):
-        off = (pictures - truth).reshape(len(members), -1).astype(np.float64)
-        return (off @ off.T / truth.size).ravel()
+        off = (pictures - clean).reshape(len(members), -1).astype(np.float64)
+        return (off @ off.T / clean.size).ravel()
 
     return {
         "part": part,
@@ -201,7 +201,7 @@ def main(_: Sequence[str]) -> None:
     """The story: every finished case's fits and members."""
     curves, members = [], []
     for name in FLAGS.parts:
-        part = Registry("part", PARTS).find(name)
+        part = Registry("part", PARTS)[name]
         for path in images.find(FLAGS.images).values():
             for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):
                 case = pose(part, path, seed, FLAGS.size)

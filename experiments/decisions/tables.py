@@ -31,9 +31,9 @@ from isnas_jax.io import records
 from isnas_jax.problems import CLASSICAL, TASKS
 from isnas_jax.report import tables
 from isnas_jax.searching import Cohort
-from isnas_jax.searching.combination import Combination, Stack, equal_mean, selected_alone
+from isnas_jax.searching.combination import Combination, Stack, selected_only, uniform_mean
 from isnas_jax.searching.presets import quick
-from isnas_jax.searching.selection import best_rank, closest_to_mean, least_validation
+from isnas_jax.searching.selection import closest_to_mean, least_validation, lowest_mean_rank
 from isnas_jax.study.intervals import over_images
 
 from .. import cli
@@ -70,7 +70,7 @@ def smooth(values: np.ndarray, decay: float) -> np.ndarray:
     return series.mean().to_numpy() if decay else values
 
 
-def by_validation(
+def uses_validation(
     split: str, decay: float = SMOOTHING, *, own: bool = False, longer: float = 1.0
 ) -> Rule:
     """Least validation error: the whole fit there or later, or the mean of the split's own fit."""
@@ -79,7 +79,7 @@ def by_validation(
         errors = recorded[split]["validation"]
         at = first_least(smooth(errors, decay), patience=len(errors) * STEP // 10)
         at = min(round(longer * at), len(recorded["whole"]["loss"]) - 1)
-        return at, split if own else "whole", "psnr_mean"
+        return at, split if own else "whole", "psnr_ema"
 
     return rule
 
@@ -101,7 +101,7 @@ def by_variance(kind: str, start: int, margin: float = 0.0) -> Rule:
     def rule(recorded):
         values = recorded["whole"][kind]
         patience = len(values) * STEP // 6
-        return first_least(values, patience, start, margin), "whole", "psnr_mean"
+        return first_least(values, patience, start, margin), "whole", "psnr_ema"
 
     return rule
 
@@ -112,7 +112,7 @@ def by_discrepancy(variance: float) -> Rule:
     def rule(recorded):
         below = np.flatnonzero(recorded["whole"]["loss"] <= variance)
         last = len(recorded["whole"]["loss"]) - 1
-        return (below[0] if len(below) else last), "whole", "psnr_mean"
+        return (below[0] if len(below) else last), "whole", "psnr_ema"
 
     return rule
 
@@ -122,14 +122,14 @@ def at_iteration(iteration: int | None) -> Rule:
 
     def rule(recorded):
         last = len(recorded["whole"]["loss"]) - 1
-        return min(iteration // STEP if iteration else last, last), "whole", "psnr_mean"
+        return min(iteration // STEP if iteration else last, last), "whole", "psnr_ema"
 
     return rule
 
 
 def rules_by_default(part: Part) -> dict[str, Rule]:
     """Those of the default preset's kind, with as many iterations as it has for the part's task."""
-    corrupt = TASKS.find(part.task).corrupt
+    corrupt = TASKS[part.task].corrupt
     blank = corrupt(jax.random.key(0), jnp.zeros((64, 64, 1)), **part.options)
     by = functools.partial(by_debiased, most=quick(blank).fit.iterations)
     return {
@@ -143,14 +143,14 @@ def rules_by_default(part: Part) -> dict[str, Rule]:
 
 
 RULES: dict[str, Rule] = {
-    "bootstrap, refitted": by_validation("bootstrap"),
-    "bootstrap, refitted, unsmoothed": by_validation("bootstrap", 0.0),
-    "bootstrap, not refitted": by_validation("bootstrap", own=True),
-    "held-out, refitted": by_validation("held-out"),
-    "held-out, refitted, unsmoothed": by_validation("held-out", 0.0),
-    "held-out, refitted 1.25 times as long": by_validation("held-out", longer=1.25),
-    "held-out, refitted 1.5 times as long": by_validation("held-out", longer=1.5),
-    "held-out, not refitted": by_validation("held-out", own=True),
+    "bootstrap, refitted": uses_validation("bootstrap"),
+    "bootstrap, refitted, unsmoothed": uses_validation("bootstrap", 0.0),
+    "bootstrap, not refitted": uses_validation("bootstrap", own=True),
+    "held-out, refitted": uses_validation("held-out"),
+    "held-out, refitted, unsmoothed": uses_validation("held-out", 0.0),
+    "held-out, refitted 1.25 times as long": uses_validation("held-out", longer=1.25),
+    "held-out, refitted 1.5 times as long": uses_validation("held-out", longer=1.5),
+    "held-out, not refitted": uses_validation("held-out", own=True),
     "ES-WMV": by_variance("windowed", 50),
     "ES-WMV from 200, margin 2 %": by_variance("windowed", 200, 0.02),
     "ES-EMV": by_variance("moving", 100),
@@ -170,7 +170,7 @@ def gaps(curves: pd.DataFrame) -> pd.DataFrame:
         rules = by_default[str(part)] | RULES
         if (sigma := PARTS[str(part)].options.get("sigma")) is not None:
             rules["discrepancy"] = by_discrepancy((sigma / 255) ** 2)
-        peak = recorded["whole"]["psnr_mean"].max()
+        peak = recorded["whole"]["psnr_ema"].max()
         found = {"part": part, "image": image, "seed": seed, "architecture": architecture}
         for name, rule in rules.items():
             try:
@@ -203,7 +203,7 @@ def score_table(curves: pd.DataFrame) -> pd.DataFrame:
     reach than the others, in dB; means over images.
     """
     whole = curves[(curves["fitted"] == "whole") & (curves["origin"] != "baseline")]
-    kinds = {"psnr_mean": "exponential mean", "psnr_debiased": "debiased mean", "psnr": "output"}
+    kinds = {"psnr_ema": "exponential mean", "psnr_debiased": "debiased mean", "psnr": "output"}
     rows = {}
     for part, here in whole.groupby("part", sort=False):
         if not {"best", "drawn"} <= set(here["origin"]):
@@ -234,7 +234,7 @@ class RecordedCohort(Cohort):
     """
 
     validation: np.ndarray  # (M, M) of residuals
-    of_part: np.ndarray  # (M, M) of errors by the truth, of the fits to a part
+    of_part: np.ndarray  # (M, M) of errors by the clean image, of the fits to a part
     of_whole: np.ndarray  # (M, M) the same of the fits to everything
 
     @functools.cached_property
@@ -286,7 +286,7 @@ class Choice(NamedTuple):
     """Whom to select, and what to return."""
 
     select: Callable[[RecordedCohort], int]
-    combine: Combination = selected_alone
+    combine: Combination = selected_only
 
     def __call__(self, cohort: RecordedCohort) -> np.ndarray:
         return self.combine(cohort, self.select(cohort))
@@ -296,9 +296,9 @@ CHOICES: dict[str, Choice] = {
     "stack": Choice(least_validation, Stack()),
     "stack, ridge 0.002": Choice(least_validation, Stack(0.002)),
     "stack, no ridge": Choice(least_validation, Stack(0.0)),
-    "mean": Choice(least_validation, equal_mean),
+    "mean": Choice(least_validation, uniform_mean),
     "least validation error": Choice(least_validation),
-    "ranks of validation error and score": Choice(best_rank),
+    "ranks of validation error and score": Choice(lowest_mean_rank),
     "closest to the mean by score": Choice(closest_to_mean),
     "best score": Choice(lambda cohort: int(cohort.scores.argmin())),
     "oracle's choice": Choice(lambda cohort: int(np.diag(cohort.of_whole).argmin())),
@@ -309,7 +309,7 @@ BY_SCORE = {"ranks of validation error and score", "closest to the mean by score
 ALL = 9  # more than there are of any origin
 # How many of each origin: the best of the pool by score, random others, the better of these
 # by score.
-COHORTS: dict[str, dict[str, int]] = {
+COHORT_SELECTIONS: dict[str, dict[str, int]] = {
     "3 best": {"best": 3},
     "3 random": {"drawn": 3},
     "2 best, DIP": {"best": 2, "baseline": 1},
@@ -331,7 +331,7 @@ def choices(members: pd.DataFrame) -> pd.DataFrame:
     """A row a case, split, cohort and choice with the PSNR of what it returns."""
     rows = []
     for row in members.to_dict("records"):
-        for cohort, numbers in COHORTS.items():
+        for cohort, numbers in COHORT_SELECTIONS.items():
             names = of_origin(row, **numbers)
             needed = sum(number for number in numbers.values() if number < ALL)
             if len(names) < max(2, needed):

@@ -1,4 +1,4 @@
-"""Networks as drawings: SVG text, in the colour of the text around it.
+"""Networks as drawings: SVG text, in the color of the text around it.
 
 Levels are counted from the full size; a skip goes from an encoder's output e_0
 (the network's input) to e_4 to a decoder's level d_1 to d_5.
@@ -71,19 +71,19 @@ def diagram(skips: Sequence[Sequence[bool]], title: str) -> str:
 
     flow = f'stroke="{BLUE}" stroke-width="2" marker-end="url(#arrow)"'
     skip = f'stroke="{ORANGE}" stroke-width="1.2" stroke-opacity="0.85"'
-    half, centre = _HEIGHT // 2, (_LEFT + _WIDTH // 2, _RIGHT + _WIDTH // 2)
+    half, center = _HEIGHT // 2, (_LEFT + _WIDTH // 2, _RIGHT + _WIDTH // 2)
     parts = []
     for row, sources in enumerate(skips):
         ends = [(_LEFT + _WIDTH, middle(column)) for column, there in enumerate(sources) if there]
         parts += [line(end, (_RIGHT, middle(row)), skip) for end in ends]
     for row in range(levels):
         below, above = middle(row + 1) - half, middle(row) + half
-        parts.append(line((centre[0], above), (centre[0], below - 2), flow))
+        parts.append(line((center[0], above), (center[0], below - 2), flow))
         if row < levels - 1:
-            parts.append(line((centre[1], below), (centre[1], above + 2), flow))
+            parts.append(line((center[1], below), (center[1], above + 2), flow))
         parts.append(box(_LEFT, row, f"e{row}  {'input' if not row else size(row)}"))
         parts.append(box(_RIGHT, row, f"d{row + 1}  {size(row)}"))
-    deepest = (_LEFT + _WIDTH, middle(levels)), (centre[1], middle(levels - 1) + half + 2)
+    deepest = (_LEFT + _WIDTH, middle(levels)), (center[1], middle(levels - 1) + half + 2)
     parts.append(line(*deepest, flow))
     parts.append(box(_LEFT, levels, f"e{levels}  {size(levels)}"))
     return (

@@ -90,7 +90,7 @@ def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
     """A result beside the curves of its cohort: where each stopped, who was chosen, what weighs.
 
     Errors of the validation by how much they exceed the least of all, where there
-    are some, else losses; below them, where there is a truth, the PSNR of the
+    are some, else losses; below them, where there is a clean image, the PSNR of the
     exponential means.
     """
     from matplotlib.figure import Figure
@@ -108,8 +108,8 @@ def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
             for track in tracks
         ]
     drawn = {name: label}
-    if "psnr_mean" in recorded:
-        drawn["psnr_mean"] = "PSNR, dB (evaluation)"
+    if "psnr_ema" in recorded:
+        drawn["psnr_ema"] = "PSNR, dB (evaluation)"
     figure = Figure(figsize=(11, 1.6 + 2.4 * len(drawn)), layout="constrained")
     parts: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
     show(parts[0].subplots(), restored)
@@ -150,7 +150,7 @@ def _draw_curves(axes: Any, recorded: Mapping[str, np.ndarray], restored_at: int
     for axis, name in zip(axes, _panels(recorded), strict=True):
         if name.startswith("PSNR"):
             axis.plot(recorded["psnr"], color=BLUE, lw=0.6, alpha=0.6, label="output")
-            axis.plot(recorded["psnr_mean"], color=ORANGE, label="exponential mean")
+            axis.plot(recorded["psnr_ema"], color=ORANGE, label="exponential mean")
             axis.legend(fontsize=8)
         elif name == "loss":
             axis.semilogy(recorded["loss"], color=BLUE, lw=0.8, label="fitted")

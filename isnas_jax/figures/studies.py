@@ -32,7 +32,7 @@ def transfer(increases: Mapping[str, np.ndarray], reference: str) -> Any:
     made of the same ones (figure 1 of the supplement).
 
     Args:
-      increases: By image (N,), standardised.
+      increases: By image (N,), standardized.
       reference: The image that the genotypes are sorted by.
     """
     order = np.argsort(-increases[reference], kind="stable")
@@ -43,7 +43,7 @@ def transfer(increases: Mapping[str, np.ndarray], reference: str) -> Any:
         axis.plot(increases[reference][order], color=ORANGE, lw=1.2, label=reference)
         axis.set_title(image, fontsize=9)
         axis.set_xlabel(f"rank on {reference}", fontsize=8)
-    axes[0].set_ylabel("standardised PSNR increase")
+    axes[0].set_ylabel("standardized PSNR increase")
     _legend_below(figure, axes[-1 if reference == next(iter(increases)) else 0])
     return figure
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from isnas_jax.io import records
 
-# Okabe and Ito's colours, told apart by every kind of colour vision.
+# Okabe and Ito's colors, told apart by every kind of color vision.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
 # Without their date and version, pictures are the same for the same data.
@@ -59,9 +59,9 @@ def save_for_print(figure: Any, path: pathlib.Path) -> None:
 
 
 def show(axis: Any, image: Any) -> None:
-    """Draws an image (H, W, C) in [0, 1], its pixels sharp, without ticks."""
+    """Draw an image (H, W, C) in [0, 1], its pixels sharp, without ticks."""
     image = np.clip(np.asarray(image), 0, 1)
-    grey = image.shape[-1] == 1
-    pixels = image[..., 0] if grey else image
+    gray = image.shape[-1] == 1
+    pixels = image[..., 0] if gray else image
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])

@@ -1,17 +1,18 @@
 """Fitting networks to observations: settings, the loop, stopping rules, loss terms."""
 
+from isnas_jax.fitting.config import OPTIMIZERS, FitConfig
 from isnas_jax.fitting.loop import (
     Progress,
     draw_noise_map,
-    exponential_mean,
     fit,
+    fit_memory,
     lower_steps,
-    planned_by,
-    planned_memory,
+    program_memory,
+    update_ema,
 )
-from isnas_jax.fitting.many import Fitting, by_batches, fit_each, fit_many
+from isnas_jax.fitting.many import FitJob, batched_by_default, fit_many, fit_stream
+from isnas_jax.fitting.regularizers import REGULARIZERS
 from isnas_jax.fitting.result import Fit
-from isnas_jax.fitting.settings import OPTIMIZERS, FitSettings
 from isnas_jax.fitting.stopping import (
     STOPPING,
     Decision,
@@ -20,34 +21,33 @@ from isnas_jax.fitting.stopping import (
     Step,
     needs_validation,
 )
-from isnas_jax.fitting.stored import Part, fit_once, refit, unsplit, validates
-from isnas_jax.fitting.terms import LOSS_TERMS
+from isnas_jax.fitting.stored import Part, cached_fit, refit, unsplit, validates
 
 __all__ = [
-    "LOSS_TERMS",
     "OPTIMIZERS",
+    "REGULARIZERS",
     "STOPPING",
     "Decision",
     "Fit",
-    "FitSettings",
-    "Fitting",
+    "FitConfig",
+    "FitJob",
     "FixedIterations",
     "Part",
     "Progress",
     "RunToEnd",
     "Step",
-    "by_batches",
+    "batched_by_default",
+    "cached_fit",
     "draw_noise_map",
-    "exponential_mean",
     "fit",
-    "fit_each",
     "fit_many",
-    "fit_once",
+    "fit_memory",
+    "fit_stream",
     "lower_steps",
     "needs_validation",
-    "planned_by",
-    "planned_memory",
+    "program_memory",
     "refit",
     "unsplit",
+    "update_ema",
     "validates",
 ]

@@ -1,4 +1,4 @@
-"""Fitting a network to one observation: the loop all tasks and networks share.
+"""Fit a network to one observation: the loop all tasks and networks share.
 
 Images are float32 (H, W, C) in [0, 1]. Iteration t, counted from 0, reports
 the output before update t, so iteration 0 is the untrained network.
@@ -18,10 +18,10 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import _keys, _programs
+from isnas_jax.fitting.config import FitConfig, Optimizer
+from isnas_jax.fitting.regularizers import Regularizer
 from isnas_jax.fitting.result import Fit, Start
-from isnas_jax.fitting.settings import FitSettings, Optimizer
 from isnas_jax.fitting.stopping import Step, StoppingRule, needs_validation
-from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import check_network, describe, padded_side
 from isnas_jax.ops import quality
@@ -41,13 +41,13 @@ class FitState(NamedTuple):
     iteration: jax.Array  # [] int32
     stopped: jax.Array  # [] bool
     variables: Any  # the network's parameters
-    optimizer: Any  # the optimiser's state
+    optimizer: Any  # the optimizer's state
     output: jax.Array  # [H, W, C] latest output
-    mean: jax.Array  # [H, W, C] exponential mean of the outputs
+    ema: jax.Array  # [H, W, C] exponential mean of the outputs
     rule: Any  # the stopping rule's state
     kept: jax.Array  # [H, W, C] the mean where the rule said to keep it
     kept_at: jax.Array  # [] int32
-    best: jax.Array  # [H, W, C] the mean closest to the truth; evaluation only
+    best: jax.Array  # [H, W, C] the mean closest to the clean image; evaluation only
     best_psnr: jax.Array  # [] dB; 0 before the first iteration
     snapshots: jax.Array  # [S, H, W, C] the mean at chosen iterations
 
@@ -61,7 +61,7 @@ class Curves(NamedTuple):
     loss: Any
     validation: Any  # of the exponential mean
     psnr: Any  # dB, of the output
-    psnr_mean: Any  # dB, of the exponential mean
+    psnr_ema: Any  # dB, of the exponential mean
     criterion: Any  # the stopping rule's
 
 
@@ -72,13 +72,13 @@ class Progress(NamedTuple):
       iteration: Iterations done.
       iterations: The most there will be; those done once the fit has stopped.
       loss: Of the latest iteration.
-      psnr_mean: dB of the exponential mean; nan without a truth.
+      psnr_ema: dB of the exponential mean; nan without a clean image.
     """
 
     iteration: int
     iterations: int
     loss: float
-    psnr_mean: float
+    psnr_ema: float
 
 
 class _Structure(NamedTuple):
@@ -87,11 +87,11 @@ class _Structure(NamedTuple):
     net: Any
     stopping: StoppingRule
     optimizer: Optimizer
-    terms: tuple[LossTerm, ...]
+    regularizers: tuple[Regularizer, ...]
 
 
-def _structure(net: Any, settings: FitSettings) -> _Structure:
-    return _Structure(net, settings.stopping, settings.optimizer, settings.terms)
+def _structure(net: Any, config: FitConfig) -> _Structure:
+    return _Structure(net, config.stopping, config.optimizer, config.regularizers)
 
 
 class _Numbers(NamedTuple):
@@ -99,8 +99,8 @@ class _Numbers(NamedTuple):
 
     iterations: Any  # [] int32
     learning_rate: Any  # [] float32
-    reg_noise_std: Any  # [] float32
-    mean_decay: Any  # [] float32
+    input_noise_std: Any  # [] float32
+    ema_decay: Any  # [] float32
     debias: Any  # [] bool
     snapshots: Any  # [S] int32
 
@@ -109,11 +109,11 @@ class Given(NamedTuple):
     """What a fit is given and does not change.
 
     Attributes:
-      key: Of the regularising noise.
+      key: Of the regularizing noise.
       z: The network's input, (1, H', W', I).
       problem: What to fit to.
       validation: What to validate with, or None.
-      truth: The clean image, for evaluation only, or None.
+      clean: The clean image, for evaluation only, or None.
       numbers: Of the settings.
     """
 
@@ -121,22 +121,29 @@ class Given(NamedTuple):
     z: jax.Array
     problem: Problem
     validation: Problem | None
-    truth: jax.Array | None
+    clean: jax.Array | None
     numbers: _Numbers
 
 
-def exponential_mean(
-    mean: jax.Array, output: jax.Array, decay: Any, iteration: Any, debias: Any = False
+def update_ema(
+    ema: jax.Array, output: jax.Array, decay: Any, iteration: Any, debias: Any = False
 ) -> jax.Array:
-    """One step of an exponential mean, iterations counted from 0.
+    """Return the exponential moving average after one more output.
 
-    Equation 4: m_1 = x_1, m_t = decay m_(t-1) + (1 - decay) x_t, whose first
-    output keeps the weight decay^(t-1). Debiased, all outputs have weights in
-    proportion to decay^(-t): the mean from 0, divided by 1 - decay^t.
+    Equation 4: m_1 = x_1, m_t = decay m_(t-1) + (1 - decay) x_t, in which the first output
+    keeps the weight decay^(t-1). With bias correction, the average starts from 0 and is divided
+    by 1 - decay^t, so that output s has a weight in proportion to decay^(-s).
+
+    Args:
+      ema: (H, W, C), the average before; ignored at iteration 0.
+      output: (H, W, C), the output of this iteration.
+      decay: In [0, 1).
+      iteration: Counted from 0.
+      debias: Whether to correct the bias.
     """
     age = jnp.asarray(iteration + 1, jnp.float32)
-    share = (1 - decay) / jnp.where(debias, 1 - decay**age, 1)
-    return jnp.where(iteration == 0, output, (1 - share) * mean + share * output)
+    weight = (1 - decay) / jnp.where(debias, 1 - decay**age, 1)
+    return jnp.where(iteration == 0, output, (1 - weight) * ema + weight * output)
 
 
 def draw_noise_map(key: jax.Array, net: Any, shape: Sequence[int]) -> jax.Array:
@@ -157,32 +164,32 @@ def _update(
     iteration, problem, numbers = state.iteration, given.problem, given.numbers
     noise_key = jax.random.fold_in(given.key, iteration)
     noise = jax.random.normal(noise_key, given.z.shape, jnp.float32)
-    noisy_z = given.z + numbers.reg_noise_std * noise
+    noisy_z = given.z + numbers.input_noise_std * noise
 
     def objective(variables):
         output = generate(structure.net, variables, noisy_z, problem.shape)
         loss = problem.loss(output)
-        return sum((term(output, problem) for term in structure.terms), loss), (loss, output)
+        return sum((term(output, problem) for term in structure.regularizers), loss), (loss, output)
 
     gradient, (loss, output) = jax.grad(objective, has_aux=True)(state.variables)
     optimizer = structure.optimizer(numbers.learning_rate)
     with jax.numpy_dtype_promotion("standard"):  # optax takes powers of floats by integers
         step, optimizer_state = optimizer.update(gradient, state.optimizer, state.variables)
-    mean = exponential_mean(state.mean, output, numbers.mean_decay, iteration, numbers.debias)
+    ema = update_ema(state.ema, output, numbers.ema_decay, iteration, numbers.debias)
     validation, validated = jnp.zeros((), jnp.float32), jnp.array(False)
     if given.validation is not None:
-        validation, validated = given.validation.error(mean), given.validation.measured
+        validation, validated = given.validation.error(ema), given.validation.measured
     rule, decision = structure.stopping.update(
-        state.rule, Step(iteration, output, mean, loss, validation, validated, problem)
+        state.rule, Step(iteration, output, ema, loss, validation, validated, problem)
     )
 
     best, best_psnr = state.best, state.best_psnr
-    psnr = psnr_mean = jnp.zeros((), jnp.float32)
-    if given.truth is not None:
-        psnr, psnr_mean = quality.psnr(output, given.truth), quality.psnr(mean, given.truth)
-        better = (psnr_mean > best_psnr) | (iteration == 0)
-        best = jnp.where(better, mean, best)
-        best_psnr = jnp.where(better, psnr_mean, best_psnr)
+    psnr = psnr_ema = jnp.zeros((), jnp.float32)
+    if given.clean is not None:
+        psnr, psnr_ema = quality.psnr(output, given.clean), quality.psnr(ema, given.clean)
+        better = (psnr_ema > best_psnr) | (iteration == 0)
+        best = jnp.where(better, ema, best)
+        best_psnr = jnp.where(better, psnr_ema, best_psnr)
     due = numbers.snapshots == iteration
     new = FitState(
         iteration=iteration + 1,
@@ -190,18 +197,18 @@ def _update(
         variables=optax.apply_updates(state.variables, step),
         optimizer=optimizer_state,
         output=output,
-        mean=mean,
+        ema=ema,
         rule=jax.tree.map(lambda new, old: jnp.asarray(new, old.dtype), rule, state.rule),
-        kept=jnp.where(decision.keep, mean, state.kept),
+        kept=jnp.where(decision.keep, ema, state.kept),
         kept_at=jnp.where(decision.keep, iteration, state.kept_at),
         best=best,
         best_psnr=best_psnr,
-        snapshots=jnp.where(due[:, None, None, None], mean[None], state.snapshots),
+        snapshots=jnp.where(due[:, None, None, None], ema[None], state.snapshots),
     )
     judged = decision.has_criterion if decision.criterion is not None else False
     criterion = 0.0 if decision.criterion is None else decision.criterion
-    curves = Curves(loss, validation, psnr, psnr_mean, criterion)
-    evaluated = given.truth is not None
+    curves = Curves(loss, validation, psnr, psnr_ema, criterion)
+    evaluated = given.clean is not None
     known = Curves(True, validated, evaluated, evaluated, judged)
     return new, (_as(jnp.float32, curves), _as(jnp.bool, known))
 
@@ -254,7 +261,7 @@ def _begin(structure: _Structure, variables: Any, problem: Problem, numbers: _Nu
         variables=variables,
         optimizer=structure.optimizer(numbers.learning_rate).init(variables),
         output=blank,
-        mean=blank,
+        ema=blank,
         rule=structure.stopping.init(problem),
         kept=blank,
         kept_at=jnp.array(0, jnp.int32),
@@ -271,10 +278,10 @@ def start(
     key: jax.Array,
     net: Any,
     problem: Problem,
-    settings: FitSettings,
+    config: FitConfig,
     *,
     validation: Problem | None = None,
-    truth: Any = None,
+    clean: Any = None,
     begun: Start = Start(None, None),
     z: Any = None,
 ) -> tuple[_Structure, FitState, Given]:
@@ -283,12 +290,12 @@ def start(
     check_network(net)
     check_problem(problem)
     _programs.check_concrete("what a fit is given", key, problem, validation, begun, z)
-    if truth is not None:
-        truth = pixels.clean(truth, problem.shape)
+    if clean is not None:
+        clean = pixels.check_clean(clean, problem.shape)
     problem, validation, begun, z = _programs.in_32_bits((problem, validation, begun, z))
     with jax.enable_x64(False):
         structure, state, given = _started(
-            key, net, problem, settings, validation, truth, begun.variables, z
+            key, net, problem, config, validation, clean, begun.variables, z
         )
         if begun.optimizer_state is not None:
             state = state._replace(optimizer=_copy(begun.optimizer_state))
@@ -299,19 +306,19 @@ def _started(
     key: jax.Array,
     net: Any,
     problem: Problem,
-    settings: FitSettings,
+    config: FitConfig,
     validation: Problem | None,
-    truth: jax.Array | None,
+    clean: jax.Array | None,
     variables: Any,
     z: Any,
 ) -> tuple[_Structure, FitState, Given]:
     """`start`, what it is given being of 32 bits."""
-    if validation is None and settings.split:
+    if validation is None and config.split:
         # The fourth of the key's parts: folding in 0 to 2 would give those above again.
-        problem, validation = settings.split(jax.random.fold_in(key, 3), problem)
-    if validation is None and needs_validation(settings.stopping):
+        problem, validation = config.split(jax.random.fold_in(key, 3), problem)
+    if validation is None and needs_validation(config.stopping):
         raise ValueError(
-            f"{type(settings.stopping).__name__} needs a validation problem: give a split"
+            f"{type(config.stopping).__name__} needs a validation problem: give a split"
         )
     if validation is not None and validation.shape != problem.shape:
         raise ValueError(
@@ -325,34 +332,34 @@ def _started(
     z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z, jnp.float32)
     if variables is None:
         variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
-    structure = _structure(net, settings)
+    structure = _structure(net, config)
     numbers = _Numbers(
-        jnp.asarray(settings.iterations, jnp.int32),
-        jnp.asarray(settings.learning_rate, jnp.float32),
-        jnp.asarray(settings.reg_noise_std, jnp.float32),
-        jnp.asarray(settings.mean_decay, jnp.float32),
-        jnp.asarray(settings.debias),
-        jnp.asarray(settings.snapshots, jnp.int32),
+        jnp.asarray(config.iterations, jnp.int32),
+        jnp.asarray(config.learning_rate, jnp.float32),
+        jnp.asarray(config.input_noise_std, jnp.float32),
+        jnp.asarray(config.ema_decay, jnp.float32),
+        jnp.asarray(config.debias),
+        jnp.asarray(config.snapshots, jnp.int32),
     )
     begin = _PROGRAMS.get(
         ("begin", structure, _programs.shapes(variables, problem, numbers)),
         lambda: jax.jit(functools.partial(_begin, structure)),
     )
     state = begin(variables, problem, numbers)
-    return structure, state, Given(noise_key, z, problem, validation, truth, numbers)
+    return structure, state, Given(noise_key, z, problem, validation, clean, numbers)
 
 
 def fit(
     key: jax.Array,
     net: Any,
     problem: Problem,
-    settings: FitSettings | None = None,
+    config: FitConfig | None = None,
     *,
     variables: Any = None,
     optimizer_state: Any = None,
     z: jax.Array | None = None,
     validation: Problem | None = None,
-    truth: Any = None,
+    clean: Any = None,
     progress: Callable[[Progress], None] | None = None,
     checkpoint: Checkpoint | None = None,
     **changes: Any,
@@ -363,21 +370,21 @@ def fit(
     interrupted. `fit(key, net, problem, iterations=600)` is the everyday call.
 
     Args:
-      key: Random key for the initialisation, z and the regularising noise.
+      key: Random key for the initialization, z and the regularizing noise.
       net: A module of `build_network`, or any Flax module from (1, H', W', I)
         to (1, H', W', C) with an `in_channels` attribute.
       problem: What is known of the image.
-      settings: How to fit.
+      config: How to fit.
       variables: Initial parameters; drawn from the key by default.
-      optimizer_state: The optimiser's initial state; a new one by default.
+      optimizer_state: The optimizer's initial state; a new one by default.
       z: The network's input, (1, H', W', I) with H', W' the padded sides;
         0.1 U(0, 1) by default.
       validation: Measurements that the network is not fitted to: a problem of
         the same image, if it is not to be split off by the settings.
-      truth: The clean image (H, W, C), for the PSNR curves only.
+      clean: The clean image (H, W, C), for the PSNR curves only.
       progress: Called between chunks.
       checkpoint: Where to keep the state between chunks, and to resume from.
-      **changes: Fields of `FitSettings`, to be put over the settings, or all
+      **changes: Fields of `FitConfig`, to be put over the settings, or all
         there is without them: iterations, learning_rate, stopping, ...
 
     Raises:
@@ -385,26 +392,26 @@ def fit(
       FloatingPointError: If the loss stops being finite, naming the network
         and the iteration.
     """
-    settings = dataclasses.replace(settings, **changes) if settings else FitSettings(**changes)
+    config = dataclasses.replace(config, **changes) if config else FitConfig(**changes)
     structure, state, given = start(
         key,
         net,
         problem,
-        settings,
+        config,
         validation=validation,
-        truth=truth,
+        clean=clean,
         begun=Start(variables, optimizer_state),
         z=z,
     )
     held: dict[int, Start] = {}
     with contextlib.ExitStack() as stack:
-        state, curves = kept_in(stack, checkpoint, net, settings, state, given)
-        advance = stack.enter_context(chunk_program(structure, settings.chunk, state, given))
-        while int(state.iteration) < settings.iterations and not bool(state.stopped):
+        state, curves = kept_in(stack, checkpoint, net, config, state, given)
+        advance = stack.enter_context(chunk_program(structure, config.chunk, state, given))
+        while int(state.iteration) < config.iterations and not bool(state.stopped):
             before = int(state.iteration)
-            if settings.refit_from:
+            if config.refit_from:
                 held[before] = _copy(Start(state.variables, state.optimizer))
-                _drop_earlier(held, _left_at(settings, state))
+                _drop_earlier(held, _left_at(config, state))
             with jax.enable_x64(False):
                 state, latest = advance(state, given)
             done = int(state.iteration) - before
@@ -412,20 +419,20 @@ def fit(
             check_finite(net, before, latest.loss)
             curves = Curves(*map(np.append, curves, latest))
             if progress:
-                last = (float(latest.loss[-1]), float(latest.psnr_mean[-1]))
-                most = before + done if bool(state.stopped) else settings.iterations
+                last = (float(latest.loss[-1]), float(latest.psnr_ema[-1]))
+                most = before + done if bool(state.stopped) else config.iterations
                 progress(Progress(before + done, most, *last))
             if checkpoint and checkpoint.due:
                 checkpoint.save((state, curves))
-        refit_start = _replay(advance, settings, state, given, held)
-    return finished(settings, given, state, curves, refit_start)
+        refit_start = _replay(advance, config, state, given, held)
+    return finished(config, given, state, curves, refit_start)
 
 
 def _replay(
-    advance: Any, settings: FitSettings, state: FitState, given: Given, held: dict[int, Start]
+    advance: Any, config: FitConfig, state: FitState, given: Given, held: dict[int, Start]
 ) -> Start | None:
     """Return where a refit leaves this fit, from the states held between chunks."""
-    left_at = _left_at(settings, state)
+    left_at = _left_at(config, state)
     _drop_earlier(held, left_at)
     if not held or min(held) > left_at:  # resumed after that iteration
         return None
@@ -442,9 +449,9 @@ def _replay(
     return Start(replayed.variables, replayed.optimizer)
 
 
-def _left_at(settings: FitSettings, state: FitState) -> int:
+def _left_at(config: FitConfig, state: FitState) -> int:
     """Iterations after which a refit leaves this fit's trajectory."""
-    return round(settings.refit_from * (int(state.kept_at) + 1))
+    return round(config.refit_from * (int(state.kept_at) + 1))
 
 
 def _drop_earlier(held: dict[int, Start], iteration: int) -> None:
@@ -473,7 +480,7 @@ def kept_in(
     stack: contextlib.ExitStack,
     checkpoint: Checkpoint | None,
     net: Any,
-    settings: FitSettings,
+    config: FitConfig,
     state: FitState,
     given: Given,
 ) -> tuple[FitState, Curves]:
@@ -481,7 +488,7 @@ def kept_in(
     curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
     if checkpoint is None:
         return state, curves
-    of = {"network": net, "settings": settings, **given._asdict()}
+    of = {"network": net, "config": config, **given._asdict()}
     of |= {"variables": state.variables, "optimizer": state.optimizer}
     stack.enter_context(checkpoint.opened(of))
     return checkpoint.restore((state, curves))
@@ -495,30 +502,28 @@ def check_finite(net: Any, before: int, loss: np.ndarray) -> None:
 
 
 def finished(
-    settings: FitSettings,
+    config: FitConfig,
     given: Given,
     state: FitState,
     curves: Curves,
     refit_start: Start | None = None,
 ) -> Fit:
     """The result of a fit that has ended."""
-    evaluated = given.truth is not None
+    evaluated = given.clean is not None
     return Fit(
         loss=curves.loss,
         validation=None if np.isnan(curves.validation).all() else curves.validation,
         psnr=curves.psnr if evaluated else None,
-        psnr_mean=curves.psnr_mean if evaluated else None,
+        psnr_ema=curves.psnr_ema if evaluated else None,
         criterion=curves.criterion,
         output=np.asarray(state.output),
-        mean=np.asarray(state.mean),
+        ema=np.asarray(state.ema),
         restored=np.asarray(state.kept),
         restored_at=int(state.kept_at),
         best=np.asarray(state.best) if evaluated else None,
         snapshots={
             iteration: image
-            for iteration, image in zip(
-                settings.snapshots, np.asarray(state.snapshots), strict=True
-            )
+            for iteration, image in zip(config.snapshots, np.asarray(state.snapshots), strict=True)
             if iteration < len(curves.loss)
         },
         variables=state.variables,
@@ -530,9 +535,9 @@ def finished(
 def lower_steps(
     net: Any,
     problem: Problem,
-    settings: FitSettings = FitSettings(1),
+    config: FitConfig = FitConfig(1),
     *,
-    truth: Any = None,
+    clean: Any = None,
     target: str | jax.Device | None = None,
 ) -> jax.stages.Lowered:
     """The program of a fit's steps, to be compiled and looked at.
@@ -540,36 +545,36 @@ def lower_steps(
     Args:
       net: As for `fit`.
       problem: As for `fit`.
-      settings: As for `fit`.
-      truth: As for `fit`.
+      config: As for `fit`.
+      clean: As for `fit`.
       target: A platform ("cuda", "tpu"), or a device of a described topology, for
         which it can be compiled without one; this backend by default. For
-        another one the network has to say by its arithmetic what suits it.
+        another one the network has to say by its numerics what suits it.
     """
     key = jax.random.key(0)
     # A split cannot be traced; its parts have the shapes of the problem.
-    validation = problem if settings.split else None
-    settings = dataclasses.replace(settings, split=None)
+    validation = problem if config.split else None
+    config = dataclasses.replace(config, split=None)
 
     def arguments():
-        return start(key, net, problem, settings, validation=validation, truth=truth)[1:]
+        return start(key, net, problem, config, validation=validation, clean=clean)[1:]
 
     state, given = jax.eval_shape(arguments)
-    structure = _structure(net, settings)
+    structure = _structure(net, config)
     with jax.enable_x64(False):
         if target is None:
-            with chunk_program(structure, settings.chunk, state, given) as advance:
+            with chunk_program(structure, config.chunk, state, given) as advance:
                 return advance.lower(state, given)
-        advance = jax.jit(functools.partial(_advance, structure, settings.chunk), donate_argnums=0)
+        advance = jax.jit(functools.partial(_advance, structure, config.chunk), donate_argnums=0)
         return _programs.lower(advance, (state, given), target)
 
 
-def planned_memory(net: Any, problem: Problem) -> int:
+def fit_memory(net: Any, problem: Problem) -> int:
     """Bytes that XLA plans for the steps of a fit on this backend: state, inputs, temporaries."""
-    return planned_by(lower_steps(net, problem).compile())
+    return program_memory(lower_steps(net, problem).compile())
 
 
-def planned_by(compiled: jax.stages.Compiled) -> int:
+def program_memory(compiled: jax.stages.Compiled) -> int:
     """Bytes that a compiled program takes: arguments, results, temporaries."""
     plan: Any = compiled.memory_analysis()
     kept = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes

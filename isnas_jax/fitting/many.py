@@ -1,4 +1,4 @@
-"""Fitting many: one network to several observations, or genotypes of one cell, by one program."""
+"""Fit many: one network to several observations, or genotypes of one cell, by one program."""
 
 import contextlib
 import functools
@@ -12,6 +12,7 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from isnas_jax import _programs
+from isnas_jax.fitting.config import FitConfig
 from isnas_jax.fitting.loop import (
     Curves,
     FitState,
@@ -22,12 +23,11 @@ from isnas_jax.fitting.loop import (
     finished,
     fit,
     kept_in,
-    planned_by,
+    program_memory,
     recorded,
     start,
 )
 from isnas_jax.fitting.result import Fit
-from isnas_jax.fitting.settings import FitSettings
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import SearchedNetwork, cell_network, describe
 from isnas_jax.problems import Problem
@@ -42,14 +42,14 @@ _NEEDED: dict[Hashable, float] = {}
 _DEVICES = threading.RLock()
 
 
-class Fitting(NamedTuple):
+class FitJob(NamedTuple):
     """One of many fits: what `fit` is given.
 
     Attributes:
       key: Random key.
       net: The network.
       problem: What is known of the image.
-      truth: The clean image, for the PSNR curves only.
+      clean: The clean image, for the PSNR curves only.
       checkpoint: Where to keep its state, and to resume from. That of a fit of `fit`,
         unless different genotypes are fitted together.
     """
@@ -57,13 +57,13 @@ class Fitting(NamedTuple):
     key: jax.Array
     net: Any
     problem: Problem
-    truth: Any = None
+    clean: Any = None
     checkpoint: Checkpoint | None = None
 
 
 def fit_many(
-    fits: Sequence[Fitting],
-    settings: FitSettings,
+    fits: Sequence[FitJob],
+    config: FitConfig,
     *,
     together: bool | None = None,
     memory: int | None = None,
@@ -74,7 +74,7 @@ def fit_many(
     Args:
       fits: What to fit: observations of one task and size by one network, or by
         genotypes of one cell.
-      settings: As for `fit`; each fit stops on its own.
+      config: As for `fit`; each fit stops on its own.
       together: Run fits in batches, divided among all devices; by default where
         there is an accelerator or more than one device. Otherwise they run one
         after the other.
@@ -88,11 +88,11 @@ def fit_many(
 
     Raises:
       ValueError: As `fit` does, and if problems or networks differ in size or kind.
-      FloatingPointError: As `fit` does; the others are lost, while `fit_each` goes on.
+      FloatingPointError: As `fit` does; the others are lost, while `fit_stream` goes on.
     """
     found: dict[int, Fit] = {}
-    for index, result in fit_each(
-        fits, settings, together=together, memory=memory, progress=progress
+    for index, result in fit_stream(
+        fits, config, together=together, memory=memory, progress=progress
     ):
         if isinstance(result, FloatingPointError):
             raise result
@@ -100,9 +100,9 @@ def fit_many(
     return [found[index] for index in range(len(fits))]
 
 
-def fit_each(
-    fits: Sequence[Fitting],
-    settings: FitSettings,
+def fit_stream(
+    fits: Sequence[FitJob],
+    config: FitConfig,
     *,
     together: bool | None = None,
     memory: int | None = None,
@@ -114,19 +114,19 @@ def fit_each(
     In batches all devices are its own until the last fit is taken.
     """
     heard: Heard = progress or (lambda *_: None)
-    if fits and (by_batches() if together is None else together):
-        yield from _in_batches(fits, settings, heard, memory)
+    if fits and (batched_by_default() if together is None else together):
+        yield from _in_batches(fits, config, heard, memory)
         return
     for index, one in enumerate(fits):
-        options = {"truth": one.truth, "checkpoint": one.checkpoint}
+        options = {"clean": one.clean, "checkpoint": one.checkpoint}
         news = functools.partial(heard, index)
         try:
-            yield index, fit(one.key, one.net, one.problem, settings, progress=news, **options)
+            yield index, fit(one.key, one.net, one.problem, config, progress=news, **options)
         except FloatingPointError as error:
             yield index, error
 
 
-def by_batches() -> bool:
+def batched_by_default() -> bool:
     """Whether many fits run in batches by default: with an accelerator or several devices."""
     return jax.default_backend() != "cpu" or jax.device_count() > 1
 
@@ -144,12 +144,12 @@ class _TooManyError(Exception):
 
 
 def _in_batches(
-    fits: Sequence[Fitting], settings: FitSettings, heard: Heard, memory: int | None
+    fits: Sequence[FitJob], config: FitConfig, heard: Heard, memory: int | None
 ) -> Iterator[tuple[int, Fit | FloatingPointError]]:
-    """`fit_each` in batches that fit into memory."""
+    """`fit_stream` in batches that fit into memory."""
     devices, nets = jax.device_count(), _joint(fits)
     left = list(range(len(fits)))
-    most, kind = len(left), _kind(fits[0], settings)
+    most, kind = len(left), _kind(fits[0], config)
     while left:
         with _DEVICES:
             room = _free() if memory is None else memory
@@ -157,17 +157,17 @@ def _in_batches(
                 most = min(most, max(devices, int(room / _NEEDED[kind]) // devices * devices))
             batch = {index: _Member(fits[index], *nets[index]) for index in left[:most]}
             try:
-                for index, result in _run(batch, settings, heard, room):
+                for index, result in _run(batch, config, heard, room):
                     left.remove(index)
                     yield index, result
             except _TooManyError as error:
                 most = max(devices, error.most // devices * devices)
 
 
-def _kind(one: Fitting, settings: FitSettings) -> Hashable:
+def _kind(one: FitJob, config: FitConfig) -> Hashable:
     """What the memory of a fit depends on most."""
-    rules = settings.stopping, settings.optimizer, settings.terms
-    shapes = _programs.shapes(one.problem, one.truth)
+    rules = config.stopping, config.optimizer, config.regularizers
+    shapes = _programs.shapes(one.problem, one.clean)
     return getattr(one.net, "channels", None), rules, shapes
 
 
@@ -177,7 +177,7 @@ def _free() -> int | None:
     return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
 
 
-def _joint(fits: Sequence[Fitting]) -> list[tuple[Any, np.ndarray | None]]:
+def _joint(fits: Sequence[FitJob]) -> list[tuple[Any, np.ndarray | None]]:
     """For each fit the network that serves all, and the bits that make it its own, or None."""
     if len({one.net for one in fits}) == 1:
         return [(one.net, None) for one in fits]
@@ -202,13 +202,13 @@ class _Member(NamedTuple):
       bits: The skips that make it the fit's own; None if it is.
     """
 
-    one: Fitting
+    one: FitJob
     net: Any
     bits: np.ndarray | None
 
 
 def _run(
-    batch: Mapping[int, _Member], settings: FitSettings, heard: Heard, memory: int | None
+    batch: Mapping[int, _Member], config: FitConfig, heard: Heard, memory: int | None
 ) -> Iterator[tuple[int, Fit | FloatingPointError]]:
     """A batch's fits by their positions, as they end; `_TooManyError` if it does not fit."""
     devices = jax.device_count()
@@ -217,18 +217,18 @@ def _run(
     with contextlib.ExitStack() as stack:
         locks = {index: stack.enter_context(contextlib.ExitStack()) for index in batch}
         with _enough_memory(len(batch)):
-            structure, parts, curves = _begun(locks, batch, settings)
+            structure, parts, curves = _begun(locks, batch, config)
             slots, (state, given) = _stacked(parts, mesh)
         del parts
         while running:
             with (
                 _enough_memory(len(slots)),
-                chunk_program(structure, settings.chunk, state, given, mesh) as advance,
+                chunk_program(structure, config.chunk, state, given, mesh) as advance,
             ):
                 if new and memory is not None and len(slots) > devices:
                     with jax.enable_x64(False):
-                        needed = planned_by(advance.lower(state, given).compile())
-                    _NEEDED[_kind(batch[running[0]].one, settings)] = needed / len(slots)
+                        needed = program_memory(advance.lower(state, given).compile())
+                    _NEEDED[_kind(batch[running[0]].one, config)] = needed / len(slots)
                     if needed > memory:
                         raise _TooManyError(int(len(slots) * memory / needed))
                 new = False
@@ -243,8 +243,8 @@ def _run(
                 slot, before = slots.index(index), len(curves[index].loss)
                 done = recorded(_part(latest, slot), iteration[slot] - before)
                 curves[index] = Curves(*map(np.append, curves[index], done))
-                most = int(iteration[slot]) if stopped[slot] else settings.iterations
-                last = float(curves[index].loss[-1]), float(curves[index].psnr_mean[-1])
+                most = int(iteration[slot]) if stopped[slot] else config.iterations
+                last = float(curves[index].loss[-1]), float(curves[index].psnr_ema[-1])
                 heard(index, Progress(int(iteration[slot]), most, *last))
                 try:
                     check_finite(batch[index].one.net, before, done.loss)
@@ -275,21 +275,21 @@ def _run(
             for index, failed in ended.items():
                 one = batch[index].one
                 locks[index].close()
-                yield index, failed or _result(one, settings, *parts[index], curves[index])
+                yield index, failed or _result(one, config, *parts[index], curves[index])
 
 
 def _begun(
-    locks: Mapping[int, contextlib.ExitStack], batch: Mapping[int, _Member], settings: FitSettings
+    locks: Mapping[int, contextlib.ExitStack], batch: Mapping[int, _Member], config: FitConfig
 ) -> tuple[Any, dict[int, tuple[FitState, Given]], dict[int, Curves]]:
     """The structure of all fits, and where each is: at its start or its checkpoint; on the host."""
     structure: Any = None
     parts, curves = {}, {}
     for index, (one, net, bits) in batch.items():
-        structure, state, given = start(one.key, net, one.problem, settings, truth=one.truth)
+        structure, state, given = start(one.key, net, one.problem, config, clean=one.clean)
         if bits is not None:
             variables = {**state.variables, "skips": {"bits": jnp.asarray(bits, jnp.float32)}}
             state = state._replace(variables=variables)
-        kept = locks[index], one.checkpoint, net, settings, state, given
+        kept = locks[index], one.checkpoint, net, config, state, given
         state, curves[index] = kept_in(*kept)
         parts[index] = jax.device_get((state, given))
     return structure, parts, curves
@@ -336,12 +336,10 @@ def _part(stacked: Any, slot: int) -> Any:
     return jax.tree.map(lambda leaf: leaf[slot], stacked)
 
 
-def _result(
-    one: Fitting, settings: FitSettings, state: FitState, given: Given, curves: Curves
-) -> Fit:
+def _result(one: FitJob, config: FitConfig, state: FitState, given: Given, curves: Curves) -> Fit:
     """A fit that has ended, with the variables of its own network."""
     if "skips" in state.variables:
         wanted = jax.eval_shape(one.net.lazy_init, one.key, given.z)["params"]
         params = {name: state.variables["params"][name] for name in wanted}
         state = state._replace(variables={"params": params})
-    return finished(settings, given, state, curves)
+    return finished(config, given, state, curves)

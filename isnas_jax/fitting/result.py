@@ -13,7 +13,7 @@ class Start(NamedTuple):
 
     Attributes:
       variables: The network's parameters.
-      optimizer_state: The optimiser's.
+      optimizer_state: The optimizer's.
     """
 
     variables: Any
@@ -28,19 +28,19 @@ class Fit:
       loss: [T] of the problem, without further terms.
       validation: [T] error of the exponential mean on the validation problem,
         or None without one.
-      psnr: [T] dB of the output, or None without a truth.
-      psnr_mean: [T] dB of the exponential mean, or None without a truth.
+      psnr: [T] dB of the output, or None without a clean image.
+      psnr_ema: [T] dB of the exponential mean, or None without a clean image.
       criterion: [T] of the stopping rule, nan where it has none.
       output: [H, W, C] of the last iteration.
-      mean: [H, W, C] exponential mean at the last iteration.
+      ema: [H, W, C] exponential mean at the last iteration.
       restored: [H, W, C] the mean that the stopping rule chose.
       restored_at: The iteration of `restored`.
-      best: [H, W, C] the mean closest to the truth, or None; an oracle, not a
+      best: [H, W, C] the mean closest to the clean image, or None; an oracle, not a
         restoration.
       snapshots: The mean at chosen iterations, those that were reached.
       variables: The network's parameters after the last update; None if the
         fit is kept in a file.
-      optimizer_state: The optimiser's after the last update; None as the variables.
+      optimizer_state: The optimizer's after the last update; None as the variables.
       parts: The fits to parts of the measurements that found how many iterations
         to run; see `refit`.
       start: Where a refit begins, by the settings' `refit_from`; None if that is 0 or
@@ -50,10 +50,10 @@ class Fit:
     loss: np.ndarray
     validation: np.ndarray | None
     psnr: np.ndarray | None
-    psnr_mean: np.ndarray | None
+    psnr_ema: np.ndarray | None
     criterion: np.ndarray
     output: np.ndarray
-    mean: np.ndarray
+    ema: np.ndarray
     restored: np.ndarray
     restored_at: int
     best: np.ndarray | None
@@ -69,11 +69,11 @@ class Fit:
             f"Fit of {height} x {width} x {channels}: {len(self.loss)} iterations, "
             f"restored at {self.restored_at}"
         )
-        if self.psnr_mean is None:
+        if self.psnr_ema is None:
             return text
         return (
-            f"{text} with {self.psnr_mean[self.restored_at]:.2f} dB; "
-            f"best {self.psnr_mean.max():.2f} dB at {self.psnr_mean.argmax()}"
+            f"{text} with {self.psnr_ema[self.restored_at]:.2f} dB; "
+            f"best {self.psnr_ema.max():.2f} dB at {self.psnr_ema.argmax()}"
         )
 
     def _repr_html_(self) -> str:
@@ -84,7 +84,7 @@ class Fit:
 
         With fits to parts, the validation is that of the first, as long as it is.
         """
-        names = ("loss", "validation", "psnr", "psnr_mean", "criterion")
+        names = ("loss", "validation", "psnr", "psnr_ema", "criterion")
         found = {name: getattr(self, name) for name in names}
         if self.parts:
             found["validation"] = self.parts[0].validation

@@ -31,7 +31,7 @@ class Step(NamedTuple):
     Attributes:
       iteration: [] int32, from 0.
       output: [H, W, C], the network's image.
-      mean: [H, W, C], the exponential mean of the outputs.
+      ema: [H, W, C], the exponential mean of the outputs.
       loss: [], the problem's loss of the output, without further terms.
       validation: [], error of the mean on the validation problem; 0 without one.
       has_validation: Boolean scalar: whether there is such an error.
@@ -40,7 +40,7 @@ class Step(NamedTuple):
 
     iteration: jax.Array
     output: jax.Array
-    mean: jax.Array
+    ema: jax.Array
     loss: jax.Array
     validation: jax.Array
     has_validation: jax.Array

@@ -9,22 +9,22 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from isnas_jax.fitting.config import FitConfig
 from isnas_jax.fitting.loop import Progress, fit
 from isnas_jax.fitting.result import Fit, Start
-from isnas_jax.fitting.settings import FitSettings
 from isnas_jax.fitting.stopping import needs_validation
 from isnas_jax.io import Checkpoint, records
 from isnas_jax.problems import Problem, nothing
 
 
-def fit_once(
+def cached_fit(
     key: jax.Array,
     net: Any,
     problem: Problem,
-    settings: FitSettings,
+    config: FitConfig,
     *,
     validation: Problem | None = None,
-    truth: Any = None,
+    clean: Any = None,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
@@ -36,17 +36,17 @@ def fit_once(
       key: As for `fit`.
       net: As for `fit`.
       problem: As for `fit`.
-      settings: As for `fit`.
+      config: As for `fit`.
       validation: As for `fit`.
-      truth: As for `fit`.
+      clean: As for `fit`.
       folder: Where to keep and to find it by what it is of, beside other fits.
       progress: As for `fit`.
     """
     fitted = functools.partial(
-        fit, key, net, problem, settings, validation=validation, truth=truth, progress=progress
+        fit, key, net, problem, config, validation=validation, clean=clean, progress=progress
     )
-    of = {"key": key, "network": net, "problem": problem, "settings": settings}
-    return _stored(folder, of | {"validation": validation, "truth": truth}, fitted)
+    of = {"key": key, "network": net, "problem": problem, "config": config}
+    return _stored(folder, of | {"validation": validation, "clean": clean}, fitted)
 
 
 def _stored(
@@ -55,7 +55,7 @@ def _stored(
     """Compute a fit, or take it finished or begun from a folder by what it depends on."""
     if folder is None:
         return fitted()
-    file = records.place(folder, "fit", of)
+    file = records.cache_path(folder, "fit", of)
     checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
     start: Start | None = None
 
@@ -65,19 +65,19 @@ def _stored(
         start = result.start
         return result.arrays()
 
-    arrays = records.once(file, of, compute)
+    arrays = records.cached(file, of, compute)
     checkpoint.path.unlink(missing_ok=True)
     return dataclasses.replace(Fit.of_arrays(arrays), start=start)
 
 
-def validates(settings: FitSettings) -> bool:
+def validates(config: FitConfig) -> bool:
     """Whether the iteration to restore with is found by a fit to a part of the measurements."""
-    return settings.split is not None and needs_validation(settings.stopping)
+    return config.split is not None and needs_validation(config.stopping)
 
 
-def unsplit(settings: FitSettings) -> FitSettings:
+def unsplit(config: FitConfig) -> FitConfig:
     """The settings of a fit that is given its part of what was split."""
-    return dataclasses.replace(settings, split=None, folds=1, refit_factor=1.0)
+    return dataclasses.replace(config, split=None, folds=1, refit_factor=1.0)
 
 
 class Part(NamedTuple):
@@ -96,10 +96,10 @@ def refit(
     key: jax.Array,
     net: Any,
     problem: Problem,
-    settings: FitSettings,
+    config: FitConfig,
     parts: Sequence[Part],
     *,
-    truth: Any = None,
+    clean: Any = None,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
 ) -> Fit:
@@ -117,40 +117,40 @@ def refit(
       key: That of the parts' fits.
       net: That of the parts' fits.
       problem: All that is known of the image.
-      settings: Those of the parts' fits.
+      config: Those of the parts' fits.
       parts: The fits to the folds' parts of the problem.
-      truth: The clean image (H, W, C), for the PSNR curves only.
-      folder: As for `fit_once`.
+      clean: The clean image (H, W, C), for the PSNR curves only.
+      folder: As for `cached_fit`.
       progress: As for `fit`.
 
     Returns:
       The fit, with curves of all iterations in order.
     """
     stops = [part.fit.restored_at + 1 for part in parts]
-    iterations = max(1, round(settings.refit_factor * sum(stops) / len(stops)))
-    left_at = min(round(settings.refit_from * stops[0]), iterations - 1)
-    whole = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations - left_at)
+    iterations = max(1, round(config.refit_factor * sum(stops) / len(stops)))
+    left_at = min(round(config.refit_from * stops[0]), iterations - 1)
+    whole = dataclasses.replace(unsplit(config), refit_from=0.0, iterations=iterations - left_at)
     first = parts[0]
 
     def fitted(**options: Any) -> Fit:
-        begun = _start(key, net, first, settings, left_at, truth)._asdict() if left_at else {}
-        options |= {"validation": nothing(problem), "truth": truth, "progress": progress}
+        begun = _start(key, net, first, config, left_at, clean)._asdict() if left_at else {}
+        options |= {"validation": nothing(problem), "clean": clean, "progress": progress}
         return fit(key, net, problem, whole, **begun, **options)
 
-    of = {"key": key, "network": net, "problem": problem, "settings": whole, "truth": truth}
+    of = {"key": key, "network": net, "problem": problem, "config": whole, "clean": clean}
     if left_at:
         of |= {"part": first.problem, "left_at": left_at}
     result = _stored(folder, of, fitted)
     curves: dict[str, Any] = {
         name: np.concatenate([before[:left_at], after])
-        for name in ("loss", "psnr", "psnr_mean", "criterion")
+        for name in ("loss", "psnr", "psnr_ema", "criterion")
         if (after := getattr(result, name)) is not None
         and (before := getattr(first.fit, name)) is not None
     }
     # What the rule kept does not count: it has nothing to validate with.
     return dataclasses.replace(
         result,
-        restored=result.mean,
+        restored=result.ema,
         restored_at=iterations - 1,
         parts=tuple(part.fit for part in parts),
         **curves,
@@ -158,7 +158,7 @@ def refit(
 
 
 def _start(
-    key: jax.Array, net: Any, part: Part, settings: FitSettings, iterations: int, truth: Any
+    key: jax.Array, net: Any, part: Part, config: FitConfig, iterations: int, clean: Any
 ) -> Start:
     """Return the state of a part's fit after some iterations, recomputed if it is not at hand.
 
@@ -166,6 +166,6 @@ def _start(
     """
     if part.fit.start is not None:
         return part.fit.start
-    again = dataclasses.replace(unsplit(settings), refit_from=0.0, iterations=iterations)
-    found = fit(key, net, part.problem, again, validation=nothing(part.problem), truth=truth)
+    again = dataclasses.replace(unsplit(config), refit_from=0.0, iterations=iterations)
+    found = fit(key, net, part.problem, again, validation=nothing(part.problem), clean=clean)
     return Start(found.variables, found.optimizer_state)

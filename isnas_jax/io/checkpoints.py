@@ -43,7 +43,7 @@ class Checkpoint:
           ValueError: If another process or thread is writing the file.
         """
         self.path = pathlib.Path(self.path)
-        with records.alone(self.path, wait=False) as held:
+        with records.file_lock(self.path, wait=False) as held:
             if not held:
                 raise ValueError(f"checkpoint {str(self.path)!r} is in use by another computation")
             self._of = identity.of(of)
@@ -61,7 +61,7 @@ class Checkpoint:
             return tree
         digest, _, content = self.path.read_bytes().partition(b"\n")
         if digest.decode(errors="replace") != identity.digest(content):
-            records.say_anew(records.DamagedError(self.path, "its digest does not agree"))
+            records.warn_recomputed(records.DamagedError(self.path, "its digest does not agree"))
             return tree
         described, _, state = content.partition(b"\n")
         records.check(self.path, json.loads(described), self._of)

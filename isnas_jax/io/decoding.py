@@ -1,4 +1,4 @@
-"""Decode image files to colour channels in full depth, and alpha."""
+"""Decode image files to color channels in full depth, and alpha."""
 
 import contextlib
 import math
@@ -13,7 +13,7 @@ from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 
 from isnas_jax.io import tiff
 
-# A gigabyte of float32 in colour.
+# A gigabyte of float32 in color.
 MOST_PIXELS = 2**30 // 12
 
 # Documents, films, icons and containers that Pillow opens, and FITS, whose scale it ignores.
@@ -27,12 +27,12 @@ class Channels(NamedTuple):
     """A decoded image.
 
     Attributes:
-      colour: (H, W, C) float32 levels, C = 1 for grey, else 3.
+      color: (H, W, C) float32 levels, C = 1 for gray, else 3.
       alpha: (H, W, 1) float32 in [0, 1], 0 where transparent; None if all is opaque.
       white: Level of white; black is 0.
     """
 
-    colour: np.ndarray
+    color: np.ndarray
     alpha: np.ndarray | None
     white: int
 
@@ -102,13 +102,13 @@ def _check_frames(image: ImageFile.ImageFile) -> None:
 
 
 # Raw modes of 16 bits a channel, of which Pillow keeps the upper eight, and those that keep the
-# lower: of the other byte order (N is the machine's own). Premultiplied colour stays so.
+# lower: of the other byte order (N is the machine's own). Premultiplied color stays so.
 _HALVES = {
     f"{mode};16{order}": (f"{plain};16{order}", f"{plain};16{other}")
     for mode, plain in (("RGB", "RGB"), ("RGBA", "RGBA"), ("RGBX", "RGBX"), ("RGBa", "RGBA"))
     for order, other in (("L", "B"), ("B", "L"), ("N", "B" if sys.byteorder == "little" else "L"))
 }
-# Grey and alpha of 16 bits are four bytes a pixel, as is RGBA of 8 bits.
+# Gray and alpha of 16 bits are four bytes a pixel, as is RGBA of 8 bits.
 _HALVES["LA;16B"] = ("RGBA",) * 2
 
 
@@ -149,19 +149,19 @@ def decode(name: str, image: ImageFile.ImageFile) -> Channels:
             upper, lower = upper[..., ::2], upper[..., 1::2]
         levels = 256 * upper + lower
         count = 1 if levels.shape[-1] == 2 else 3
-        colour, alpha = levels[..., :count], levels[..., count:] / np.float32(65535)
+        color, alpha = levels[..., :count], levels[..., count:] / np.float32(65535)
         if raw.startswith("RGBa"):
-            colour = colour / np.where(alpha > 0, alpha, 1)
-        channels = Channels(colour, alpha if alpha.size else _opaque(colour, image), 65535)
+            color = color / np.where(alpha > 0, alpha, 1)
+        channels = Channels(color, alpha if alpha.size else _opaque(color, image), 65535)
     if image.format != "TIFF" or not has_sixteen_bits(image):
         return channels
     tags: Any = image.tag_v2  # type: ignore[attr-defined]
-    colour, white = channels.colour, channels.white
+    color, white = channels.color, channels.white
     if image.mode != "F":
-        white = tiff.white_level(tags, colour)
+        white = tiff.white_level(tags, color)
     if tags[tiff.PHOTOMETRIC] == 0:  # Pillow inverts up to eight bits only
-        colour = white - colour
-    return Channels(colour, channels.alpha, white)
+        color = white - color
+    return Channels(color, channels.alpha, white)
 
 
 def split(image: Image.Image) -> Channels:
@@ -169,19 +169,19 @@ def split(image: Image.Image) -> Channels:
     if image.mode[0] in "IF":
         levels = np.asarray(image, np.float32)[..., None]
         return Channels(levels, _opaque(levels, image), 1 if image.mode == "F" else 65535)
-    grey = image.mode in ("1", "L", "LA", "La")
+    gray = image.mode in ("1", "L", "LA", "La")
     if not image.has_transparency_data:
-        levels = np.asarray(image.convert("L" if grey else "RGB"), np.float32)
+        levels = np.asarray(image.convert("L" if gray else "RGB"), np.float32)
         return Channels(levels.reshape(*levels.shape[:2], -1), None, 255)
     if image.mode == "La":
         image = image.convert("LA")
     levels = np.asarray(image.convert("RGBA"), np.float32)
     alpha = levels[..., 3:] / np.float32(255)
-    return Channels(levels[..., : 1 if grey else 3], alpha, 255)
+    return Channels(levels[..., : 1 if gray else 3], alpha, 255)
 
 
 def _opaque(levels: np.ndarray, image: Image.Image) -> np.ndarray | None:
-    """Alpha of 16 bits where one level or colour is called transparent."""
+    """Alpha of 16 bits where one level or color is called transparent."""
     transparent = image.info.get("transparency")
     if transparent is None:
         return None
@@ -197,7 +197,7 @@ def over_white(channels: Channels) -> np.ndarray:
     Raises:
       ValueError: For values that are not finite, or outside of [-1, 2].
     """
-    pixels = channels.colour / np.float32(channels.white)
+    pixels = channels.color / np.float32(channels.white)
     if unknown := pixels.size - np.isfinite(pixels).sum():
         raise ValueError(
             f"{unknown} of its values are not finite; give them a finite value, and to have them "

@@ -48,7 +48,7 @@ def versions() -> dict[str, str]:
     return {"backend": jax.default_backend(), _SOURCE: source.library(), **found}
 
 
-def surroundings() -> dict[str, str]:
+def worker_environment() -> dict[str, str]:
     """Other versions, for the record only."""
     found = {name: importlib.metadata.version(name) for name in _RECORDED}
     return {"python": platform.python_version(), "system": platform.platform(), **found}

@@ -42,7 +42,7 @@ SAMPLES = (
 def load(path: str | os.PathLike[str]) -> np.ndarray:
     """Load an image.
 
-    Greyscale gives one channel, everything else three. Of 16 bits a channel all count in grey
+    Grayscale gives one channel, everything else three. Of 16 bits a channel all count in gray
     and RGB, with or without alpha (PNG, TIFF), the upper eight elsewhere.
     Transparency is composed over white, and a photograph is turned as its
     camera was held (EXIF). Floating-point files may exceed [0, 1] by noise.
@@ -127,7 +127,7 @@ def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> N
     Args:
       path: The file; its suffix says in what format.
       image: (H, W, C).
-      bits: Of a channel: 8, or 16 for PNG (in colour by pypng).
+      bits: Of a channel: 8, or 16 for PNG (in color by pypng).
 
     Raises:
       ValueError: For a format that is not known, or has not so many bits.
@@ -189,8 +189,8 @@ def crop_to_square(image: np.ndarray) -> np.ndarray:
     return image[top : top + side, left : left + side]
 
 
-def grey(image: np.ndarray) -> np.ndarray:
-    """(H, W, 1): the weights of ITU-R BT.601 for RGB, grey as it is."""
+def gray(image: np.ndarray) -> np.ndarray:
+    """(H, W, 1): the weights of ITU-R BT.601 for RGB, gray as it is."""
     if image.shape[-1] == 1:
         return image
     return image @ np.array([[0.299], [0.587], [0.114]], np.float32)

@@ -9,7 +9,7 @@ from isnas_jax.io import decoding
 
 _LOG = logging.getLogger(__name__)
 
-# Greys up to this far from black or white, which is 1, are noise; so many pixels may be others.
+# Grays up to this far from black or white, which is 1, are noise; so many pixels may be others.
 _NOISE, _FEW = 1 / 8, 0.05
 _REMEDY = "save it in black (missing) and white (known) only, without transparency"
 
@@ -29,7 +29,7 @@ def load_mask(path: str | os.PathLike[str]) -> np.ndarray:
       (H, W, 1) float32, 0 or 1; both occur.
 
     Raises:
-      ValueError: If the file cannot be read, holds greys, is ambiguous, or leaves
+      ValueError: If the file cannot be read, holds grays, is ambiguous, or leaves
         nothing missing or nothing known.
     """
     name = os.fspath(path)
@@ -43,7 +43,7 @@ def load_mask(path: str | os.PathLike[str]) -> np.ndarray:
     except ValueError as error:
         raise ValueError(f"mask {name!r} {error}") from None
     if rounded:
-        _LOG.warning("mask %r holds greys in %d pixels, rounded to black or white", name, rounded)
+        _LOG.warning("mask %r holds grays in %d pixels, rounded to black or white", name, rounded)
     return known.astype(np.float32)
 
 
@@ -51,7 +51,7 @@ def check_mask(mask: np.ndarray, observed: np.ndarray) -> None:
     """Raise ValueError if a mask seems inverted.
 
     That is when nearly all known pixels of the observation are black, or nearly all white, and
-    the missing ones are of many colours: the known part is the holes.
+    the missing ones are of many colors: the known part is the holes.
 
     Args:
       mask: (H, W, 1), 0 or 1.
@@ -67,23 +67,23 @@ def check_mask(mask: np.ndarray, observed: np.ndarray) -> None:
     missing = observed[~known]
     if share(missing, np.median(missing, axis=0)) > 0.5:
         return
-    for level, colour in ((0, "black"), (1, "white")):
+    for level, color in ((0, "black"), (1, "white")):
         if (flat := share(observed[known], level)) > 0.9:
             raise ValueError(
                 f"the mask seems inverted: {flat:.0%} of the pixels that it calls known are "
-                f"{colour} in the image; in a mask white is known and black is missing"
+                f"{color} in the image; in a mask white is known and black is missing"
             )
 
 
 def _known(channels: decoding.Channels) -> tuple[np.ndarray, int]:
     """Where pixels are known, (H, W, 1) bool, and how many were rounded."""
-    colour, alpha, white = channels
+    color, alpha, white = channels
     visible, rounded = (np.ones((1, 1, 1), bool), 0) if alpha is None else _halves(alpha, 1)
     if visible.all():
-        return _of_colour(colour, white)
+        return _of_color(color, white)
     if not visible.any():
         raise ValueError(f"is transparent all over; {_REMEDY}")
-    seen = colour[visible[..., 0]] / white
+    seen = color[visible[..., 0]] / white
     dark, bright = seen <= _NOISE, seen >= 1 - _NOISE
     if bright.all():
         return visible, rounded
@@ -94,23 +94,23 @@ def _known(channels: decoding.Channels) -> tuple[np.ndarray, int]:
     return visible, rounded
 
 
-def _of_colour(colour: np.ndarray, white: int) -> tuple[np.ndarray, int]:
+def _of_color(color: np.ndarray, white: int) -> tuple[np.ndarray, int]:
     """The mask in the channels that vary; they must agree."""
-    if np.ptp(colour, axis=-1).max() <= _NOISE * white:
-        colour = colour.max(axis=-1, keepdims=True)
-    spread = np.ptp(colour, axis=(0, 1))
-    varying = colour[..., spread > min(_NOISE * white, spread.max() / 2)]
+    if np.ptp(color, axis=-1).max() <= _NOISE * white:
+        color = color.max(axis=-1, keepdims=True)
+    spread = np.ptp(color, axis=(0, 1))
+    varying = color[..., spread > min(_NOISE * white, spread.max() / 2)]
     if not varying.size:
-        varying = colour[..., :1]
+        varying = color[..., :1]
     planes = [_halves(plane[..., None], white) for plane in np.moveaxis(varying, -1, 0)]
     (known, rounded), *others = sorted(planes, key=lambda plane: plane[0].std(), reverse=True)
     few = _FEW * min(known.sum(), (~known).sum())
     for other, _ in others:
-        if other.all() or not other.any():  # one colour but for noise
+        if other.all() or not other.any():  # one color but for noise
             continue
         differing = int((other != known).sum())
         if differing > few:
-            raise ValueError(f"holds colours that are neither black nor white; {_REMEDY}")
+            raise ValueError(f"holds colors that are neither black nor white; {_REMEDY}")
         known, rounded = known & other, max(rounded, differing)
     return known, rounded
 
@@ -122,7 +122,7 @@ def _halves(plane: np.ndarray, white: int) -> tuple[np.ndarray, int]:
     if far_apart and np.isin(plane, (lowest, highest)).all():
         return plane == highest, 0
     dark, bright = plane <= _NOISE * white, (plane >= (1 - _NOISE) * white) & (plane <= white)
-    grey = 1 - (dark | bright).mean()
-    if grey > _FEW:
-        raise ValueError(f"holds greys in {grey:.0%} of its pixels; {_REMEDY}")
+    gray = 1 - (dark | bright).mean()
+    if gray > _FEW:
+        raise ValueError(f"holds grays in {gray:.0%} of its pixels; {_REMEDY}")
     return plane >= white / 2, int(((plane != 0) & (plane != white)).sum())

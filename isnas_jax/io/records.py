@@ -39,12 +39,12 @@ class DamagedError(ValueError):
         super().__init__(f"{os.fspath(path)!r} is damaged: {reason}")
 
 
-def say_anew(error: DamagedError) -> None:
+def warn_recomputed(error: DamagedError) -> None:
     """Says that what was damaged is computed again."""
     _LOG.warning("%s; it is computed again", error)
 
 
-def say_left_out(error: DamagedError) -> None:
+def warn_skipped(error: DamagedError) -> None:
     """Says that what was damaged is left out."""
     _LOG.warning("%s; it is left out", error)
 
@@ -116,7 +116,7 @@ def write_csv(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
 
 
 @contextlib.contextmanager
-def alone(path: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
+def file_lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
     """Holds what becomes of a file for one process or thread, until the end or its death.
 
     Args:
@@ -148,7 +148,7 @@ def check(path: pathlib.Path, before: Any, now: Any) -> None:
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """The arrays that `once` wrote, and a description of what they are of.
+    """The arrays that `cached` wrote, and a description of what they are of.
 
     Raises:
       DamagedError: If its digest does not agree, or it is something else.
@@ -174,12 +174,12 @@ def _sealed(archive: bytes) -> bytes:
     return archive + len(seal).to_bytes(2, "little") + seal
 
 
-def place(folder: str | os.PathLike[str], name: str, of: Mapping[str, Any]) -> pathlib.Path:
-    """A folder's .npz file for `once`: those of one name are told apart by what they are of."""
+def cache_path(folder: str | os.PathLike[str], name: str, of: Mapping[str, Any]) -> pathlib.Path:
+    """A folder's .npz file for `cached`: those of one name are told apart by what they are of."""
     return pathlib.Path(folder, f"{name}-{identity.digest(identity.of(of))}.npz")
 
 
-def once(
+def cached(
     path: str | os.PathLike[str] | None,
     of: Mapping[str, Any],
     compute: Callable[[], dict[str, np.ndarray]],
@@ -203,7 +203,7 @@ def once(
     try:
         found, of_found = read_arrays(path)
     except (FileNotFoundError, DamagedError):
-        with alone(path):
+        with file_lock(path):
             found, of_found = _found_or_made(path, lambda: _arrays(compute(), described))
     check(path, of_found, described)
     return found
@@ -218,23 +218,23 @@ def _found_or_made(
     except FileNotFoundError:
         pass
     except DamagedError as error:
-        say_anew(error)
+        warn_recomputed(error)
     write_bytes(path, make())
     return read_arrays(path)
 
 
-def claim(
+def claim_folder(
     path: str | os.PathLike[str],
-    settings: Mapping[str, Any],
+    config: Mapping[str, Any],
     *,
-    name: str = "settings",
+    name: str = "config",
     recorded: Mapping[str, Any] | None = None,
 ) -> pathlib.Path:
     """Makes a folder that of a run with these settings, or takes up what an equal run began.
 
     Args:
       path: The folder.
-      settings: All that the run depends on, to be described and compared.
+      config: All that the run depends on, to be described and compared.
       name: Of the JSON file that says so.
       recorded: What else to write down, once, without comparing it.
 
@@ -248,11 +248,11 @@ def claim(
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise ValueError(f"output folder {str(folder)!r} cannot be written: {error}") from None
-    file, now = folder / f"{name}.json", identity.of(settings)
+    file, now = folder / f"{name}.json", identity.of(config)
     if not file.exists():
-        with alone(file):
+        with file_lock(file):
             if not file.exists():
-                more = {**identity.surroundings(), **(recorded or {})}
+                more = {**identity.worker_environment(), **(recorded or {})}
                 write_json(file, {**now, "recorded": more})
     before = read_json(file)
     before.pop("recorded", None)

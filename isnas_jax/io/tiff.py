@@ -13,10 +13,10 @@ BITS_PER_SAMPLE, PHOTOMETRIC, SAMPLES_PER_PIXEL, MAX_SAMPLE_VALUE = 258, 262, 27
 PLANAR_CONFIGURATION, EXTRA_SAMPLES, SAMPLE_FORMAT = 284, 338, 339
 
 _REMEDY = (
-    "convert it to unsigned integers of 8 or 16 bits (grey, RGB or RGBA), or to grey "
+    "convert it to unsigned integers of 8 or 16 bits (gray, RGB or RGBA), or to gray "
     "floating-point numbers of 32 bits from 0 (black) to 1 (white)"
 )
-_PHOTOMETRIC = {0: "white-is-zero grey", 1: "grey", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
+_PHOTOMETRIC = {0: "white-is-zero gray", 1: "gray", 2: "RGB", 3: "palette", 5: "CMYK", 6: "YCbCr"}
 _PHOTOMETRIC |= {8: "LAB", 32803: "raw sensor", 34892: "raw sensor"}
 _NUMBERS = {1: "unsigned integers", 2: "signed integers", 3: "floating-point numbers"}
 

@@ -4,7 +4,7 @@ from isnas_jax.networks import interop
 from isnas_jax.networks.blocks import padded_side
 from isnas_jax.networks.build import (
     BASELINES,
-    NetworkSettings,
+    NetworkConfig,
     build_network,
     check_network,
     describe,
@@ -22,7 +22,7 @@ __all__ = [
     "CellNetwork",
     "Genotype",
     "Hourglass",
-    "NetworkSettings",
+    "NetworkConfig",
     "SearchedNetwork",
     "Space",
     "build_network",

@@ -1,7 +1,7 @@
 """The blocks that all networks are made of, and the sizes that they take.
 
-Feature maps are (N, H, W, C), float32 unless the arithmetic of a module says
-otherwise; parameters are float32. Normalisation always uses the statistics
+Feature maps are (N, H, W, C), float32 unless the numerics of a module says
+otherwise; parameters are float32. Normalization always uses the statistics
 of its own input, so there is no training mode and no state besides the parameters.
 """
 
@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from isnas_jax import ops
 from isnas_jax.networks.genotypes import LEVELS
-from isnas_jax.ops import Arithmetic
+from isnas_jax.ops import Numerics
 
 Array: TypeAlias = jax.Array
 
@@ -24,7 +24,7 @@ SMALLEST_SIDE = 2 * SIDE_MULTIPLE
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., Array]:
-    """PyTorch's default initialisation of convolutions: U(-b, b), b = 1 / sqrt(fan_in)."""
+    """PyTorch's default initialization of convolutions: U(-b, b), b = 1 / sqrt(fan_in)."""
     bound = fan_in**-0.5
 
     def init(key, shape):
@@ -50,14 +50,14 @@ class Conv(nn.Module):
     stride: int = 1
     padding: str = "reflect"
     use_bias: bool = True
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = _torch_uniform(x.shape[-1] * self.kernel**2)
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         x = ops.convolution(
-            x, kernel, stride=self.stride, padding=self.padding, arithmetic=self.arithmetic
+            x, kernel, stride=self.stride, padding=self.padding, numerics=self.numerics
         )
         if not self.use_bias:
             return x
@@ -70,14 +70,14 @@ class TransposedConv(nn.Module):
     features: int
     kernel: int
     stride: int
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         init = _torch_uniform(self.features * self.kernel**2)
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         convolve = ops.convolution if self.stride == 1 else ops.transposed_convolution
-        x = convolve(x, kernel, arithmetic=self.arithmetic)
+        x = convolve(x, kernel, numerics=self.numerics)
         return _biased(x, self.param("bias", init, (self.features,)))
 
 
@@ -85,53 +85,51 @@ class DepthwiseConv(nn.Module):
     """Zero-padded depthwise convolution without bias."""
 
     kernel: int
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         shape = (self.kernel, self.kernel, 1, x.shape[-1])
         kernel = self.param("kernel", _torch_uniform(self.kernel**2), shape)
-        return ops.depthwise_convolution(x, kernel, arithmetic=self.arithmetic)
+        return ops.depthwise_convolution(x, kernel, numerics=self.numerics)
 
 
 class BatchNorm(nn.Module):
-    """Normalisation by the batch's own statistics, then scale and bias."""
+    """Normalization by the batch's own statistics, then scale and bias."""
 
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         scale = self.param("scale", nn.initializers.ones, (x.shape[-1],), jnp.float32)
         bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],), jnp.float32)
-        return ops.batch_norm(x, scale, bias, arithmetic=self.arithmetic)
+        return ops.batch_norm(x, scale, bias, numerics=self.numerics)
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalisation, LeakyReLU."""
+    """Convolution, normalization, LeakyReLU."""
 
     features: int
     kernel: int = 1
     stride: int = 1
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = Conv(self.features, self.kernel, self.stride, arithmetic=self.arithmetic, name="conv")(
-            x
-        )
-        return ops.leaky_relu(BatchNorm(self.arithmetic, name="norm")(x))
+        x = Conv(self.features, self.kernel, self.stride, numerics=self.numerics, name="conv")(x)
+        return ops.leaky_relu(BatchNorm(self.numerics, name="norm")(x))
 
 
 class Encoder(nn.Module):
     """One level down: halves the sides."""
 
     features: int
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = ConvBlock(self.features, 3, 2, self.arithmetic, name="down")(x)
-        return ConvBlock(self.features, 3, 1, self.arithmetic, name="block")(x)
+        x = ConvBlock(self.features, 3, 2, self.numerics, name="down")(x)
+        return ConvBlock(self.features, 3, 1, self.numerics, name="block")(x)
 
 
 class Decoder(nn.Module):
@@ -139,13 +137,13 @@ class Decoder(nn.Module):
 
     features: int
     kernels: tuple[int, ...]
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        x = BatchNorm(self.arithmetic, name="norm")(x)
+        x = BatchNorm(self.numerics, name="norm")(x)
         for number, kernel in enumerate(self.kernels, start=1):
-            x = ConvBlock(self.features, kernel, 1, self.arithmetic, name=f"block{number}")(x)
+            x = ConvBlock(self.features, kernel, 1, self.numerics, name=f"block{number}")(x)
         return x
 
 
@@ -158,14 +156,14 @@ def image_of(x: Array, out_channels: int, module: "Modules") -> Array:
 Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
 
 
-def submodules(arithmetic: Arithmetic, remat: bool = False) -> Modules:
+def submodules(numerics: Numerics, remat: bool = False) -> Modules:
     """The modules of the one that is being called; with `remat` gradients keep inputs only."""
     made: dict[str, nn.Module] = {}
 
     def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
         if name not in made:
             make = nn.remat(kind) if remat else kind
-            made[name] = make(*fields, name=name, arithmetic=arithmetic)
+            made[name] = make(*fields, name=name, numerics=numerics)
         return made[name]
 
     return module

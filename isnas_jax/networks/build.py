@@ -13,12 +13,12 @@ from isnas_jax.networks.genotypes import NAS_DIP
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.networks.spaces import SPACES, Space
-from isnas_jax.ops import Arithmetic
+from isnas_jax.ops import Numerics
 from isnas_jax.registry import Registry, shown
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkSettings:
+class NetworkConfig:
     """What networks of any architecture have in common.
 
     Attributes:
@@ -27,7 +27,7 @@ class NetworkSettings:
         of the image for a genotype and 32 for a baseline.
       remat: Trade time for memory: compute each block's feature maps anew for
         the gradients instead of keeping them.
-      arithmetic: How feature maps are computed.
+      numerics: How feature maps are computed.
 
     Raises:
       ValueError: For a number below 1.
@@ -36,7 +36,7 @@ class NetworkSettings:
     channels: int = 128
     in_channels: int | None = None
     remat: bool = False
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     def __post_init__(self) -> None:
         if self.channels < 1 or (self.in_channels is not None and self.in_channels < 1):
@@ -56,7 +56,7 @@ class Baseline(Protocol):
 def dip(task: str, *, out_channels: int, channels: int, in_channels: int) -> Hourglass:
     """The deep image prior with its published settings for a task.
 
-    Wide skips and nearest-neighbour upsampling for inpainting, 4 skip
+    Wide skips and nearest-neighbor upsampling for inpainting, 4 skip
     channels and bilinear upsampling for everything else.
     """
     inpainting = task == "inpainting"
@@ -87,7 +87,7 @@ def build_network(
     out_channels: int,
     task: str = "denoising",
     space: Space = SPACES["free"],
-    **settings: Any,
+    **config: Any,
 ) -> Any:
     """Builds the network of a genotype or of a named baseline.
 
@@ -96,7 +96,7 @@ def build_network(
       out_channels: Channels of the image, 1 or 3.
       task: What a baseline is meant for; a genotype serves every task.
       space: Whose genotype it is.
-      **settings: Fields of `NetworkSettings`: `channels`, `in_channels`, ...
+      **config: Fields of `NetworkConfig`: `channels`, `in_channels`, ...
 
     Returns:
       A hashable Flax module with an `in_channels` attribute.
@@ -105,7 +105,7 @@ def build_network(
       ValueError: For an unknown name or an architecture that is impossible
         at this width.
     """
-    given = NetworkSettings(**settings)
+    given = NetworkConfig(**config)
     if out_channels < 1:
         raise ValueError(f"out_channels {out_channels} must be at least 1")
     sizes = {"out_channels": out_channels, "channels": given.channels}
@@ -115,9 +115,9 @@ def build_network(
     else:
         net = space.build(architecture, in_channels=given.in_channels, **sizes)
     # Networks of others need not know how else they could be computed.
-    how = {"remat": given.remat, "arithmetic": given.arithmetic}
+    how = {"remat": given.remat, "numerics": given.numerics}
     changes: dict[str, Any] = {
-        name: way for name, way in how.items() if way != getattr(NetworkSettings, name)
+        name: way for name, way in how.items() if way != getattr(NetworkConfig, name)
     }
     return net.clone(**changes) if changes else net
 
@@ -133,7 +133,7 @@ def _baseline(name: str, space: Space) -> Baseline:
             raise ValueError(
                 f"{name!r} is the text of a genotype; give the genotype itself, {genotype!r}"
             )
-    return BASELINES.find(name)
+    return BASELINES[name]
 
 
 def check_network(net: Any) -> None:
@@ -146,7 +146,7 @@ def check_network(net: Any) -> None:
 
 
 def network_for(
-    problem: Any, architecture: Any, settings: NetworkSettings, space: Space = SPACES["free"]
+    problem: Any, architecture: Any, config: NetworkConfig, space: Space = SPACES["free"]
 ) -> Any:
     """`build_network` for a problem, by its `shape` (H, W, C) and its `task`."""
     return build_network(
@@ -154,7 +154,7 @@ def network_for(
         out_channels=problem.shape[2],
         task=problem.task,
         space=space,
-        **vars(settings),
+        **vars(config),
     )
 
 

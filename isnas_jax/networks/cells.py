@@ -18,7 +18,7 @@ from isnas_jax.networks.blocks import (
     submodules,
 )
 from isnas_jax.networks.genotypes import Cell, decode_cell
-from isnas_jax.ops import Arithmetic
+from isnas_jax.ops import Numerics
 
 Step: TypeAlias = Callable[[Any], Any]
 
@@ -68,8 +68,8 @@ class UpsamplingCell(nn.Module):
 
     cell: int
     features: int
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_cell(self.cell, self.features, x, submodules(self.arithmetic))
+        return run_cell(self.cell, self.features, x, submodules(self.numerics))

@@ -64,7 +64,7 @@ def decode_cell(index: int) -> Cell:
 _RESAMPLING = {
     "bilinear": "bilinear upsampling",
     "bicubic": "bicubic upsampling",
-    "nearest": "nearest-neighbour upsampling",
+    "nearest": "nearest-neighbor upsampling",
     "pixel_shuffle": "pixel shuffle",
 }
 _CONVOLVING = {

@@ -17,7 +17,7 @@ from isnas_jax.networks.blocks import (
     submodules,
 )
 from isnas_jax.networks.genotypes import LEVELS
-from isnas_jax.ops import Arithmetic
+from isnas_jax.ops import Numerics
 
 
 class Hourglass(nn.Module):
@@ -30,7 +30,7 @@ class Hourglass(nn.Module):
       upsampling: "bilinear" or "nearest".
       in_channels: Channels of the noise map to draw for it.
       remat: Compute feature maps anew for the gradients instead of keeping them.
-      arithmetic: How feature maps are computed.
+      numerics: How feature maps are computed.
     """
 
     out_channels: int
@@ -39,12 +39,12 @@ class Hourglass(nn.Module):
     upsampling: str = "bilinear"
     in_channels: int = 32
     remat: bool = False
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         check_input(x)
-        module, skips = submodules(self.arithmetic, self.remat), []
+        module, skips = submodules(self.numerics, self.remat), []
         for level in range(1, LEVELS + 1):
             skips.append(module(f"skip{level}", ConvBlock, self.skip_channels)(x))
             x = module(f"enc{level}", Encoder, self.channels)(x)

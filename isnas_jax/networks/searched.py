@@ -21,7 +21,7 @@ from isnas_jax.networks.blocks import (
 )
 from isnas_jax.networks.cells import UpsamplingCell
 from isnas_jax.networks.genotypes import LEVELS, Genotype
-from isnas_jax.ops import Arithmetic
+from isnas_jax.ops import Numerics
 
 
 class SearchedNetwork(nn.Module):
@@ -37,7 +37,7 @@ class SearchedNetwork(nn.Module):
       channels: Width of every feature map.
       in_channels: Channels of the noise map to draw for it.
       remat: Compute feature maps anew for the gradients instead of keeping them.
-      arithmetic: How feature maps are computed.
+      numerics: How feature maps are computed.
     """
 
     genotype: Genotype
@@ -45,11 +45,11 @@ class SearchedNetwork(nn.Module):
     channels: int = 128
     in_channels: int = 3
     remat: bool = False
-    arithmetic: Arithmetic = Arithmetic()
+    numerics: Numerics = Numerics()
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_searched(self, x, submodules(self.arithmetic, self.remat))
+        return run_searched(self, x, submodules(self.numerics, self.remat))
 
 
 class CellNetwork(SearchedNetwork):
@@ -64,13 +64,13 @@ class CellNetwork(SearchedNetwork):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         bits = self.variable("skips", "bits", jnp.ones, LEVELS**2, jnp.float32).value
-        module = submodules(self.arithmetic, self.remat)
+        module = submodules(self.numerics, self.remat)
         return run_searched(self, x, module, jax.lax.stop_gradient(bits))
 
 
 def cell_network(net: SearchedNetwork) -> tuple[CellNetwork, np.ndarray]:
     """The network that serves all genotypes of a network's cell, and its own bits (25,)."""
-    same = ("out_channels", "channels", "in_channels", "remat", "arithmetic")
+    same = ("out_channels", "channels", "in_channels", "remat", "numerics")
     whole = Genotype(net.genotype.cell, "1" * LEVELS**2)
     joint = CellNetwork(whole, **{name: getattr(net, name) for name in same})
     return joint, np.array([bit == "1" for bit in net.genotype.skips], np.float32)

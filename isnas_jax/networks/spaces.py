@@ -58,7 +58,7 @@ class CellsAndSkips:
     cells: tuple[int, ...] = tuple(range(NUM_CELLS))
 
     def sample(self, key: jax.Array, num: int, channels: int = 128) -> list[Genotype]:
-        """Draws genotypes that can be built at a channel width, independently of each other.
+        """Draw genotypes that can be built at a channel width, independently of each other.
 
         The first n of a longer draw with the same key are the draw of n.
         """

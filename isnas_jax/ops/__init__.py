@@ -1,6 +1,5 @@
 """Functions of arrays: what networks are made of, spectra, and measures of quality."""
 
-from isnas_jax.ops.arithmetic import Arithmetic
 from isnas_jax.ops.convolution import (
     convolution,
     correlate,
@@ -8,13 +7,14 @@ from isnas_jax.ops.convolution import (
     scatter,
     transposed_convolution,
 )
-from isnas_jax.ops.normalisation import ACTIVATION_SLOPES, batch_norm, leaky_relu
+from isnas_jax.ops.normalization import ACTIVATION_SLOPES, batch_norm, leaky_relu
+from isnas_jax.ops.numerics import Numerics
 from isnas_jax.ops.padding import pad
 from isnas_jax.ops.resampling import pixel_shuffle, split_stack_sum, upsample
 
 __all__ = [
     "ACTIVATION_SLOPES",
-    "Arithmetic",
+    "Numerics",
     "batch_norm",
     "convolution",
     "correlate",

@@ -1,6 +1,6 @@
 """Convolutions, as functions of arrays.
 
-Feature maps are float32 or as the arithmetic says, NHWC; kernels are HWIO, a
+Feature maps are float32 or as the numerics says, NHWC; kernels are HWIO, a
 depthwise kernel (k, k, 1, C). On CPUs, XLA's dilated and grouped convolutions and
 the automatic gradients of any inside a scan fall to a naive loop, and Winograd's
 filtering of large maps beats the others. Everything is therefore written in terms
@@ -19,7 +19,7 @@ from jax import lax
 
 from isnas_jax import _programs
 from isnas_jax.ops import _depthwise, _winograd
-from isnas_jax.ops.arithmetic import Arithmetic
+from isnas_jax.ops.numerics import Numerics
 from isnas_jax.ops.padding import pad
 
 _FEW_CHANNELS = 4
@@ -60,7 +60,7 @@ def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """One matrix product for each row of the kernel.
 
     Inputs of very few channels, as a network's own, make one product, summed channel
-    by channel in the order of the published code: the first normalisation of a
+    by channel in the order of the published code: the first normalization of a
     network magnifies every rounding that comes before.
     """
     size, _, inputs, outputs = kernel.shape
@@ -181,27 +181,27 @@ scatter.defvjp(_scatter_forward, _scatter_backward)
 
 
 @_programs.shared
-@functools.partial(jax.jit, static_argnames=("stride", "padding", "arithmetic"))
+@functools.partial(jax.jit, static_argnames=("stride", "padding", "numerics"))
 def convolution(
     x: jax.Array,
     kernel: jax.Array,
     *,
     stride: int = 1,
     padding: str = "zeros",
-    arithmetic: Arithmetic = Arithmetic(),
+    numerics: Numerics = Numerics(),
 ) -> jax.Array:
     """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
-    x, kernel = arithmetic.cast(x, kernel)
+    x, kernel = numerics.cast(x, kernel)
     size, _, inputs, outputs = kernel.shape
     padded = pad(x, size // 2, padding)
-    if not arithmetic.by_products:
+    if not numerics.uses_matmul:
         return lax.conv_general_dilated(
             padded,
             kernel,
             (stride, stride),
             "VALID",
             dimension_numbers=_LAYOUT,
-            precision=arithmetic.lax_precision,
+            precision=numerics.lax_precision,
         )
     tiled = stride == 1 and size in _winograd.SIZES and x.dtype != jnp.bfloat16
     if tiled and min(*x.shape[1:3], inputs, outputs) >= 16:
@@ -210,18 +210,18 @@ def convolution(
 
 
 @_programs.shared
-@functools.partial(jax.jit, static_argnames="arithmetic")
+@functools.partial(jax.jit, static_argnames="numerics")
 def transposed_convolution(
-    x: jax.Array, kernel: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+    x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
     """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
 
     The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
     mirrored) of the input with a zero put after every pixel.
     """
-    x, kernel = arithmetic.cast(x, kernel)
+    x, kernel = numerics.cast(x, kernel)
     low = kernel.shape[0] // 2
-    if not arithmetic.by_products:
+    if not numerics.uses_matmul:
         return lax.conv_general_dilated(
             x,
             kernel,
@@ -229,18 +229,18 @@ def transposed_convolution(
             ((low, low + 1), (low, low + 1)),
             lhs_dilation=(2, 2),
             dimension_numbers=_LAYOUT,
-            precision=arithmetic.lax_precision,
+            precision=numerics.lax_precision,
         )
     full = scatter(x, kernel[::-1, ::-1], 2)
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
 
 @_programs.shared
-@functools.partial(jax.jit, static_argnames="arithmetic")
+@functools.partial(jax.jit, static_argnames="numerics")
 def depthwise_convolution(
-    x: jax.Array, kernel: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+    x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
     """Every channel with its own k x k kernel, zero-padded, stride 1."""
-    x, kernel = arithmetic.cast(x, kernel)
-    correlate = _depthwise.on_cpu if arithmetic.by_products else _depthwise.by_platform
+    x, kernel = numerics.cast(x, kernel)
+    correlate = _depthwise.on_cpu if numerics.uses_matmul else _depthwise.by_platform
     return correlate(x, kernel)

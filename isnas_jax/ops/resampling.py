@@ -29,7 +29,7 @@ def split_stack_sum(x: jax.Array) -> jax.Array:
     return functools.reduce(jnp.add, jnp.split(x, 4, axis=-1))
 
 
-# Weights of the output pixel a quarter before an input pixel's centre, for the
+# Weights of the output pixel a quarter before an input pixel's center, for the
 # inputs at -1, 0 (bilinear) and -2, -1, 0, 1 (bicubic, a = -0.75).
 _TAPS = {
     "bilinear": (0.25, 0.75),

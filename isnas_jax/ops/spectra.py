@@ -13,7 +13,7 @@ _FLOOR = 1e-20
 
 
 def power_spectral_density(image: jax.Array) -> jax.Array:
-    """|FFT2(x) / (H W)|**2 of every channel, centred."""
+    """|FFT2(x) / (H W)|**2 of every channel, centered."""
     height, width = image.shape[:2]
     spectrum = jnp.fft.fft2(image, axes=(0, 1)) / (height * width)
     return jnp.fft.fftshift(jnp.square(jnp.abs(spectrum)), axes=(0, 1))

@@ -113,7 +113,7 @@ def names_of(task: str) -> list[str]:
 
 def check(name: str, problem: Problem) -> Classical:
     """The classical restoration of that name; ValueError if it is not one of the problem's task."""
-    entry = CLASSICAL.find(name)
+    entry = CLASSICAL[name]
     if entry.task != problem.task:
         raise ValueError(
             f"{name!r} restores {entry.task}, not {problem.task}; "

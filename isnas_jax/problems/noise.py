@@ -14,7 +14,7 @@ _QUARTILE = 0.6744897501960817  # of the standard normal distribution
 
 
 def estimate_sigma(image: Any) -> float:
-    """Estimate the standard deviation of normal noise in grey levels (0 to 255).
+    """Estimate the standard deviation of normal noise in gray levels (0 to 255).
 
     The median magnitude of the finest diagonal wavelets (Donoho and Johnstone,
     1994), averaged over channels: fine texture counts as noise, noise that is

@@ -77,7 +77,7 @@ def image(value: Any, name: str = "an image") -> np.ndarray:
         return found
     remedy = ""
     if found.ndim == 2:
-        remedy = "; a grey (H, W) becomes one by image[..., None]"
+        remedy = "; a gray (H, W) becomes one by image[..., None]"
     elif found.ndim == 3 and found.shape[0] in (1, 3):
         remedy = "; channels come last: np.moveaxis(image, 0, -1)"
     elif found.ndim == 3 and found.shape[-1] in (2, 4):
@@ -121,14 +121,14 @@ def _block_sums(plane: np.ndarray) -> np.ndarray:
     return plane
 
 
-def clean(value: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
+def check_clean(value: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
     """Return a clean image as float32 (H, W, C), for evaluation and for corrupting it.
 
     Raises:
       ValueError: As `image` and `check_values`, or for another shape than that given.
     """
-    found = image(value, "the truth")
+    found = image(value, "the clean image")
     if shape is not None and found.shape != shape:
-        raise ValueError(f"a truth of shape {found.shape} for an image of {shape}")
-    check_values(found, name="the truth")
+        raise ValueError(f"a clean image of shape {found.shape} for an image of {shape}")
+    check_values(found, name="the clean image")
     return jnp.asarray(found)

@@ -49,7 +49,7 @@ class Problem:
       operator: A, from an image (H, W, C) to (h, w, C).
       weights: Of the measurements, (h, w, 1) or (h, w, C) float32, not
         negative; 0 where a measurement is missing.
-      sigma: [] standard deviation of the noise in grey levels (0 to 255), or
+      sigma: [] standard deviation of the noise in gray levels (0 to 255), or
         None where it is not known.
       shape: (H, W, C) of the image to restore.
       task: What kind of problem it is, as a rule a name in `TASKS`.
@@ -81,7 +81,7 @@ class Problem:
           operator: A.
           task: What kind of problem it is.
           weights: (h, w), (h, w, 1) or (h, w, C), not negative; 1 by default.
-          sigma: Of the noise in grey levels, if known.
+          sigma: Of the noise in gray levels, if known.
           shape: (H, W, C) of the image; that of the observation by default.
 
         Raises:
@@ -187,7 +187,7 @@ class Downsampling:
 
 
 def denoising(observed: Any, sigma: float | None = None) -> Problem:
-    """A noisy image (H, W, C), with its noise's strength in grey levels if known: the identity."""
+    """A noisy image (H, W, C), with its noise's strength in gray levels if known: the identity."""
     return Problem.of(observed, Identity(), sigma=sigma, task="denoising")
 
 
@@ -201,7 +201,7 @@ def inpainting(observed: Any, mask: Any) -> Problem:
     observed, mask = pixels.image(observed), pixels.array(mask, "a mask")
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(
-            "a mask holds only 0 (missing) and 1 (known), or booleans; of grey levels: mask > 127"
+            "a mask holds only 0 (missing) and 1 (known), or booleans; of gray levels: mask > 127"
         )
     if not mask.any():
         raise ValueError("the mask leaves no pixel known")
@@ -232,11 +232,11 @@ def check_sigma(sigma: Any) -> float:
     )
     if not number or isinstance(sigma, bool):
         raise ValueError(
-            f"sigma {shown(sigma)} must be one number of grey levels, 0 to 255, or None where it "
+            f"sigma {shown(sigma)} must be one number of gray levels, 0 to 255, or None where it "
             "is not known; isnas_jax.estimate_sigma(image) estimates it"
         )
     if not 0 <= sigma <= 255:
-        raise ValueError(f"sigma {float(sigma):g} is outside of 0 to 255 grey levels")
+        raise ValueError(f"sigma {float(sigma):g} is outside of 0 to 255 gray levels")
     return float(sigma)
 
 
@@ -256,7 +256,7 @@ def lanczos2(x: np.ndarray) -> np.ndarray:
 def downsampling_matrix(size: int, factor: int) -> np.ndarray:
     """(size / factor, size) float32: Lanczos-2 along one axis, edges repeated.
 
-    Output pixel i sits at the centre of inputs factor i to factor (i + 1) - 1
+    Output pixel i sits at the center of inputs factor i to factor (i + 1) - 1
     and weighs 4 factor of them; weights add up to 1.
     """
     taps = np.arange(4 * factor)

@@ -46,7 +46,7 @@ class _Sized:
 
 
 class Crop(_Sized):
-    """The centre, at most `size` pixels a side: noise and mask stay as they are."""
+    """The center, at most `size` pixels a side: noise and mask stay as they are."""
 
     def __call__(self, problem: Problem) -> Problem:
         def cut(pixels):

@@ -40,33 +40,33 @@ class Task:
     iterations: int = 1200
 
 
-def _add_noise(key: jax.Array, truth: jax.Array, *, sigma: float) -> Problem:
+def _add_noise(key: jax.Array, clean: jax.Array, *, sigma: float) -> Problem:
     sigma = check_sigma(sigma)
-    truth = pixels.clean(truth)
-    noise = sigma / 255 * jax.random.normal(key, truth.shape, jnp.float32)
-    return denoising(jnp.clip(truth + noise, 0, 1), sigma)
+    clean = pixels.check_clean(clean)
+    noise = sigma / 255 * jax.random.normal(key, clean.shape, jnp.float32)
+    return denoising(jnp.clip(clean + noise, 0, 1), sigma)
 
 
 def _remove_pixels(
-    key: jax.Array, truth: jax.Array, *, missing: float = 50.0, mask: Any = None
+    key: jax.Array, clean: jax.Array, *, missing: float = 50.0, mask: Any = None
 ) -> Problem:
-    truth = pixels.clean(truth)
+    clean = pixels.check_clean(clean)
     if mask is None:
         if not 0 < missing < 100:
             raise ValueError(f"missing {missing:g} is outside of 0 to 100 percent, both excluded")
         share = jnp.asarray(1 - missing / 100, jnp.float32)
-        mask = jax.random.bernoulli(key, share, truth.shape[:2])
-    return inpainting(truth, mask)
+        mask = jax.random.bernoulli(key, share, clean.shape[:2])
+    return inpainting(clean, mask)
 
 
-def _downscale(key: jax.Array, truth: jax.Array, *, factor: int) -> Problem:
+def _downscale(key: jax.Array, clean: jax.Array, *, factor: int) -> Problem:
     del key
-    factor, truth = check_factor(factor), pixels.clean(truth)
-    if truth.shape[0] % factor or truth.shape[1] % factor:
+    factor, clean = check_factor(factor), pixels.check_clean(clean)
+    if clean.shape[0] % factor or clean.shape[1] % factor:
         raise ValueError(
-            f"an image of {truth.shape[0]} x {truth.shape[1]} cannot be shrunk by {factor}"
+            f"an image of {clean.shape[0]} x {clean.shape[1]} cannot be shrunk by {factor}"
         )
-    return super_resolution(jnp.clip(Downsampling(factor)(truth), 0, 1), factor)
+    return super_resolution(jnp.clip(Downsampling(factor)(clean), 0, 1), factor)
 
 
 TASKS: Registry[Task] = Registry(

@@ -4,7 +4,7 @@ Needs the extra `experiments`.
 """
 
 from isnas_jax.report.page import PAGE, write_page
-from isnas_jax.report.paper import ITEMS, PaperSettings
+from isnas_jax.report.paper import ITEMS, PaperConfig
 from isnas_jax.report.run import (
     Member,
     summary,
@@ -19,7 +19,7 @@ __all__ = [
     "ITEMS",
     "PAGE",
     "Member",
-    "PaperSettings",
+    "PaperConfig",
     "summary",
     "write_page",
     "write_preview",

@@ -111,19 +111,19 @@ def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
     folder = pathlib.Path(folder)
     kept = {
         path.name: path.read_text(encoding="utf-8")
-        for name in ("analysis", "settings", "result", "timings")
+        for name in ("analysis", "config", "result", "timings")
         if (path := folder / f"{name}.json").is_file()
     }
     if not kept:
-        raise ValueError(f"{str(folder)!r} holds no records of a run, such as settings.json")
-    settings = json.loads(kept.get("analysis.json") or kept.get("settings.json", "{}"))
+        raise ValueError(f"{str(folder)!r} holds no records of a run, such as config.json")
+    config = json.loads(kept.get("analysis.json") or kept.get("config.json", "{}"))
     if status is not None:
-        page = _unfinished(folder, settings, status)
+        page = _unfinished(folder, config, status)
     elif "result.json" in kept and "analysis.json" not in kept:
         result = json.loads(kept["result.json"])
-        page = _run(folder, settings, result)
+        page = _run(folder, config, result)
     else:
-        page = _tables(folder, settings)
+        page = _tables(folder, config)
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("isnas_jax.report"),
         autoescape=True,
@@ -200,7 +200,7 @@ def _quality(found: Mapping[str, Any]) -> str:
 
 
 def _run(
-    folder: pathlib.Path, settings: Mapping[str, Any], result: Mapping[str, Any]
+    folder: pathlib.Path, config: Mapping[str, Any], result: Mapping[str, Any]
 ) -> dict[str, Any]:
     """A search's or a restoration's page."""
     cohort = _read(folder / "cohort.csv")
@@ -220,28 +220,28 @@ def _run(
         Section(
             "Power spectra",
             "What the search compares: untrained networks whose outputs have the observation's "
-            "spectrum in the grey strip, 0.05 to 0.1 cycles per pixel, score best.",
+            "spectrum in the gray strip, 0.05 to 0.1 cycles per pixel, score best.",
             pictures=_plot(
                 folder / "spectra.png",
                 "Spectra in dB as planes, and averaged over circles, of the images above",
             ),
         ),
-        _facts(settings, folder),
+        _facts(config, folder),
     ]
     return {
-        "title": _title(settings),
+        "title": _title(config),
         "lead": lead,
         "images": _images(folder, result, cohort),
         "sections": [part for part in sections if part.pictures or part.tables or part.drawings],
     }
 
 
-def _title(settings: Mapping[str, Any]) -> str:
-    source = settings.get("image") or settings.get("observed") or "an image"
-    return f"{settings.get('script', 'run')}: {source}, {settings.get('task', '')}"
+def _title(config: Mapping[str, Any]) -> str:
+    source = config.get("image") or config.get("observed") or "an image"
+    return f"{config.get('script', 'run')}: {source}, {config.get('task', '')}"
 
 
-def _unfinished(folder: pathlib.Path, settings: Mapping[str, Any], status: str) -> dict[str, Any]:
+def _unfinished(folder: pathlib.Path, config: Mapping[str, Any], status: str) -> dict[str, Any]:
     """The page of a search or a restoration that has no result yet."""
     with Image.open(folder / "restored.png") as opened:
         width = opened.width
@@ -254,7 +254,7 @@ def _unfinished(folder: pathlib.Path, settings: Mapping[str, Any], status: str) 
     ]
     now = datetime.datetime.now().strftime("%H:%M:%S")
     lead = f"Running: {status} at {now}." if status else f"Stopped at {now}; the command goes on."
-    return {"title": _title(settings), "lead": lead, "images": pictures, "sections": []}
+    return {"title": _title(config), "lead": lead, "images": pictures, "sections": []}
 
 
 def _images(
@@ -270,14 +270,14 @@ def _images(
             uri = figures.png_uri(path.read_bytes())
             found.append(Picture(title, uri, f"The image, {title}", facts, width))
 
-    for title in ("observed", "restored", "truth"):
+    for title in ("observed", "restored", "clean"):
         add(folder / f"{title}.png", title, _quality(result[title]) if title in result else "")
     with Image.open(folder / "observed.png") as opened:
         same = opened.size == restored.shape[1::-1]
     if same:
         observed = images.load(folder / "observed.png")
         uri = figures.image_uri(0.5 + (observed - restored))
-        alt = "Observed less restored; mid-grey is no difference"
+        alt = "Observed less restored; mid-gray is no difference"
         found.append(Picture("difference", uri, alt, "observed less restored", width))
     for row in cohort:
         path = folder / "cohort" / f"{int(row['rank']):02d}.png"
@@ -295,7 +295,7 @@ def _decided(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> Secti
         "validation": "validation error",
         "weight": "weight",
         "restored_at": "stopped at",
-        "proxy_psnr_by_truth": "PSNR, dB (by the truth)",
+        "proxy_psnr_by_truth": "PSNR, dB (by the clean image)",
     }
     rows = []
     for row in cohort:
@@ -351,16 +351,16 @@ def _ranking(scores: Sequence[Mapping[str, Any]], cohort: Sequence[str]) -> Sect
     return Section("All candidates", text, [Table(rows[:MOST_ROWS], f"Scores by {metric}")])
 
 
-def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
+def _facts(flag_values: Mapping[str, Any], folder: pathlib.Path) -> Section:
     """The numbers that people look for first."""
-    recipe = settings.get("recipe", settings)
-    fit, network = recipe.get("fit", {}), recipe.get("network", {})
+    config = flag_values.get("config", flag_values)
+    fit, network = config.get("fit", {}), config.get("network", {})
     found = {
-        "seed": settings.get("seed"),
+        "seed": flag_values.get("seed"),
         "channels": network.get("channels"),
         "iterations, at most": fit.get("iterations"),
-        "sigma": settings.get("sigma") if settings.get("task") == "denoising" else None,
-        **settings.get("versions", {}),
+        "sigma": flag_values.get("sigma") if flag_values.get("task") == "denoising" else None,
+        **flag_values.get("versions", {}),
     }
     if (file := folder / "timings.json").is_file():
         seconds = records.read_json(file)["seconds"]
@@ -371,7 +371,7 @@ def _facts(settings: Mapping[str, Any], folder: pathlib.Path) -> Section:
     return Section("In numbers", tables=[Table(rows, "Of this run")] if rows else ())
 
 
-def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+def _tables(folder: pathlib.Path, config: Mapping[str, Any]) -> dict[str, Any]:
     """A comparison's or an analysis's page: its tables, as they are spelled, and its figures."""
     sections = []
     stems = _in_order({path.stem for path in folder.glob("*.csv")} | {*_figures(folder)})
@@ -384,12 +384,12 @@ def _tables(folder: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]
         text = f"The first {MOST_ROWS} of {len(rows)} rows." if len(rows) > MOST_ROWS else ""
         found = [Table(rows[:MOST_ROWS], title)] if rows else []
         sections.append(Section(title, text, found, _plot(folder / f"{stem}.png", title)))
-    what = settings.get("dataset") or ", ".join(settings.get("images") or [])
+    what = config.get("dataset") or ", ".join(config.get("images") or [])
     return {
-        "title": f"{settings.get('script', 'run')}: {what}",
-        "lead": _of_runs(folder / "runs.csv") or _of_analysis(settings),
+        "title": f"{config.get('script', 'run')}: {what}",
+        "lead": _of_runs(folder / "runs.csv") or _of_analysis(config),
         "images": [],
-        "sections": [*sections, _facts(settings, folder)],
+        "sections": [*sections, _facts(config, folder)],
     }
 
 
@@ -405,14 +405,14 @@ def _of_runs(path: pathlib.Path) -> str:
     return f"{', '.join([*sorted(set(runs['task'])), *size])}. Mean PSNR: {reached}."
 
 
-def _of_analysis(settings: Mapping[str, Any]) -> str:
+def _of_analysis(config: Mapping[str, Any]) -> str:
     """What was analysed; nothing of anything else."""
-    if "cases" not in settings:
+    if "cases" not in config:
         return ""
-    cases = "; ".join(f"{task}: {', '.join(images)}" for task, images in settings["cases"].items())
+    cases = "; ".join(f"{task}: {', '.join(images)}" for task, images in config["cases"].items())
     return (
-        f"{settings['genotypes']} genotypes. Images by task: {cases}. Scores marked N compare with "
-        "what was observed, GT with the truth."
+        f"{config['genotypes']} genotypes. Images by task: {cases}. Scores marked N compare with "
+        "what was observed, GT with the clean image."
     )
 
 

@@ -30,12 +30,12 @@ SUPPLEMENT = {
     "bw_99": ("psd 99_per_bw", "psd_99_bw"),
 }
 PUBLISHED = pathlib.Path(__file__).parent / "published"
-SYMBOL = {"observed": "N", "truth": "GT", "masked": "N masked"}
-COHORTS = (5, 15)
+SYMBOL = {"observed": "N", "clean": "GT", "masked": "N masked"}
+COHORT_SIZES = (5, 15)
 
 
 @dataclasses.dataclass(frozen=True)
-class PaperSettings:
+class PaperConfig:
     """What the tables and figures are about.
 
     Attributes:
@@ -67,15 +67,15 @@ class PaperSettings:
                     )
 
 
-Item: TypeAlias = Callable[[Dataset, pathlib.Path, PaperSettings], str]
+Item: TypeAlias = Callable[[Dataset, pathlib.Path, PaperConfig], str]
 
 
 def _taus(
-    dataset: Dataset, outcomes: Sequence[str], metrics: Sequence[str], settings: PaperSettings
+    dataset: Dataset, outcomes: Sequence[str], metrics: Sequence[str], config: PaperConfig
 ) -> pd.DataFrame:
     """Correlations in long form, a column `score` naming metric and reference."""
-    key = key_of(settings.seed, "bootstrap")
-    long = analysis.kendall_table(dataset, outcomes, metrics, key=key, resamples=settings.resamples)
+    key = key_of(config.seed, "bootstrap")
+    long = analysis.kendall_table(dataset, outcomes, metrics, key=key, resamples=config.resamples)
     return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOL))
 
 
@@ -84,13 +84,13 @@ def _with_interval(long: pd.DataFrame, value: str, low: str, high: str) -> pd.Se
     return long.apply(lambda row: f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]", axis=1)
 
 
-def table1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def table1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """Kendall's tau; rows are scores, columns images, the random score at the end."""
     known = [name for pair in SUPPLEMENT.values() for name in pair]
-    metrics = settings.metrics or [name for name in known if name in dataset.metrics()]
-    metrics = metrics or [settings.metric]
+    metrics = config.metrics or [name for name in known if name in dataset.metrics()]
+    metrics = metrics or [config.metric]
     outcomes = ("optimal stopping iteration", "best PSNR", "PSNR increase")
-    long = _taus(dataset, outcomes, metrics, settings)
+    long = _taus(dataset, outcomes, metrics, config)
     tables.write(folder / "table1", long.drop(columns="score").set_index("task"), digits=3)
     said = []
     for (task, outcome), part in long.groupby(["task", "outcome"]):
@@ -110,7 +110,7 @@ def table1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> s
     return "\n".join(said)
 
 
-def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def published(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """The published tau above ours, the difference of their means, rank agreement."""
     from scipy.stats import kendalltau  # takes half a second
 
@@ -129,7 +129,7 @@ def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -
             column if column.endswith(("_n", "_gt")) else f"{column}_n" for column in theirs
         ]
         theirs.loc["mean"] = theirs.mean()
-        long = _taus(dataset, [outcome], list(column_of), settings)
+        long = _taus(dataset, [outcome], list(column_of), config)
         long = long[long["task"] == "denoising"]
         column = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOL).str.lower()
         ours = long.assign(column=column).pivot(index="image", columns="column", values="tau")
@@ -150,14 +150,14 @@ def published(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -
     return "\n".join(said)
 
 
-def figure1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
-    """Normalised PSNR increase by image and what transfer costs."""
+def figure1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
+    """Normalized PSNR increase by image and what transfer costs."""
     said = []
     for task in dataset.tasks:
-        increase = analysis.standardised_increase(dataset, task)
+        increase = analysis.standardized_increase(dataset, task)
         if increase.isna().any(axis=None):
             continue
-        reference = settings.reference or str(increase.columns[0])
+        reference = config.reference or str(increase.columns[0])
         if reference not in increase:
             raise ValueError(
                 f"reference {reference!r} is no image; choose from {', '.join(increase)}"
@@ -172,13 +172,13 @@ def figure1(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> 
     return "\n".join(said)
 
 
-def agreement(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def agreement(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """How alike images rank the genotypes, by what they reach and by the metric."""
     said = []
     for task in dataset.tasks:
         rankings = {
             "best PSNR": dataset.outcome("best PSNR", task),
-            f"{settings.metric} N": dataset.score(settings.metric, "observed", task),
+            f"{config.metric} N": dataset.score(config.metric, "observed", task),
         }
         between = {what: values.corr(method="kendall") for what, values in rankings.items()}
         table = pd.concat(between).rename_axis(["of", "image"])
@@ -187,38 +187,38 @@ def agreement(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -
     return "\n".join(said)
 
 
-def figure2(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def figure2(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """PSNR curves from the worst to the best genotype, and the baselines'."""
     for task, image in dataset.cases:
         best = dataset.outcome("best PSNR", task)[image].sort_values()
         ranks = np.linspace(0, len(best) - 1, min(5, len(best))).round().astype(int)
         names = [str(best.index[rank]) for rank in ranks]
-        curves = dataset.large("psnr_mean", task, image)
+        curves = dataset.large("psnr_ema", task, image)
         shown = [*names, *(name for name in curves.index if ":" not in name)]
         figure = figures.psnr_curves({name: curves[name] for name in shown})
         figures.save_for_print(figure, folder / f"figure2-{task}-{image}")
     return ""
 
 
-def histograms(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def histograms(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """What the metric's best reach among all, and random ones."""
-    quantity = f"{settings.outcome}, dB" if "PSNR" in settings.outcome else settings.outcome
+    quantity = f"{config.outcome}, dB" if "PSNR" in config.outcome else config.outcome
     rows = []
     for task in dataset.tasks:
-        reached = dataset.outcome(settings.outcome, task)
+        reached = dataset.outcome(config.outcome, task)
         marks: dict[str, dict[str, float]] = {}
         random = {}
         for image in reached:
             values = reached[image]
             tops = {
-                num: values[analysis.top(dataset, settings.metric, task, image, num)].max()
-                for num in COHORTS
+                num: values[analysis.top(dataset, config.metric, task, image, num)].max()
+                for num in COHORT_SIZES
             }
-            chosen = analysis.choose(dataset, settings.metric, task, image, COHORTS[-1])
+            chosen = analysis.choose(dataset, config.metric, task, image, COHORT_SIZES[-1])
             marks[image] = {f"best of top {num}": float(best) for num, best in tops.items()}
             marks[image]["ISNAS-DIP's choice"] = float(values[chosen])
-            key = key_of(settings.seed, "random cohorts", task, image)
-            random[image] = analysis.random_cohorts(key, values.to_numpy(), COHORTS[-1], 10)
+            key = key_of(config.seed, "random cohorts", task, image)
+            random[image] = analysis.random_cohorts(key, values.to_numpy(), COHORT_SIZES[-1], 10)
             rows.append(
                 {
                     "task": task,
@@ -226,7 +226,7 @@ def histograms(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) 
                     "median": values.median(),
                     "best": values.max(),
                     **marks[image],
-                    f"best of random {COHORTS[-1]}, mean": random[image][0],
+                    f"best of random {COHORT_SIZES[-1]}, mean": random[image][0],
                     "s.d.": random[image][1],
                 }
             )
@@ -235,10 +235,10 @@ def histograms(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) 
         figures.save_for_print(figure, folder / f"histograms-{task}")
     table = pd.DataFrame(rows).set_index("task")
     text = tables.write(folder / "histograms", table)
-    return f"{quantity}; genotypes chosen by {settings.metric}\n{text}\n"
+    return f"{quantity}; genotypes chosen by {config.metric}\n{text}\n"
 
 
-def qualitative(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings) -> str:
+def qualitative(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """Truth, observation and restorations, an image a row."""
     baselines = {"DIP": "dip", "NAS-DIP": "nas-dip"}
     for task in dataset.tasks:
@@ -246,14 +246,14 @@ def qualitative(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings)
         for image in dataset.images(task):
             pictures = dataset.pictures(task, image)
             restored = dataset.large("restored", task, image)
-            chosen = analysis.choose(dataset, settings.metric, task, image, COHORTS[-1])
-            row = {image: pictures["truth"], "observed": pictures["observed"]}
+            chosen = analysis.choose(dataset, config.metric, task, image, COHORT_SIZES[-1])
+            row = {image: pictures["clean"], "observed": pictures["observed"]}
             for name, architecture in (baselines | {"ISNAS-DIP": chosen}).items():
                 if architecture in restored.index:
-                    row[name] = store.to_image(restored[architecture], pictures["truth"].shape)
+                    row[name] = store.to_image(restored[architecture], pictures["clean"].shape)
             rows.append(
                 {
-                    name if name == image else _titled(name, shown, pictures["truth"]): shown
+                    name if name == image else _titled(name, shown, pictures["clean"]): shown
                     for name, shown in row.items()
                 }
             )
@@ -261,11 +261,11 @@ def qualitative(dataset: Dataset, folder: pathlib.Path, settings: PaperSettings)
     return ""
 
 
-def _titled(name: str, image: np.ndarray, truth: np.ndarray) -> str:
+def _titled(name: str, image: np.ndarray, clean: np.ndarray) -> str:
     """A name with PSNR and SSIM where the sizes agree."""
-    if image.shape != truth.shape:
+    if image.shape != clean.shape:
         return name
-    return f"{name}\n{quality.psnr(image, truth):.2f} dB, {quality.ssim(image, truth):.3f}"
+    return f"{name}\n{quality.psnr(image, clean):.2f} dB, {quality.ssim(image, clean):.3f}"
 
 
 ITEMS: Registry[Item] = Registry(

@@ -19,7 +19,7 @@ from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy
 from isnas_jax.report.page import PAGE, write_page
-from isnas_jax.searching import Search, oracle
+from isnas_jax.searching import SearchResult, oracle
 
 
 def write_scores(
@@ -43,11 +43,11 @@ def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
 
 
 def write_cohort(
-    folder: pathlib.Path, found: Search, problem: Problem, proxy: Proxy, truth: Any = None
+    folder: pathlib.Path, found: SearchResult, problem: Problem, proxy: Proxy, clean: Any = None
 ) -> None:
-    """Writes the cohort's images, a row a member and a figure; with a truth, an oracle's choice."""
+    """Write the cohort's images, a table and a figure; with a clean image, the oracle's choice."""
     cohort = found.cohort
-    psnrs = None if truth is None else oracle(cohort, problem, proxy, truth)
+    psnrs = None if clean is None else oracle(cohort, problem, proxy, clean)
     rows = []
     errors = None if cohort.folds[0].validation is None else cohort.errors
     for rank, member in enumerate(cohort.members):
@@ -72,11 +72,11 @@ def write_cohort(
 
 def write_search(
     folder: pathlib.Path,
-    found: Search,
+    found: SearchResult,
     problem: Problem,
     proxy: Proxy,
     metric: str,
-    truth: Any = None,
+    clean: Any = None,
     *,
     bits: int = 8,
 ) -> dict[str, Any]:
@@ -84,13 +84,13 @@ def write_search(
     candidates = found.candidates
     if len(candidates.genotypes):
         write_scores(folder, candidates.genotypes, {metric: candidates.scores})
-    write_cohort(folder, found, problem, proxy, truth)
+    write_cohort(folder, found, problem, proxy, clean)
     write_timings(folder, found.seconds)
     members = [
         Member(str(found.cohort.members[rank]), float(found.weights[rank]), fit)
         for rank, fit in found.fits.items()
     ]
-    return write_restoration(folder, problem, found.restored, members, truth, bits=bits)
+    return write_restoration(folder, problem, found.restored, members, clean, bits=bits)
 
 
 class Member(NamedTuple):
@@ -111,9 +111,9 @@ class Member(NamedTuple):
         row: dict[str, Any] = {"member": self.name, "weight": self.weight}
         if self.fit:
             row |= {"iterations": len(self.fit.loss), "restored_at": self.fit.restored_at}
-            if self.fit.psnr_mean is not None:
-                row["best_psnr_mean_by_truth"] = float(np.max(self.fit.psnr_mean))
-                row["best_iteration_by_truth"] = int(np.argmax(self.fit.psnr_mean))
+            if self.fit.psnr_ema is not None:
+                row["best_psnr_mean_by_truth"] = float(np.max(self.fit.psnr_ema))
+                row["best_iteration_by_truth"] = int(np.argmax(self.fit.psnr_ema))
         return row
 
 
@@ -122,7 +122,7 @@ def write_restoration(
     problem: Problem,
     restored: np.ndarray,
     members: Sequence[Member],
-    truth: Any = None,
+    clean: Any = None,
     *,
     bits: int = 8,
 ) -> dict[str, Any]:
@@ -134,7 +134,7 @@ def write_restoration(
       restored: The result, (H, W, C).
       members: Whose weighted mean it is. The curves are those of the one with
         the greatest weight that has a fit.
-      truth: The clean image, for the evaluation.
+      clean: The clean image, for the evaluation.
       bits: Of a channel in the images' files: 8 or 16.
 
     Returns:
@@ -146,17 +146,17 @@ def write_restoration(
     record: dict[str, Any] = {"members": [member.row() for member in members]}
     if problem.sigma is not None:
         record["sigma"] = float(problem.sigma)
-    if truth is not None:
-        truth = np.asarray(truth)
-        images.save(folder / "truth.png", truth, bits=bits)
-        record["restored"] = quality.report(restored, truth)
-        if observed.shape == truth.shape:
-            record["observed"] = quality.report(observed, truth)
+    if clean is not None:
+        clean = np.asarray(clean)
+        images.save(folder / "clean.png", clean, bits=bits)
+        record["restored"] = quality.report(restored, clean)
+        if observed.shape == clean.shape:
+            record["observed"] = quality.report(observed, clean)
         quality_of = {"restored": record["restored"], "observed": record.get("observed")}
         shown = {
             f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
             for title, image in shown.items()
-        } | {"truth": truth}
+        } | {"clean": clean}
     images.save(folder / "observed.png", observed, bits=bits)
     images.save(folder / "restored.png", restored, bits=bits)
     content = io.BytesIO()
@@ -164,7 +164,7 @@ def write_restoration(
     records.write_bytes(folder / "restored.npy", content.getvalue())
     figures.save(figures.comparison(shown), folder / "comparison.png")
     planes = {"observed": observed, "restored": restored}
-    planes |= {} if truth is None else {"truth": truth}
+    planes |= {} if clean is None else {"clean": clean}
     figures.save(figures.power_spectra(planes), folder / "spectra.png")
     if fitted and fitted.fit:
         curves = fitted.fit.curves()
@@ -198,7 +198,7 @@ def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
         row = {"member": member["member"], "weight": member["weight"]}
         row["stopped at"] = member.get("restored_at")
         if "best_psnr_mean_by_truth" in member:
-            row["best PSNR, dB (by the truth)"] = member["best_psnr_mean_by_truth"]
+            row["best PSNR, dB (by the clean image)"] = member["best_psnr_mean_by_truth"]
         rows.append(row)
     table = tabulate(rows, headers="keys", floatfmt=".2f", missingval="")
     came = ""

@@ -29,7 +29,7 @@ class Pool(Protocol):
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
         """Takes a job, to be called with these arguments after `progress`."""
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         """What stands for a value in the arguments of many jobs, so that it is sent but once."""
 
     def __enter__(self) -> Self: ...

@@ -16,13 +16,13 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
-from isnas_jax.running._elsewhere import (
+from isnas_jax.running._workers import (
     TRIES,
     Shared,
-    Surroundings,
     WorkerDiedError,
+    WorkerEnvironment,
     sendable,
-    surroundings,
+    worker_environment,
 )
 from isnas_jax.running.pool import ProgressCallback, check_workers
 
@@ -36,7 +36,7 @@ def cores() -> list[int]:
     return list(range(os.cpu_count() or 1))
 
 
-def _work(pipe: connection.Connection, like: Surroundings) -> None:
+def _work(pipe: connection.Connection, like: WorkerEnvironment) -> None:
     """A process: does jobs until nobody is left who asks. To each there is one answer."""
     like.settle()
     sending = threading.Lock()
@@ -75,7 +75,7 @@ def _work(pipe: connection.Connection, like: Surroundings) -> None:
 class _Process:
     """A process, as the thread that waits for it sees it."""
 
-    def __init__(self, like: Surroundings) -> None:
+    def __init__(self, like: WorkerEnvironment) -> None:
         self.knows: set[int] = set()  # numbers of shared values
         self._pipe, theirs = _CONTEXT.Pipe()
         self._process = _CONTEXT.Process(target=_work, args=(theirs, like), daemon=True)
@@ -138,7 +138,7 @@ class Processes:
         check_workers(workers)
         self.workers = workers
         self._progress = progress
-        self._like = surroundings(modules)
+        self._like = worker_environment(modules)
         self._values: list[bytes] = []  # shared ones, pickled
         self._processes: list[_Process] = []
         self._own = threading.local()  # a thread's process
@@ -160,7 +160,7 @@ class Processes:
         needs = [arg.number for arg in args if isinstance(arg, Shared)]
         return self._threads.submit(self._do, _pickled((job, args)), needs)
 
-    def share(self, value: Any) -> Shared:
+    def broadcast(self, value: Any) -> Shared:
         found = Shared(len(self._values))
         self._values.append(_pickled((found, _pickled(value))))
         return found

@@ -10,13 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from isnas_jax.running._elsewhere import (
+from isnas_jax.running._workers import (
     TRIES,
     Shared,
-    Surroundings,
     WorkerDiedError,
+    WorkerEnvironment,
     sendable,
-    surroundings,
+    worker_environment,
 )
 from isnas_jax.running.pool import ProgressCallback, check_workers
 
@@ -77,7 +77,7 @@ def _value(reference: Any) -> Any:
 
 
 def _do(
-    number: int, board: Any, like: Surroundings, references: Mapping[int, Any], content: bytes
+    number: int, board: Any, like: WorkerEnvironment, references: Mapping[int, Any], content: bytes
 ) -> tuple[str, Any]:
     """A job, in a worker: ("done", what it returned) or ("failed", its error)."""
     import ray
@@ -188,7 +188,7 @@ class Ray:
         beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
         board: Any = ray.remote(_Board)
         self._board = board.options(num_cpus=0, scheduling_strategy=beside).remote()
-        self._like = ray.put(surroundings(modules))
+        self._like = ray.put(worker_environment(modules))
         self._values: list[Any] = []  # references to shared ones
         self._waiting: collections.deque[_Job] = collections.deque()
         self._jobs = 0
@@ -213,7 +213,7 @@ class Ray:
             self._change.notify()
         return future
 
-    def share(self, value: Any) -> Shared:
+    def broadcast(self, value: Any) -> Shared:
         self._values.append(self._ray.put(value))
         return Shared(len(self._values) - 1)
 

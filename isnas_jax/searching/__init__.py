@@ -2,19 +2,25 @@
 
 from isnas_jax.searching import presets
 from isnas_jax.searching._cellwise import lower_scores
-from isnas_jax.searching.cohort import COHORTS, Cohort, Fold
+from isnas_jax.searching.cohort import COHORT_SELECTIONS, Cohort, Fold
 from isnas_jax.searching.combination import COMBINATIONS
+from isnas_jax.searching.config import Config, SearchConfig
 from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
-from isnas_jax.searching.pipeline import check_recipe, oracle, restore, search
+from isnas_jax.searching.pipeline import check_config, oracle, restore, search
 from isnas_jax.searching.presets import PRESETS
-from isnas_jax.searching.result import Search
-from isnas_jax.searching.scoring import Draws, evaluate, random_outputs, score
+from isnas_jax.searching.result import SearchResult
+from isnas_jax.searching.scoring import RandomInits, evaluate, random_outputs, score
 from isnas_jax.searching.selection import SELECTIONS
-from isnas_jax.searching.settings import Recipe, SearchSettings
-from isnas_jax.searching.strategies import STRATEGIES, Candidates, Listed, RandomSearch, Scope
+from isnas_jax.searching.strategies import (
+    STRATEGIES,
+    Candidates,
+    GenotypeList,
+    RandomSearch,
+    SearchContext,
+)
 
 __all__ = [
-    "COHORTS",
+    "COHORT_SELECTIONS",
     "COMBINATIONS",
     "METRICS",
     "PRESETS",
@@ -23,16 +29,16 @@ __all__ = [
     "STRATEGIES",
     "Candidates",
     "Cohort",
-    "Draws",
+    "Config",
     "Fold",
-    "Listed",
+    "GenotypeList",
     "Metric",
+    "RandomInits",
     "RandomSearch",
-    "Recipe",
-    "Scope",
-    "Search",
-    "SearchSettings",
-    "check_recipe",
+    "SearchConfig",
+    "SearchContext",
+    "SearchResult",
+    "check_config",
     "evaluate",
     "lower_scores",
     "oracle",

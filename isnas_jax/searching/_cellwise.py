@@ -58,7 +58,7 @@ def lower_scores(
     target: str | jax.Device,
     *,
     genotypes: int = 1,
-    draws: int = 1,
+    inits: int = 1,
 ) -> jax.stages.Lowered:
     """The program that scores a network's cell, to be compiled and looked at.
 
@@ -68,10 +68,10 @@ def lower_scores(
       metrics: Metrics by name.
       target: As for `isnas_jax.fitting.lower_steps`.
       genotypes: How many at a time.
-      draws: Random outputs of each.
+      inits: Random outputs of each.
     """
     joint, bits = cell_network(net)
-    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), draws))
+    keys = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), inits))
     several = jax.ShapeDtypeStruct((genotypes, *bits.shape), bits.dtype)
     given = (jax.eval_shape(lambda: problem), several, keys, keys)
     return _programs.lower(jax.jit(_program(joint, problem.shape, metrics)), given, target)

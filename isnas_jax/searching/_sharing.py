@@ -20,7 +20,7 @@ from isnas_jax.networks.cells import UpsamplingCell, run_cell
 from isnas_jax.networks.searched import SearchedNetwork, run_searched
 
 # The cells' programs are about two a cell and size; a block of genotypes in the order of
-# their cells needs each once an initialisation.
+# their cells needs each once an initialization.
 PROGRAMS = _programs.Programs(400)
 
 
@@ -37,7 +37,7 @@ class _Memory:
 
 @dataclasses.dataclass
 class Shared:
-    """What genotypes have in common at one initialisation: one cell's share at a time.
+    """What genotypes have in common at one initialization: one cell's share at a time.
 
     Attributes:
       key: Random key of the weights.
@@ -75,7 +75,7 @@ def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
 
     def run_block(memory, path, kind, fields, x):
         """Runs a module as one program that serves it wherever it is."""
-        block = kind(*fields, parent=None, arithmetic=net.arithmetic)
+        block = kind(*fields, parent=None, numerics=net.numerics)
         if path not in memory.weights:
             shape = jax.ShapeDtypeStruct(x.shape, x.dtype)
             memory.weights[path] = block.lazy_init(LazyRng(shared.key, path), shape)

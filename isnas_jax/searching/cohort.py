@@ -1,7 +1,7 @@
 """Who is fitted: choosing a cohort among scored candidates, and what came of it.
 
 A choice is a function, (key, candidates, size) -> indices of the candidates, best
-first. `COHORTS` holds ours; add your own.
+first. `COHORT_SELECTIONS` holds ours; add your own.
 """
 
 import dataclasses
@@ -19,7 +19,7 @@ from isnas_jax.searching.strategies import Candidates
 
 Decide = TypeVar("Decide", bound=Any)
 
-CohortChoice: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
+CohortSelection: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 
 class Fold(NamedTuple):
@@ -88,7 +88,7 @@ class Cohort:
         return np.square(self.residuals).sum(axis=1)
 
 
-def by_validation(decide: Decide) -> Decide:
+def uses_validation(decide: Decide) -> Decide:
     """Marks a selection or a combination that looks at validation errors, which need a split.
 
     So a search without one is refused before anything is computed.
@@ -105,7 +105,7 @@ def check_size(size: int, candidates: int) -> None:
         )
 
 
-def best_by_score(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
+def top_k(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
     """Indices of the lowest scores, best first; equal ones in their order."""
     del key
     return lowest(candidates.means, size)
@@ -128,7 +128,7 @@ def at_random(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
     return np.asarray(jax.random.permutation(key, len(candidates.genotypes))[:size])
 
 
-def from_better_half(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
+def top_half(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
     """Indices drawn from the better half by score, the best of them first.
 
     The best scores belong to networks that are alike and slow to fit; the worst
@@ -138,7 +138,7 @@ def from_better_half(key: jax.Array, candidates: Candidates, size: int) -> np.nd
     return half[np.sort(jax.random.permutation(key, len(half))[:size])]
 
 
-COHORTS: Registry[CohortChoice] = Registry(
+COHORT_SELECTIONS: Registry[CohortSelection] = Registry(
     "cohort choice",
-    {"metric": best_by_score, "better half": from_better_half, "random": at_random},
+    {"metric": top_k, "better half": top_half, "random": at_random},
 )

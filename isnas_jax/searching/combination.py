@@ -19,18 +19,18 @@ from isnas_jax.searching.selection import metric_weights
 Combination: TypeAlias = Callable[[Cohort, int], np.ndarray]
 
 
-def selected_alone(cohort: Cohort, selected: int) -> np.ndarray:
+def selected_only(cohort: Cohort, selected: int) -> np.ndarray:
     """The selected member alone, as in the paper."""
     return np.eye(len(cohort.members))[selected]
 
 
-def mean_by_score(cohort: Cohort, selected: int) -> np.ndarray:
+def score_weighted_mean(cohort: Cohort, selected: int) -> np.ndarray:
     """The scored members by their scores, as in the paper's mean."""
     del selected
     return metric_weights(cohort.scores)
 
 
-def equal_mean(cohort: Cohort, selected: int) -> np.ndarray:
+def uniform_mean(cohort: Cohort, selected: int) -> np.ndarray:
     """All members alike."""
     del selected
     return np.full(len(cohort.members), 1 / len(cohort.members))
@@ -55,7 +55,7 @@ def simplex_least_squares(vectors: np.ndarray) -> np.ndarray:
 def stacked(residuals: np.ndarray, ridge: float) -> np.ndarray:
     """Weights (M,) of the mean of least error, drawn towards equal ones.
 
-    What is minimised on the simplex is the error of the mean of (M, P) residuals
+    What is minimized on the simplex is the error of the mean of (M, P) residuals
     plus ridge |w - 1/M|^2 times the mean error of the members.
     """
     number = len(residuals)
@@ -91,5 +91,10 @@ class Stack:
 
 COMBINATIONS: Registry[Combination] = Registry(
     "combination",
-    {"selected": selected_alone, "scores": mean_by_score, "mean": equal_mean, "stack": Stack()},
+    {
+        "selected": selected_only,
+        "scores": score_weighted_mean,
+        "mean": uniform_mean,
+        "stack": Stack(),
+    },
 )

@@ -84,7 +84,7 @@ def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
     return jnp.where(total > 0, (index.astype(step.dtype) + step) / CIRCLES, 0.0)
 
 
-def _per_channel_centred(image: jax.Array) -> jax.Array:
+def _per_channel_centered(image: jax.Array) -> jax.Array:
     return image - image.mean(axis=(0, 1), keepdims=True)
 
 
@@ -146,7 +146,7 @@ def psd_99_bw(observed: jax.Array, output: jax.Array) -> jax.Array:
     The observation plays no part. The published one counts the DC, so that
     low-contrast outputs collapse to the first circle.
     """
-    return _energy_bandwidth(observed, output, fraction=0.99, prepare=_per_channel_centred)
+    return _energy_bandwidth(observed, output, fraction=0.99, prepare=_per_channel_centered)
 
 
 # "dB" means 10 ln here; "nodc" subtracts a single mean over all channels.
@@ -187,5 +187,5 @@ METRICS: Registry[Metric] = Registry(
         "psd_99_bw": psd_99_bw,
         "random": random,
     },
-    besides=PUBLISHED_METRICS,
+    fallback=PUBLISHED_METRICS,
 )

@@ -22,9 +22,9 @@ import numpy as np
 from isnas_jax import _keys, _programs
 from isnas_jax.fitting import (
     Fit,
-    FitSettings,
+    FitConfig,
     Part,
-    fit_once,
+    cached_fit,
     needs_validation,
     refit,
     unsplit,
@@ -33,27 +33,27 @@ from isnas_jax.fitting import (
 from isnas_jax.networks import BASELINES, network_for
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, Proxy, check_problem, classical, denoising, pixels
-from isnas_jax.running import Here, Pool, ProgressCallback, Runner, silent
+from isnas_jax.running import Pool, ProgressCallback, Runner, Threads, silent
 from isnas_jax.searching import scoring, stages
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
+from isnas_jax.searching.config import Config, SearchConfig
 from isnas_jax.searching.presets import quick
-from isnas_jax.searching.result import Search
+from isnas_jax.searching.result import SearchResult
 from isnas_jax.searching.selection import weighted_mean
-from isnas_jax.searching.settings import Recipe, SearchSettings
-from isnas_jax.searching.strategies import Candidates, Scope
+from isnas_jax.searching.strategies import Candidates, SearchContext
 
 
 class _Run(NamedTuple):
     """What all stages of a run are given, and the keys of each."""
 
     problem: Problem
-    recipe: Recipe
+    config: Config
     draw_key: jax.Array  # the strategy's
     score_key: jax.Array
     choice_key: jax.Array  # of the cohort
     split_key: jax.Array
     fit_key: jax.Array  # of all networks, each by its name
-    truth: Any
+    clean: Any
     folder: str | os.PathLike[str] | None
     show: Callable[[Sequence[Fit]], None]  # takes a member's fits when they have ended
 
@@ -61,8 +61,8 @@ class _Run(NamedTuple):
 def _begun(
     key: jax.Array,
     problem: Problem,
-    recipe: Recipe | None,
-    truth: Any,
+    config: Config | None,
+    clean: Any,
     folder: str | os.PathLike[str] | None,
     preview: Callable[[np.ndarray], None] | None,
 ) -> _Run:
@@ -70,23 +70,23 @@ def _begun(
     _keys.check(key)
     check_problem(problem)
     _programs.check_concrete("what is restored", key, problem)
-    if truth is not None:
-        pixels.clean(truth, problem.shape)
-    recipe = quick(problem) if recipe is None else recipe
-    if not isinstance(recipe, Recipe):
-        raise ValueError(f"{recipe!r} is no recipe; isnas_jax.presets.quick(problem) is one")
+    if clean is not None:
+        pixels.check_clean(clean, problem.shape)
+    config = quick(problem) if config is None else config
+    if not isinstance(config, Config):
+        raise ValueError(f"{config!r} is no recipe; isnas_jax.presets.quick(problem) is one")
     # The first of three is for whoever corrupted the image by the same key.
     _, draw_key, stages_key = jax.random.split(key, 3)
     score_key, choice_key, split_key, fit_key = jax.random.split(stages_key, 4)
     return _Run(
         problem,
-        recipe,
+        config,
         draw_key,
         score_key,
         choice_key,
         split_key,
         fit_key,
-        truth,
+        clean,
         folder,
         _best_so_far(problem, preview),
     )
@@ -122,7 +122,7 @@ def _results(run: _Run, begun: Mapping[Any, Sequence[Future]]) -> dict[Any, list
     return {name: [future.result() for future in futures] for name, futures in begun.items()}
 
 
-def _network(problem: Problem, recipe: Recipe, member: Any) -> Any:
+def _network(problem: Problem, config: Config, member: Any) -> Any:
     """The network of a genotype or a name; None for a classical restoration."""
     names = classical.names_of(problem.task)
     if isinstance(member, str) and member in names:
@@ -132,18 +132,20 @@ def _network(problem: Problem, recipe: Recipe, member: Any) -> Any:
             f"member {member!r} is none of {problem.task}; "
             f"choose from {', '.join([*BASELINES, *names])}"
         )
-    return network_for(problem, member, recipe.network, recipe.search.space)
+    return network_for(problem, member, config.network, config.search.space)
 
 
-def check_recipe(problem: Problem, recipe: Recipe) -> None:
+def check_config(problem: Problem, config: Config) -> None:
     """Raise ValueError if `search` cannot follow a recipe, before anything is computed."""
-    settings = recipe.search
-    if settings.cohort or not settings.members:
-        check_size(settings.cohort, getattr(settings.strategy, "num", settings.cohort))
-    for name in settings.members:
-        _network(problem, recipe, name)
-    for decide in (settings.fit.stopping, settings.selection, settings.combination):
-        if needs_validation(decide) and not settings.fit.split:
+    search_config = config.search
+    if search_config.cohort or not search_config.extra_members:
+        check_size(
+            search_config.cohort, getattr(search_config.strategy, "num", search_config.cohort)
+        )
+    for name in search_config.extra_members:
+        _network(problem, config, name)
+    for decide in (search_config.fit.stopping, search_config.selection, search_config.combination):
+        if needs_validation(decide) and not search_config.fit.split:
             name = getattr(decide, "__name__", type(decide).__name__)
             raise ValueError(f"{name} needs a split to validate with")
 
@@ -152,12 +154,12 @@ def restore(
     key: jax.Array,
     problem: Problem,
     architecture: Any = "dip",
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     *,
-    truth: Any = None,
+    clean: Any = None,
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
-    runner: Runner = Here,
+    runner: Runner = Threads,
     preview: Callable[[np.ndarray], None] | None = None,
 ) -> Fit:
     """Restores with one architecture; `fit.restored` is the result.
@@ -170,8 +172,8 @@ def restore(
       key: Random key; everything follows from it.
       problem: What is known of the image.
       architecture: A genotype of the recipe's space, or a name in `BASELINES`.
-      recipe: Its network and fit are taken; `presets.quick(problem)` by default.
-      truth: The clean image (H, W, C), for the PSNR curves only.
+      config: Its network and fit are taken; `presets.quick(problem)` by default.
+      clean: The clean image (H, W, C), for the PSNR curves only.
       folder: Where to keep and to find fits, finished or begun; others may be
         there too.
       progress: Called now and then with the stage ("validate", "restore") and a
@@ -184,30 +186,30 @@ def restore(
       ValueError: For what cannot be.
       FloatingPointError: If the loss stops being finite.
     """
-    run = _begun(key, problem, recipe, truth, folder, preview)
-    net = network_for(problem, architecture, run.recipe.network, run.recipe.search.space)
+    run = _begun(key, problem, config, clean, folder, preview)
+    net = network_for(problem, architecture, run.config.network, run.config.search.space)
     with runner(progress or silent) as pool:
         parts = _results(run, {"parts": _parts(run, pool, architecture, net)})["parts"]
         whole = _whole(run, pool, architecture, net, parts)
         return _results(run, {"whole": [whole]})["whole"][0]
 
 
-def _folds(run: _Run, settings: FitSettings, problem: Problem) -> list[dict[str, Any]]:
+def _folds(run: _Run, config: FitConfig, problem: Problem) -> list[dict[str, Any]]:
     """What the fits of a network to a problem are given: one, or one for each fold.
 
     The split's key is that of the run, so that errors are paired.
     """
     parts: list[tuple[Problem, Problem | None]] = [(problem, None)]
-    if settings.split:
-        parts = [settings.split(run.split_key, problem, fold) for fold in range(settings.folds)]
-    elif needs_validation(settings.stopping):
-        raise ValueError(f"{type(settings.stopping).__name__} needs a split to validate with")
+    if config.split:
+        parts = [config.split(run.split_key, problem, fold) for fold in range(config.folds)]
+    elif needs_validation(config.stopping):
+        raise ValueError(f"{type(config.stopping).__name__} needs a split to validate with")
     for fold, (part, validation) in enumerate(parts, start=1):
         if not (part.weights > 0).any() or (validation and not (validation.weights > 0).any()):
             raise ValueError(f"fold {fold} leaves nothing to fit or nothing to validate with")
-    truth = run.truth if problem is run.problem else None
+    clean = run.clean if problem is run.problem else None
     return [
-        {"problem": part, "settings": unsplit(settings), "validation": validation, "truth": truth}
+        {"problem": part, "config": unsplit(config), "validation": validation, "clean": clean}
         for part, validation in parts
     ]
 
@@ -232,15 +234,15 @@ def _fit_fold(
     stage: str,
 ) -> Fit:
     """A network's fit to what a fold leaves."""
-    return fit_once(key, net, **fold, folder=folder, progress=functools.partial(progress, stage))
+    return cached_fit(key, net, **fold, folder=folder, progress=functools.partial(progress, stage))
 
 
 def _parts(run: _Run, pool: Pool, member: Any, net: Any, of_all: str = "") -> list[Future]:
     """A member's fits to the split's parts of the whole, as jobs; none without a validation."""
-    settings = run.recipe.fit
-    if not validates(settings):
+    config = run.config.fit
+    if not validates(config):
         return []
-    folds = _folds(run, settings, run.problem)
+    folds = _folds(run, config, run.problem)
     return _fit_folds(run, pool, member, net, folds, f"validate{of_all}")
 
 
@@ -248,16 +250,14 @@ def _whole(
     run: _Run, pool: Pool, member: Any, net: Any, fits: Sequence[Fit], of_all: str = ""
 ) -> Future:
     """A member's fit to the whole problem, by its fits to the split's parts if there is a split."""
-    settings, stage = run.recipe.fit, f"restore{of_all}"
-    if validates(settings):
+    config, stage = run.config.fit, f"restore{of_all}"
+    if validates(config):
         key = _keys.named(run.fit_key, member)
-        whole = {"problem": run.problem, "settings": settings, "truth": run.truth}
-        folds = _folds(run, settings, run.problem)
+        whole = {"problem": run.problem, "config": config, "clean": run.clean}
+        folds = _folds(run, config, run.problem)
         parts = [Part(fold["problem"], fit) for fold, fit in zip(folds, fits, strict=True)]
         return pool.submit(_refit, run.folder, key, net, whole, parts, stage)
-    (future,) = _fit_folds(
-        run, pool, member, net, _folds(run, unsplit(settings), run.problem), stage
-    )
+    (future,) = _fit_folds(run, pool, member, net, _folds(run, unsplit(config), run.problem), stage)
     return future
 
 
@@ -278,14 +278,14 @@ def _refit(
 def search(
     key: jax.Array,
     problem: Problem,
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     *,
-    truth: Any = None,
+    clean: Any = None,
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
-    runner: Runner = Here,
+    runner: Runner = Threads,
     preview: Callable[[np.ndarray], None] | None = None,
-) -> Search:
+) -> SearchResult:
     """Searches an architecture for one problem and restores with it.
 
     A network's random numbers follow from the key and the network's name, and
@@ -294,8 +294,8 @@ def search(
     Args:
       key: Random key; everything follows from it.
       problem: What is known of the image.
-      recipe: What to do; `presets.quick(problem)` by default.
-      truth: The clean image, for the PSNR curves only.
+      config: What to do; `presets.quick(problem)` by default.
+      clean: The clean image, for the PSNR curves only.
       folder: Where to keep and to find scores and fits, finished or begun;
         several searches may share it, and what they have in common.
       progress: Called with the stage's name and ("score") a pair done and
@@ -309,12 +309,12 @@ def search(
       ValueError: For what cannot be.
       FloatingPointError: If a loss stops being finite.
     """
-    run, progress = _begun(key, problem, recipe, truth, folder, preview), progress or silent
-    settings = run.recipe.search
-    check_recipe(problem, run.recipe)
-    others = [_network(problem, run.recipe, name) for name in settings.members]
-    proxy = settings.proxy(problem)
-    folds = _folds(run, settings.fit, proxy)
+    run, progress = _begun(key, problem, config, clean, folder, preview), progress or silent
+    search_config = run.config.search
+    check_config(problem, run.config)
+    others = [_network(problem, run.config, name) for name in search_config.extra_members]
+    proxy = search_config.proxy(problem)
+    folds = _folds(run, search_config.fit, proxy)
     clock, seconds = [time.perf_counter()], {}
 
     def lap(stage):
@@ -323,7 +323,7 @@ def search(
 
     with runner(progress) as pool:
         begun: dict[str, list[Future]] = {}
-        number = settings.cohort + sum(net is not None for net in others)
+        number = search_config.cohort + sum(net is not None for net in others)
 
         def begin(members, nets):
             for member, net in reversed([*zip(members, nets, strict=True)]):
@@ -332,55 +332,55 @@ def search(
                     begun[str(member)] = _fit_folds(run, pool, member, net, folds, stage)
 
         # Who is known already begins while the others are scored.
-        begin(settings.members, others)
+        begin(search_config.extra_members, others)
         candidates = _score(progress, run)
         lap("score")
         chosen = _chosen(run, candidates)
         genotypes = [candidates.genotypes[index] for index in chosen]
-        members = [*genotypes, *settings.members]
+        members = [*genotypes, *search_config.extra_members]
         if len(set(map(str, members))) < len(members):
             names = ", ".join(map(str, members))
             raise ValueError(f"the cohort is {names}, where different members are needed")
-        nets = [_network(problem, run.recipe, genotype) for genotype in genotypes]
+        nets = [_network(problem, run.config, genotype) for genotype in genotypes]
         begin(genotypes, nets)
         nets += others
         scores = np.append(candidates.means[chosen], np.full(len(others), np.nan))
         cohort = Cohort(members, scores, proxy, _made(run, members, folds, begun))
         lap("cohort")
-        selected, weights = _choose(settings, cohort)
+        selected, weights = _choose(search_config, cohort)
         fits, images = _restore_with(run, pool, cohort, weights, nets)
     mean = weighted_mean(np.stack(list(images.values())), weights[list(images)])
     lap("restore")
-    return Search(candidates, cohort, selected, weights, images, fits, mean, seconds)
+    return SearchResult(candidates, cohort, selected, weights, images, fits, mean, seconds)
 
 
 def _score(progress: ProgressCallback, run: _Run) -> Candidates:
     """The strategy's candidates; none where nobody wants them."""
-    settings = run.recipe.search
-    if not settings.cohort:
-        return Candidates([], np.zeros((0, settings.draws.num)))
+    config = run.config.search
+    if not config.cohort:
+        return Candidates([], np.zeros((0, config.inits.num)))
 
     def score(genotypes):
         return scoring.score(
             run.score_key,
-            [_network(run.problem, run.recipe, genotype) for genotype in genotypes],
+            [_network(run.problem, run.config, genotype) for genotype in genotypes],
             run.problem,
-            {"score": settings.metric},
-            settings.draws,
+            {"score": config.metric},
+            config.inits,
             folder=run.folder,
             progress=lambda *news: progress("score", news),
         )["score"]
 
-    scope = Scope(run.problem, settings.space, run.recipe.network.channels, score)
-    return settings.strategy(run.draw_key, scope)
+    scope = SearchContext(run.problem, config.space, run.config.network.channels, score)
+    return config.strategy(run.draw_key, scope)
 
 
 def _chosen(run: _Run, candidates: Candidates) -> list[int]:
     """Whom of the candidates to fit, checked."""
-    settings = run.recipe.search
-    if not settings.cohort:
+    config = run.config.search
+    if not config.cohort:
         return []
-    chosen = np.asarray(settings.cohort_by(run.choice_key, candidates, settings.cohort)).tolist()
+    chosen = np.asarray(config.cohort_selection(run.choice_key, candidates, config.cohort)).tolist()
     if len(chosen) < 1 or len(set(chosen)) < len(chosen):
         raise ValueError(f"the cohort is {chosen}, where different candidates are needed")
     return chosen
@@ -410,13 +410,13 @@ def _made(
     return found
 
 
-def _choose(settings: SearchSettings, cohort: Cohort) -> tuple[int, np.ndarray]:
+def _choose(config: SearchConfig, cohort: Cohort) -> tuple[int, np.ndarray]:
     """The selected position and the combination's weights, checked."""
     members = len(cohort.members)
-    selected = settings.selection(cohort)
+    selected = config.selection(cohort)
     if selected not in range(members):
         raise ValueError(f"{selected!r} was selected, where 0 to {members - 1} can be")
-    weights = np.asarray(settings.combination(cohort, selected), np.float64)
+    weights = np.asarray(config.combination(cohort, selected), np.float64)
     if weights.shape != (members,) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
         raise ValueError(
             f"the combination's weights are {weights.tolist()}, where {members} are needed that "
@@ -430,7 +430,7 @@ def _restore_with(
 ) -> tuple[dict[int, Fit | None], dict[int, np.ndarray]]:
     """Fits and images of the members with a weight, of the whole problem."""
     # A cohort fitted so to the whole problem has done the work, to a part of it the first half.
-    done = stages.cohort_restores(run.problem, run.recipe)
+    done = stages.cohort_restores(run.problem, run.config)
     ranks = np.flatnonzero(weights > 0).tolist()
     of_all = {
         rank: f" {number}/{len(ranks)}" if len(ranks) > 1 else ""
@@ -441,7 +441,7 @@ def _restore_with(
         for rank in ranks
         if nets[rank] is not None and not done
     }
-    if stages.fits_agree(run.problem, run.recipe):
+    if stages.fits_agree(run.problem, run.config):
         parts = {rank: cohort.fits(rank) for rank in fitted}
     else:
         begun = {rank: _parts(run, pool, *of, of_all[rank]) for rank, of in fitted.items()}
@@ -463,16 +463,16 @@ def _restore_with(
     return fits, images
 
 
-def oracle(cohort: Cohort, problem: Problem, proxy: Proxy, truth: Any) -> list[float] | None:
+def oracle(cohort: Cohort, problem: Problem, proxy: Proxy, clean: Any) -> list[float] | None:
     """Evaluation only: PSNR in dB of what every cohort member restored on the proxy.
 
-    The best of them is the choice of an oracle that knows the clean image,
+    The best of them is the choice of an oracle that knows the cut image,
     which is cut as the observation was. None where the proxy of an observation
     that differs from the image in size is another part of it.
     """
-    clean = proxy(denoising(truth)).observed
-    if clean.shape != cohort.problem.shape or (
+    cut = proxy(denoising(clean)).observed
+    if cut.shape != cohort.problem.shape or (
         problem.observed.shape != problem.shape and cohort.problem.shape != problem.shape
     ):
         return None
-    return [float(quality.psnr(image, clean)) for image in cohort.images]
+    return [float(quality.psnr(image, cut)) for image in cohort.images]

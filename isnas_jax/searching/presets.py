@@ -9,9 +9,9 @@ import dataclasses
 from collections.abc import Callable
 from typing import Protocol
 
-from isnas_jax.fitting import STOPPING, FitSettings
+from isnas_jax.fitting import STOPPING, FitConfig
 from isnas_jax.fitting.stopping import StoppingRule
-from isnas_jax.networks import SPACES, NetworkSettings
+from isnas_jax.networks import SPACES, NetworkConfig
 from isnas_jax.problems import (
     PROXIES,
     TASKS,
@@ -22,10 +22,10 @@ from isnas_jax.problems import (
     Split,
 )
 from isnas_jax.registry import Registry
-from isnas_jax.searching.cohort import from_better_half
+from isnas_jax.searching.cohort import top_half
 from isnas_jax.searching.combination import Stack
+from isnas_jax.searching.config import Config, SearchConfig
 from isnas_jax.searching.selection import least_validation
-from isnas_jax.searching.settings import Recipe, SearchSettings
 from isnas_jax.searching.strategies import RandomSearch
 
 
@@ -46,7 +46,7 @@ class Preset(Protocol):
         iterations: int | None = None,
         cohort_iterations: int | None = None,
         stopping: Callable[[int], StoppingRule] | None = None,
-    ) -> Recipe: ...
+    ) -> Config: ...
 
 
 def _proxy(problem: Problem, name: str) -> Proxy:
@@ -70,7 +70,7 @@ def quick(
     iterations: int | None = None,
     cohort_iterations: int | None = None,
     stopping: Callable[[int], StoppingRule] | None = None,
-) -> Recipe:
+) -> Config:
     """Small enough for two cores: a few genotypes, of which the better half is fitted.
 
     Each is fitted to what a split leaves of the problem until its validation
@@ -86,7 +86,7 @@ def quick(
     whole = _longest(problem) if iterations is None else iterations
     part = whole if cohort_iterations is None else cohort_iterations
     noisy = problem.task not in ("inpainting", "super_resolution")
-    fit = FitSettings(
+    fit = FitConfig(
         whole,
         stopping(whole),
         split=validating(problem),
@@ -95,15 +95,15 @@ def quick(
         refit_from=0.5 if noisy else 0.0,
         debias=True,
     )
-    return Recipe(
-        NetworkSettings(channels=16 if noisy else 32),
+    return Config(
+        NetworkConfig(channels=16 if noisy else 32),
         fit,
-        SearchSettings(
+        SearchConfig(
             strategy=RandomSearch(4 if noisy else 8),
             cohort=2,
             space=SPACES["light" if noisy else "free"],
-            cohort_by=from_better_half,
-            members=("observed",) if noisy else ("dip", "nas-dip"),
+            cohort_selection=top_half,
+            extra_members=("observed",) if noisy else ("dip", "nas-dip"),
             proxy=PROXIES["full"](64),
             fit=dataclasses.replace(fit, iterations=part, stopping=stopping(part)),
             selection=least_validation,
@@ -118,7 +118,7 @@ def published(
     iterations: int | None = None,
     cohort_iterations: int | None = None,
     stopping: Callable[[int], StoppingRule] | None = None,
-) -> Recipe:
+) -> Config:
     """The paper's numbers: 128 channels, 5000 genotypes, a cohort of 15, fixed iterations.
 
     The cohort is fitted to the image resized to 64 pixels in denoising, every
@@ -126,20 +126,20 @@ def published(
     in super-resolution.
     """
     stopping = stopping or STOPPING["fixed"]
-    whole = TASKS.find(problem.task).iterations if iterations is None else iterations
+    whole = TASKS[problem.task].iterations if iterations is None else iterations
     proxy, part = {
         "inpainting": ("decimate", 1200),
         "super_resolution": ("full", whole),
     }.get(problem.task, ("resize", 1200))
     part = part if cohort_iterations is None else cohort_iterations
-    return Recipe(
-        NetworkSettings(channels=128),
-        FitSettings(whole, stopping(whole)),
-        SearchSettings(
+    return Config(
+        NetworkConfig(channels=128),
+        FitConfig(whole, stopping(whole)),
+        SearchConfig(
             strategy=RandomSearch(5000),
             cohort=15,
             proxy=_proxy(problem, proxy),
-            fit=FitSettings(part, stopping(part)),
+            fit=FitConfig(part, stopping(part)),
         ),
     )
 

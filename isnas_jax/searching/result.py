@@ -12,7 +12,7 @@ from isnas_jax.searching.strategies import Candidates
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
-class Search:
+class SearchResult:
     """A finished search over N candidates with a cohort of M.
 
     Attributes:

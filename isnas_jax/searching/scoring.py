@@ -1,6 +1,6 @@
 """Scores of untrained networks: how well their random outputs fit an observation.
 
-Networks share their random numbers: initialisation k draws the same weights
+Networks share their random numbers: initialization k draws the same weights
 for a module, and the same noise map, whichever network it is in. So what
 genotypes have in common is computed once (see `_sharing`); on request, the genotypes
 of a cell are taken in batches instead (see `_cellwise`). Images are float32
@@ -27,37 +27,33 @@ from isnas_jax.searching._cellwise import measure
 from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
 from isnas_jax.searching.metrics import Metric
 
-WEIGHTS = ("fresh", "shared")
 BLOCK = 200
 BATCH = 16
 
 
 @dataclasses.dataclass(frozen=True)
-class Draws:
-    """Which random outputs of an untrained network to look at.
+class RandomInits:
+    """The random initializations at which an untrained network is evaluated.
 
     Attributes:
-      num: How many, K. The first n of a longer draw are the draw of n.
-      weights: "fresh" draws weights and z for each output; "shared" draws
-        only z, the weights once, as the published dataset study did.
-      batch: How many to compute together; by default 1 on CPUs, 16 elsewhere.
+      num: Number of initializations, K. The first n of a longer list are the list of n.
+      shared_weights: Draw the weights once for all K outputs, so that only the noise map z
+        differs between them, as the published dataset study did.
+      batch: Number of outputs computed together; by default 1 on CPUs, 16 elsewhere.
 
     Raises:
-      ValueError: For numbers below 1 and other weights.
+      ValueError: If a number is below 1.
     """
 
     num: int = 1
-    weights: str = "fresh"
+    shared_weights: bool = False
     batch: int | None = None
 
     def __post_init__(self) -> None:
         if self.num < 1 or (self.batch is not None and self.batch < 1):
             raise ValueError(
-                f"the number of draws {self.num} and their batch {self.batch} must be at least 1"
-            )
-        if self.weights not in WEIGHTS:
-            raise ValueError(
-                f"weights {self.weights!r} is not a choice; choose from {', '.join(WEIGHTS)}"
+                f"the number of initializations {self.num} and the batch {self.batch} must be at "
+                "least 1"
             )
 
     def batches(self) -> list[np.ndarray]:
@@ -68,7 +64,7 @@ class Draws:
     def keys(self, key: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
         """The keys of the noise map and of the weights of one draw."""
         z_key = jax.random.fold_in(jax.random.fold_in(key, 0), index)
-        drawn = index if self.weights == "fresh" else 0
+        drawn = 0 if self.shared_weights else index
         return z_key, jax.random.fold_in(jax.random.fold_in(key, 1), drawn)
 
 
@@ -92,19 +88,19 @@ def _output(net: Any, shared: Shared) -> jax.Array:
 
 
 def random_outputs(
-    key: jax.Array, net: Any, shape: Sequence[int], draws: Draws = Draws()
+    key: jax.Array, net: Any, shape: Sequence[int], inits: RandomInits = RandomInits()
 ) -> jax.Array:
     """Outputs (K, H, W, C) of an untrained network for images of a shape (H, W, C)."""
     _keys.check(key)
     check_network(net)
 
     def output(index):
-        z_key, init_key = draws.keys(key, index)
+        z_key, init_key = inits.keys(key, index)
         shared = Shared(init_key, draw_noise_map(z_key, net, shape))
         return _output(net, shared)[0, : shape[0], : shape[1]]
 
     with jax.enable_x64(False):
-        return jnp.concatenate([_stacked(output, indices) for indices in draws.batches()])
+        return jnp.concatenate([_stacked(output, indices) for indices in inits.batches()])
 
 
 def evaluate(
@@ -167,7 +163,7 @@ def score(
     nets: Sequence[Any],
     problem: Problem,
     metrics: Mapping[str, Metric],
-    draws: Draws = Draws(),
+    inits: RandomInits = RandomInits(),
     *,
     folder: str | os.PathLike[str] | None = None,
     progress: Callable[[int, int], None] | None = None,
@@ -183,7 +179,7 @@ def score(
       nets: N networks.
       problem: The observation; no clean image comes near.
       metrics: Metrics by name.
-      draws: Which random outputs of each network, K of them.
+      inits: Which random outputs of each network, K of them.
       folder: Where to keep finished blocks, and to find them; others may be there too.
       progress: Called with the evaluations done and N K.
       together: Compute genotypes of a cell in batches, by one program a cell, which
@@ -206,23 +202,23 @@ def score(
     _programs.check_concrete("what is scored", key, problem)
     problem = _programs.in_32_bits(problem)
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
-    total = len(nets) * draws.num
+    total = len(nets) * inits.num
     score_block = _score_cells if together else _score_block
     blocks = []
     for first in range(0, len(order), BLOCK):
         block = [nets[index] for index in order[first : first + BLOCK]]
 
-        def report(done: int, before: int = first * draws.num) -> None:
+        def report(done: int, before: int = first * inits.num) -> None:
             if progress:
                 progress(before + done, total)
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
             with jax.enable_x64(False):
-                return score_block(key, block, problem, metrics, draws, report)
+                return score_block(key, block, problem, metrics, inits, report)
 
-        of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "draws": draws}
-        file = records.place(folder, "scores", of) if folder else None
-        blocks.append(records.once(file, of, compute))
+        of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "inits": inits}
+        file = records.cache_path(folder, "scores", of) if folder else None
+        blocks.append(records.cached(file, of, compute))
     back = np.argsort(order)
     return {name: np.concatenate([block[name] for block in blocks])[back] for name in metrics}
 
@@ -232,7 +228,7 @@ def _score_block(
     nets: Sequence[Any],
     problem: Problem,
     metrics: Mapping[str, Metric],
-    draws: Draws,
+    inits: RandomInits,
     report: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     height, width, _ = problem.shape
@@ -240,7 +236,7 @@ def _score_block(
 
     def of_one_draw(index):
         nonlocal done
-        z_key, init_key = draws.keys(key, index)
+        z_key, init_key = inits.keys(key, index)
         shared: dict[int, Shared] = {}
         values = []
         for net in nets:
@@ -257,7 +253,7 @@ def _score_block(
         return {name: jnp.concatenate([value[name] for value in values]) for name in metrics}
 
     scores = []
-    for indices in draws.batches():
+    for indices in inits.batches():
         scores.append(jax.device_get(_stacked(of_one_draw, indices)))
     return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}
 
@@ -267,11 +263,11 @@ def _score_cells(
     nets: Sequence[Any],
     problem: Problem,
     metrics: Mapping[str, Metric],
-    draws: Draws,
+    inits: RandomInits,
     report: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
     """`_score_block` by one program a cell."""
-    scores = {name: np.zeros((len(nets), draws.num), np.float32) for name in metrics}
+    scores = {name: np.zeros((len(nets), inits.num), np.float32) for name in metrics}
     cells: dict[Any, list[tuple[int, np.ndarray]]] = {}
     others = []
     for position, net in enumerate(nets):
@@ -282,8 +278,8 @@ def _score_cells(
             others.append(position)
     done = 0
     for joint, members in cells.items():
-        for indices in draws.batches():
-            drawn = jax.vmap(functools.partial(draws.keys, key))(indices)
+        for indices in inits.batches():
+            drawn = jax.vmap(functools.partial(inits.keys, key))(indices)
             at_once = min(len(members), max(1, BATCH // len(indices)))
             for first in range(0, len(members), at_once):
                 batch = members[first : first + at_once]
@@ -297,7 +293,7 @@ def _score_cells(
                 report(done)
     if others:
         rest = [nets[position] for position in others]
-        found = _score_block(key, rest, problem, metrics, draws, lambda more: report(done + more))
+        found = _score_block(key, rest, problem, metrics, inits, lambda more: report(done + more))
         for name in metrics:
             scores[name][others] = found[name]
     return scores

@@ -1,6 +1,6 @@
 """Choosing one of a cohort, without the clean image.
 
-A selection is a function, (cohort) -> position of the chosen one; `by_validation`
+A selection is a function, (cohort) -> position of the chosen one; `uses_validation`
 marks those that need validation errors. `SELECTIONS` holds ours; add your own.
 Images are float32 (H, W, C) in [0, 1].
 """
@@ -11,7 +11,7 @@ from typing import TypeAlias
 import numpy as np
 
 from isnas_jax.registry import Registry
-from isnas_jax.searching.cohort import Cohort, by_validation
+from isnas_jax.searching.cohort import Cohort, uses_validation
 
 Selection: TypeAlias = Callable[[Cohort], int]
 
@@ -52,14 +52,14 @@ def closest_to_mean(cohort: Cohort) -> int:
     )
 
 
-@by_validation
+@uses_validation
 def least_validation(cohort: Cohort) -> int:
     """The member whose restoration has the least validation error."""
     return int(cohort.errors.argmin())
 
 
-@by_validation
-def best_rank(cohort: Cohort) -> int:
+@uses_validation
+def lowest_mean_rank(cohort: Cohort) -> int:
     """The scored member whose ranks by validation error and by score have the least mean.
 
     Equal ranks share their mean; of equal means the smaller validation error counts.
@@ -74,5 +74,5 @@ def best_rank(cohort: Cohort) -> int:
 
 SELECTIONS: Registry[Selection] = Registry(
     "selection",
-    {"closest": closest_to_mean, "validation": least_validation, "ranks": best_rank},
+    {"closest": closest_to_mean, "validation": least_validation, "ranks": lowest_mean_rank},
 )

@@ -36,7 +36,7 @@ class Candidates(NamedTuple):
 
 
 @dataclasses.dataclass(frozen=True)
-class Scope:
+class SearchContext:
     """What a strategy may see and do.
 
     Attributes:
@@ -59,7 +59,7 @@ class Scope:
 class Strategy(Protocol):
     """See the module's docstring."""
 
-    def __call__(self, key: jax.Array, scope: Scope) -> Candidates: ...
+    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates: ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,13 +76,13 @@ class RandomSearch:
         if self.num < 1:
             raise ValueError(f"the number of genotypes must be at least 1, not {self.num}")
 
-    def __call__(self, key: jax.Array, scope: Scope) -> Candidates:
+    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates:
         genotypes = scope.sample(key, self.num)
         return Candidates(genotypes, scope.score(genotypes))
 
 
 @dataclasses.dataclass(frozen=True)
-class Listed:
+class GenotypeList:
     """Given genotypes.
 
     Attributes:
@@ -99,7 +99,7 @@ class Listed:
         """How many."""
         return len(self.genotypes)
 
-    def __call__(self, key: jax.Array, scope: Scope) -> Candidates:
+    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates:
         del key
         return Candidates(self.genotypes, scope.score(self.genotypes))
 

@@ -3,27 +3,37 @@
 Needs pandas and pyarrow, which are extras.
 """
 
-from isnas_jax.study.comparison import BySearch, compare, differences, methods, summary
+from isnas_jax.study.comparison import SearchMethod, compare, differences, methods, summary
 from isnas_jax.study.plan import Plan, plan
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, alike, key_of, pose, share, units
+from isnas_jax.study.units import (
+    Case,
+    FitUnit,
+    ScoreUnit,
+    Study,
+    group_by_program,
+    key_of,
+    pose,
+    shard,
+    units,
+)
 from isnas_jax.study.work import run, unfinished
 
 __all__ = [
-    "BySearch",
     "Case",
     "FitUnit",
     "Plan",
     "ScoreUnit",
+    "SearchMethod",
     "Study",
-    "alike",
     "compare",
     "differences",
+    "group_by_program",
     "key_of",
     "methods",
     "plan",
     "pose",
     "run",
-    "share",
+    "shard",
     "summary",
     "unfinished",
     "units",

@@ -22,16 +22,16 @@ from isnas_jax.study.intervals import estimate, resample
 from isnas_jax.study.units import fit_name
 
 CASE = ["task", "image"]
-_LARGE = ["loss", "psnr", "psnr_mean", "criterion", "restored", "best"]
+_LARGE = ["loss", "psnr", "psnr_ema", "criterion", "restored", "best"]
 _SCALARS = [name for name in store.FITS.names if name not in _LARGE]
 
 # What a fit arrived at, by name, from the rows of its table.
 OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
-    "optimal stopping iteration": lambda fits: fits["best_mean_at"],
-    "best PSNR": lambda fits: fits["best_psnr_mean"],
-    "PSNR increase": lambda fits: fits["best_psnr_mean"] - fits["observed_psnr"],
+    "optimal stopping iteration": lambda fits: fits["best_ema_at"],
+    "best PSNR": lambda fits: fits["best_psnr_ema"],
+    "PSNR increase": lambda fits: fits["best_psnr_ema"] - fits["observed_psnr"],
     "restored PSNR": lambda fits: fits["restored_psnr"],
-    "last PSNR": lambda fits: fits["last_psnr_mean"],
+    "last PSNR": lambda fits: fits["last_psnr_ema"],
 }
 
 
@@ -99,7 +99,7 @@ class Dataset:
         table = store.read_all(
             self.folder / "fits",
             ["architecture", column],
-            units=[store.place(*fit_name(task, image, name, seed)).name for name in names],
+            units=[store.unit_path(*fit_name(task, image, name, seed)).name for name in names],
             where={"task": task, "image": image, "seed": seed},
         ).to_pandas()
         return table.drop_duplicates("architecture").set_index("architecture")[column]
@@ -109,7 +109,7 @@ class Dataset:
         table = store.read_all(self.folder / "images").to_pandas()
         (row,) = table[(table[CASE] == [task, image]).all(axis=1)].to_dict("records")
         sizes = {
-            "truth": (row["height"], row["width"], row["channels"]),
+            "clean": (row["height"], row["width"], row["channels"]),
             "observed": (row["observed_height"], row["observed_width"], row["channels"]),
         }
         return {name: store.to_image(row[name], shape) for name, shape in sizes.items()}
@@ -207,7 +207,7 @@ def _taus(scores: pd.DataFrame, reached: pd.DataFrame, counts: np.ndarray) -> di
     return taus | {"mean": np.mean(list(taus.values()), axis=0)}
 
 
-def standardised_increase(dataset: Dataset, task: str) -> pd.DataFrame:
+def standardized_increase(dataset: Dataset, task: str) -> pd.DataFrame:
     """PSNR increase of every genotype, less its image's mean, in its standard deviations."""
     increase = dataset.outcome("PSNR increase", task)
     return (increase - increase.mean()) / increase.std(ddof=0)
@@ -238,13 +238,13 @@ def top(dataset: Dataset, metric: str, task: str, image: str, num: int) -> list[
 
 
 def choose(dataset: Dataset, metric: str, task: str, image: str, num: int) -> str:
-    """The genotype that ISNAS-DIP takes of its cohort of num, without the truth.
+    """The genotype that ISNAS-DIP takes of its cohort of num, without the clean image.
 
     Its restored image is closest to the cohort's metric-weighted mean.
     """
     cohort = top(dataset, metric, task, image, num)
     scores = dataset.score(metric, "observed", task)[image][cohort].to_numpy()
-    shape = dataset.pictures(task, image)["truth"].shape
+    shape = dataset.pictures(task, image)["clean"].shape
     restored = dataset.large("restored", task, image)
     images = np.stack([store.to_image(restored[name], shape) for name in cohort])
     mean = selection.weighted_mean(images, selection.metric_weights(scores))

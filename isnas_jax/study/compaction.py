@@ -67,7 +67,7 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     if not (folder / "study.json").exists():
         raise ValueError(f"{str(folder)!r} is no dataset: it holds no study.json")
     number = 0
-    with records.alone(folder / "folding"):
+    with records.file_lock(folder / "folding"):
         for part in ("fits", "scores"):
             units = _unfolded(folder, part)
             timings = {path.name: path for path in _unfolded(folder, f"timings/{part}")}
@@ -94,7 +94,7 @@ def _is_whole(path: pathlib.Path) -> bool:
     try:
         store.study_of(path)
     except records.DamagedError as error:
-        records.say_left_out(error)
+        records.warn_skipped(error)
         return False
     return True
 

@@ -19,13 +19,13 @@ from isnas_jax.io import records
 from isnas_jax.networks import BASELINES
 from isnas_jax.ops import quality
 from isnas_jax.problems import CLASSICAL, Problem, classical
-from isnas_jax.running import Here, ProgressCallback, Runner, silent
+from isnas_jax.running import ProgressCallback, Runner, Threads, silent
 from isnas_jax.searching import (
-    COHORTS,
+    COHORT_SELECTIONS,
     COMBINATIONS,
     PRESETS,
     SELECTIONS,
-    Recipe,
+    Config,
     restore,
     search,
 )
@@ -40,7 +40,7 @@ class Method(Protocol):
         self,
         key: jax.Array,
         problem: Problem,
-        recipe: Recipe,
+        config: Config,
         *,
         folder: str | os.PathLike[str] | None,
         progress: ProgressCallback | None,
@@ -48,15 +48,15 @@ class Method(Protocol):
 
 
 # Methods are jobs themselves, so that theirs need not be at work beside each other.
-_one_by_one = functools.partial(Here, workers=1)
+_one_by_one = functools.partial(Threads, workers=1)
 
 
-def _unchanged(recipe: Recipe) -> Recipe:
-    return recipe
+def _unchanged(config: Config) -> Config:
+    return config
 
 
 @dataclasses.dataclass(frozen=True)
-class ByNetwork:
+class NetworkMethod:
     """Restoration by a fixed network.
 
     Attributes:
@@ -65,32 +65,32 @@ class ByNetwork:
 
     name: str
 
-    def __call__(self, key, problem, recipe, *, folder, progress):
+    def __call__(self, key, problem, config, *, folder, progress):
         options = {"folder": folder, "progress": progress, "runner": _one_by_one}
-        return restore(key, problem, self.name, recipe, **options).restored
+        return restore(key, problem, self.name, config, **options).restored
 
 
 @dataclasses.dataclass(frozen=True)
-class BySearch:
+class SearchMethod:
     """Restoration by a search.
 
     Attributes:
       change: From the recipe to the method's own.
     """
 
-    change: Callable[[Recipe], Recipe] = _unchanged
+    change: Callable[[Config], Config] = _unchanged
 
-    def __call__(self, key, problem, recipe, *, folder, progress):
+    def __call__(self, key, problem, config, *, folder, progress):
         options = {"folder": folder, "progress": progress, "runner": _one_by_one}
-        return search(key, problem, self.change(recipe), **options).restored
+        return search(key, problem, self.change(config), **options).restored
 
 
-def with_search(recipe: Recipe, **changes: Any) -> Recipe:
+def replace_search(config: Config, **changes: Any) -> Config:
     """A recipe with other settings of its search."""
-    return dataclasses.replace(recipe, search=dataclasses.replace(recipe.search, **changes))
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
 
 
-def as_published(recipe: Recipe) -> Recipe:
+def as_published(config: Config) -> Config:
     """The decisions of the paper at a recipe's size.
 
     As many genotypes as the cohort has networks, those of the best scores, are
@@ -98,26 +98,26 @@ def as_published(recipe: Recipe) -> Recipe:
     mean is returned, with the exponential mean of equation 4.
     """
 
-    def fit_of(settings):
-        stopping = STOPPING["es-wmv"](settings.iterations)
-        return dataclasses.replace(settings, stopping=stopping, split=None, debias=False)
+    def fit_of(search_config):
+        stopping = STOPPING["es-wmv"](search_config.iterations)
+        return dataclasses.replace(search_config, stopping=stopping, split=None, debias=False)
 
-    settings = recipe.search
-    networks = settings.cohort + sum(name in BASELINES for name in settings.members)
-    changed = with_search(
-        recipe,
-        cohort=min(networks, getattr(settings.strategy, "num", networks)),
-        members=(),
-        cohort_by=COHORTS["metric"],
+    search_config = config.search
+    networks = search_config.cohort + sum(name in BASELINES for name in search_config.extra_members)
+    changed = replace_search(
+        config,
+        cohort=min(networks, getattr(search_config.strategy, "num", networks)),
+        extra_members=(),
+        cohort_selection=COHORT_SELECTIONS["metric"],
         selection=SELECTIONS["closest"],
         combination=COMBINATIONS["selected"],
-        fit=fit_of(settings.fit),
+        fit=fit_of(search_config.fit),
     )
-    return dataclasses.replace(changed, fit=fit_of(recipe.fit))
+    return dataclasses.replace(changed, fit=fit_of(config.fit))
 
 
 @dataclasses.dataclass(frozen=True)
-class Classically:
+class ClassicalMethod:
     """Restoration without a network.
 
     Attributes:
@@ -126,39 +126,41 @@ class Classically:
 
     name: str
 
-    def __call__(self, key, problem, recipe, *, folder, progress):
-        del key, recipe, folder, progress
+    def __call__(self, key, problem, config, *, folder, progress):
+        del key, config, folder, progress
         return classical.restore(self.name, problem)
 
 
-def methods(task: str, recipe: Recipe) -> dict[str, Method]:
+def methods(task: str, config: Config) -> dict[str, Method]:
     """The methods for a task by name.
 
     "as published" takes the decisions of the paper. random-N is the search with N
     genotypes drawn at random, metric-N that with the N of the best scores; with
     a split, ISNAS-DIP+ has the classical restorations in its cohort.
     """
-    number = recipe.search.cohort
+    number = config.search.cohort
     networks: dict[str, Method] = {
-        "DIP": ByNetwork("dip"),
-        "NAS-DIP": ByNetwork("nas-dip"),
-        "as published": BySearch(as_published),
-        "ISNAS-DIP": BySearch(),
+        "DIP": NetworkMethod("dip"),
+        "NAS-DIP": NetworkMethod("nas-dip"),
+        "as published": SearchMethod(as_published),
+        "ISNAS-DIP": SearchMethod(),
     }
     for name in ("metric", "random"):
-        changed = functools.partial(with_search, cohort_by=COHORTS[name])
-        networks[f"{name}-{number}"] = BySearch(changed)
-    if recipe.search.fit.split:
-        members = tuple(dict.fromkeys((*recipe.search.members, *classical.names_of(task))))
-        networks["ISNAS-DIP+"] = BySearch(functools.partial(with_search, members=members))
-    return networks | {name: Classically(name) for name in classical.names_of(task)}
+        changed = functools.partial(replace_search, cohort_selection=COHORT_SELECTIONS[name])
+        networks[f"{name}-{number}"] = SearchMethod(changed)
+    if config.search.fit.split:
+        members = tuple(dict.fromkeys((*config.search.extra_members, *classical.names_of(task))))
+        networks["ISNAS-DIP+"] = SearchMethod(
+            functools.partial(replace_search, extra_members=members)
+        )
+    return networks | {name: ClassicalMethod(name) for name in classical.names_of(task)}
 
 
 def measure(
     method: Method,
     case: Case,
     seed: int,
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
@@ -172,29 +174,29 @@ def measure(
       method: The method.
       case: An image in a task.
       seed: Everything random follows from it.
-      recipe: For the networks and the search; `presets.quick` by default.
+      config: For the networks and the search; `presets.quick` by default.
       folder: Where to keep and to find it and its fits, finished or begun;
         methods and cases may share it, and what they have in common.
       progress: Called with the stage and where that is.
     """
-    of = _description(method, case, seed, recipe)
+    of = _description(method, case, seed, config)
 
     def compute():
-        restored = method(of["key"], case.problem, of["recipe"], folder=folder, progress=progress)
+        restored = method(of["key"], case.problem, of["config"], folder=folder, progress=progress)
         return {"restored": np.asarray(restored)}
 
-    file = records.place(folder, "restored", of) if folder else None
-    restored = records.once(file, of, compute)["restored"]
-    return restored, quality.report(restored, case.truth)
+    file = records.cache_path(folder, "restored", of) if folder else None
+    restored = records.cached(file, of, compute)["restored"]
+    return restored, quality.report(restored, case.clean)
 
 
-def _description(method: Method, case: Case, seed: int, recipe: Recipe | None) -> dict[str, Any]:
+def _description(method: Method, case: Case, seed: int, config: Config | None) -> dict[str, Any]:
     """All that a restoration depends on."""
     return {
         "method": method,
         "key": key_of(seed, "compare", case.image, case.task),
         "problem": case.problem,
-        "recipe": recipe or PRESETS["quick"](case.problem),
+        "config": config or PRESETS["quick"](case.problem),
         # What the names of both stand for.
         "networks": dict(BASELINES),
         "classical": dict(CLASSICAL),
@@ -204,18 +206,18 @@ def _description(method: Method, case: Case, seed: int, recipe: Recipe | None) -
 def compare(
     compared: Mapping[str, Method],
     cases: Iterable[tuple[int, Case]],
-    recipe: Recipe | None = None,
+    config: Config | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
     progress: ProgressCallback | None = None,
-    runner: Runner = Here,
+    runner: Runner = Threads,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, int], np.ndarray]]:
     """Every method on every case.
 
     Args:
       compared: Methods by name.
       cases: Seeds with cases.
-      recipe: For the networks and the search; `presets.quick` by default.
+      config: For the networks and the search; `presets.quick` by default.
       folder: Where to keep and find what is finished or begun.
       progress: Called with case, method and stage, and where that is; and with "compared"
         and the pair done and total, first with what was there. Perhaps in other threads.
@@ -229,8 +231,8 @@ def compare(
     progress = progress or silent
 
     def is_there(method, seed, case):
-        of = _description(method, case, seed, recipe)
-        return folder is not None and records.place(folder, "restored", of).exists()
+        of = _description(method, case, seed, config)
+        return folder is not None and records.cache_path(folder, "restored", of).exists()
 
     new = {
         (name, seed, case.image)
@@ -241,8 +243,8 @@ def compare(
     total = len(compared) * len(cases)
     progress("compared", (total - len(new), total))
     with runner(progress) as pool:
-        shared = [(seed, case, pool.share(case)) for seed, case in cases]
-        common = pool.share((recipe, folder))
+        shared = [(seed, case, pool.broadcast(case)) for seed, case in cases]
+        common = pool.broadcast((config, folder))
         begun = [
             (name, seed, case, pool.submit(_measure, name, method, seed, sent, common))
             for name, method in compared.items()
@@ -263,15 +265,15 @@ def _measure(
     method: Method,
     seed: int,
     case: Case,
-    common: tuple[Recipe | None, str | os.PathLike[str] | None],
+    common: tuple[Config | None, str | os.PathLike[str] | None],
 ) -> tuple[np.ndarray, dict[str, float]]:
     """`measure` as a job, with a recipe and a folder."""
-    recipe, folder = common
+    config, folder = common
 
     def heard(stage: str, news: Any) -> None:
         progress(f"{case.image} {seed}, {name}: {stage}", news)
 
-    return measure(method, case, seed, recipe, folder=folder, progress=heard)
+    return measure(method, case, seed, config, folder=folder, progress=heard)
 
 
 def summary(runs: pd.DataFrame, measured: str, digits: int) -> pd.DataFrame:

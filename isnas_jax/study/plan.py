@@ -11,16 +11,16 @@ from typing import Any, NamedTuple
 import jax
 
 from isnas_jax.fitting import (
-    Fitting,
+    FitJob,
     FixedIterations,
     Progress,
-    by_batches,
+    batched_by_default,
     fit_many,
     lower_steps,
-    planned_by,
+    program_memory,
 )
-from isnas_jax.running import Here, ProgressCallback, Runner, silent
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike
+from isnas_jax.running import ProgressCallback, Runner, Threads, silent
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, group_by_program
 from isnas_jax.study.work import draw_outputs, network, score_rows
 
 # Steps between two looks at the clock, the second of which tells what a step takes.
@@ -74,13 +74,13 @@ class Plan:
     hours: float
 
 
-def try_out(
+def run_trial(
     progress: ProgressCallback, study: Study, architecture: str, case: Case, fits: int
 ) -> Trial:
     """Compiles an architecture and runs a few steps of so many fits, as a job."""
     del progress
     net = network(study, architecture, case.problem)
-    settings = dataclasses.replace(
+    config = dataclasses.replace(
         study.fit[case.task], iterations=2 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
     clock, batch = [time.perf_counter()], set()
@@ -92,15 +92,15 @@ def try_out(
         if len(clock) == 2:
             batch.add(index)
 
-    one = Fitting(jax.random.key(0), net, case.problem, case.truth)
-    fit_many([one] * fits, settings, progress=look)
+    one = FitJob(jax.random.key(0), net, case.problem, case.clean)
+    fit_many([one] * fits, config, progress=look)
     first, second = (after - before for before, after in itertools.pairwise(clock[:3]))
-    compiled = lower_steps(net, case.problem, settings, truth=case.truth).compile()
+    compiled = lower_steps(net, case.problem, config, clean=case.clean).compile()
     costs = compiled.cost_analysis() or {}
     return Trial(
         costs.get("flops", 0.0),
         costs.get("bytes accessed", 0.0),
-        planned_by(compiled),
+        program_memory(compiled),
         max(0.0, first - second),
         second / _STEPS / len(batch),
         0.0 if architecture in study.baselines else _scoring(study, architecture, case),
@@ -109,7 +109,7 @@ def try_out(
 
 def _scoring(study: Study, architecture: str, case: Case) -> float:
     """Seconds of an architecture's scores, by one random output, its compilation apart."""
-    one = dataclasses.replace(study, draws=dataclasses.replace(study.draws, num=1))
+    one = dataclasses.replace(study, inits=dataclasses.replace(study.inits, num=1))
 
     def draw():
         return jax.block_until_ready(draw_outputs(one, architecture, case.problem))
@@ -119,7 +119,7 @@ def _scoring(study: Study, architecture: str, case: Case) -> float:
     measure()  # metrics are compiled once a process
     drawing, measuring = _seconds(draw), _seconds(measure)
     shapes = len({case.problem.shape for case in study.cases})
-    return study.draws.num * (shapes * drawing + len(study.cases) * measuring)
+    return study.inits.num * (shapes * drawing + len(study.cases) * measuring)
 
 
 def _seconds(call: Callable[[], Any]) -> float:
@@ -128,7 +128,7 @@ def _seconds(call: Callable[[], Any]) -> float:
     return time.perf_counter() - begun
 
 
-def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
+def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Threads) -> Plan:
     """What units will take with a runner, by trying out a few architectures of theirs.
 
     Args:
@@ -149,15 +149,15 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Here) -> Plan:
         return case.problem.shape[0] * case.problem.shape[1]
 
     largest = max(study.cases, key=pixels)
-    programs = len(alike(fits, len(fits)))
-    at_once = min(_MOST, -(-len(fits) // programs)) if programs and by_batches() else 1
+    programs = len(group_by_program(fits, len(fits)))
+    at_once = min(_MOST, -(-len(fits) // programs)) if programs and batched_by_default() else 1
     with runner(silent) as pool:
         number = min(len(names), _MOST, max(3, pool.workers))
         tried = [names[index * len(names) // number] for index in range(number)]
-        shared, case = pool.share(study), pool.share(largest)
+        shared, case = pool.broadcast(study), pool.broadcast(largest)
         # Batches of one process take turns.
-        workers = 1 if by_batches() and isinstance(pool, Here) else pool.workers
-        futures = (pool.submit(try_out, shared, name, case, at_once) for name in tried)
+        workers = 1 if batched_by_default() and isinstance(pool, Threads) else pool.workers
+        futures = (pool.submit(run_trial, shared, name, case, at_once) for name in tried)
         trials = tuple(future.result() for future in (futures if workers == 1 else [*futures]))
     steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
     step, compiling = (

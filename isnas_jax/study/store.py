@@ -45,20 +45,20 @@ FITS = pa.schema(
         ("observed_psnr", pa.float32()),  # dB; null where the observation has another size
         ("best_psnr", pa.float32()),  # dB, of the output, at its best iteration, from 0
         ("best_at", pa.int32()),
-        ("best_psnr_mean", pa.float32()),  # dB, of the exponential mean
-        ("best_mean_at", pa.int32()),  # the optimal stopping iteration
+        ("best_psnr_ema", pa.float32()),  # dB, of the exponential mean
+        ("best_ema_at", pa.int32()),  # the optimal stopping iteration
         ("last_psnr", pa.float32()),
-        ("last_psnr_mean", pa.float32()),
+        ("last_psnr_ema", pa.float32()),
         ("last_loss", pa.float32()),
         ("restored_at", pa.int32()),  # where the stopping rule kept the mean
         ("restored_psnr", pa.float32()),
         ("restored_ssim", pa.float32()),
         ("loss", _CURVE),  # [T]
         ("psnr", _CURVE),  # [T] dB
-        ("psnr_mean", _CURVE),  # [T] dB
+        ("psnr_ema", _CURVE),  # [T] dB
         ("criterion", _CURVE),  # [T] of the stopping rule; nan before there is one
         ("restored", pa.binary()),  # picture of the mean at restored_at
-        ("best", pa.binary()),  # picture of the mean at best_mean_at
+        ("best", pa.binary()),  # picture of the mean at best_ema_at
     ]
 )
 
@@ -71,7 +71,7 @@ IMAGES = pa.schema(
         ("channels", pa.int32()),
         ("observed_height", pa.int32()),
         ("observed_width", pa.int32()),
-        ("truth", pa.binary()),
+        ("clean", pa.binary()),
         ("observed", pa.binary()),
     ]
 )
@@ -99,7 +99,7 @@ def score_schema(metrics: Iterable[str]) -> pa.Schema:
     """Columns of the scores: a metric each beside architecture, image, task and two more.
 
     `reference` says what the metric compares with: "observed" is
-    metric(observation, operator(output)), the paper's N; "truth" is
+    metric(observation, operator(output)), the paper's N; "clean" is
     metric(clean image, output), its GT; "masked" is N with the missing
     measurements set to 0 in the output too, where some are missing. `output`
     counts the random outputs.
@@ -108,7 +108,7 @@ def score_schema(metrics: Iterable[str]) -> pa.Schema:
     return pa.schema(fixed + [(name, pa.float64()) for name in metrics])
 
 
-def place(*names: str) -> pathlib.PurePosixPath:
+def unit_path(*names: str) -> pathlib.PurePosixPath:
     """A unit's file: in a folder of the first name, called by the others."""
     folder, *rest = names
     spelled = "+".join(urllib.parse.quote(name, safe="").replace("%3A", "@") for name in rest)
@@ -190,7 +190,7 @@ def read_all(
         except FileNotFoundError:  # folded meanwhile
             continue
         except records.DamagedError as error:
-            records.say_left_out(error)
+            records.warn_skipped(error)
     if not tables:
         raise ValueError(f"{str(folder)!r} holds no table that is whole")
     return pa.concat_tables(tables).replace_schema_metadata(None)
@@ -209,7 +209,7 @@ def holds(path: pathlib.Path, study: str) -> bool:
     except FileNotFoundError:
         return False
     except records.DamagedError as error:
-        records.say_anew(error)
+        records.warn_recomputed(error)
         return False
     records.check(path, {"study": found}, {"study": study})
     return True

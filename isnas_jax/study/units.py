@@ -15,10 +15,10 @@ import jax
 import numpy as np
 
 from isnas_jax import _keys, _programs
-from isnas_jax.fitting import FitSettings
-from isnas_jax.networks import BASELINES, SPACES, NetworkSettings, Space
+from isnas_jax.fitting import FitConfig
+from isnas_jax.networks import BASELINES, SPACES, NetworkConfig, Space
 from isnas_jax.problems import TASKS, Problem
-from isnas_jax.searching import Draws, Metric
+from isnas_jax.searching import Metric, RandomInits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,12 +27,12 @@ class Case:
 
     Attributes:
       image: Its name.
-      truth: (H, W, C).
+      clean: (H, W, C).
       problem: What a fit gets to see.
     """
 
     image: str
-    truth: jax.Array
+    clean: jax.Array
     problem: Problem
 
     @property
@@ -57,7 +57,7 @@ class Study:
       follow: To which iteration fits go on in each task, for the stopping
         rule only marks what would have been restored.
       metrics: What to score by.
-      draws: Which random outputs of each genotype to score.
+      inits: Which random outputs of each genotype to score.
       space: Whose genotypes they are.
     """
 
@@ -66,16 +66,16 @@ class Study:
     genotypes: Sequence[Any]
     baselines: Sequence[str]
     seeds: int
-    network: NetworkSettings
-    fit: Mapping[str, FitSettings]
+    network: NetworkConfig
+    fit: Mapping[str, FitConfig]
     follow: Mapping[str, int]
     metrics: Mapping[str, Metric]
-    draws: Draws = Draws()
+    inits: RandomInits = RandomInits()
     space: Space = SPACES["free"]
 
     def __post_init__(self) -> None:
         for name in self.baselines:
-            BASELINES.find(name)
+            BASELINES[name]
         for names in (
             [f"{case.image} for {case.task}" for case in self.cases],
             [*map(str, self.genotypes), *self.baselines],
@@ -84,10 +84,10 @@ class Study:
                 raise ValueError(f"{twice[0]} is there twice")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds} must be at least 1")
-        for task, settings in self.fit.items():
-            if self.follow[task] < settings.iterations:
+        for task, config in self.fit.items():
+            if self.follow[task] < config.iterations:
                 raise ValueError(
-                    f"{task}: fits of {settings.iterations} iterations cannot be followed for "
+                    f"{task}: fits of {config.iterations} iterations cannot be followed for "
                     f"{self.follow[task]} only"
                 )
 
@@ -136,7 +136,7 @@ def units(study: Study) -> list[Unit]:
     return todo
 
 
-def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
+def shard(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
     """Every number-th architecture's units from the index-th on: what one of several does."""
     if not 0 <= index < number:
         raise ValueError(f"share {index} of {number} does not exist; the first is 0")
@@ -145,7 +145,7 @@ def share(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
     return [unit for unit in todo if unit.architecture in ours]
 
 
-def alike(todo: Iterable[Unit], most: int) -> list[list[Unit]]:
+def group_by_program(todo: Iterable[Unit], most: int) -> list[list[Unit]]:
     """Units by what shares a program, no more than `most` at a time.
 
     That are fits of an architecture in a task and a size; of scores each has its own.
@@ -155,7 +155,7 @@ def alike(todo: Iterable[Unit], most: int) -> list[list[Unit]]:
         kind: Any = unit.name
         if isinstance(unit, FitUnit):
             case = unit.case
-            kind = unit.architecture, _programs.shapes(case.problem, case.truth)
+            kind = unit.architecture, _programs.shapes(case.problem, case.clean)
         found.setdefault(kind, []).append(unit)
     return [
         kin[first : first + most] for kin in found.values() for first in range(0, len(kin), most)
@@ -167,8 +167,8 @@ def key_of(seed: int, *names: object) -> jax.Array:
     return _keys.named(jax.random.key(seed), *names)
 
 
-def pose(seed: int, image: str, truth: np.ndarray, task: str, **options: Any) -> Case:
+def pose(seed: int, image: str, clean: np.ndarray, task: str, **options: Any) -> Case:
     """Corrupts a clean image (H, W, C) for a task; the options are those of `Task.corrupt`."""
     key = key_of(seed, "corruption", image, task)
-    problem = TASKS.find(task).corrupt(key, jax.numpy.asarray(truth), **options)
-    return Case(image, jax.numpy.asarray(truth), problem)
+    problem = TASKS[task].corrupt(key, jax.numpy.asarray(clean), **options)
+    return Case(image, jax.numpy.asarray(clean), problem)

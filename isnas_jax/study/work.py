@@ -14,16 +14,25 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from isnas_jax.fitting import Fit, Fitting, Progress, RunToEnd, by_batches, fit_each
+from isnas_jax.fitting import Fit, FitJob, Progress, RunToEnd, batched_by_default, fit_stream
 from isnas_jax.io import Checkpoint, identity, records
 from isnas_jax.networks import network_for, parse_architecture
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
-from isnas_jax.running import Here, ProgressCallback, Runner, WorkerDiedError, silent
+from isnas_jax.running import ProgressCallback, Runner, Threads, WorkerDiedError, silent
 from isnas_jax.searching import evaluate, random_outputs
 from isnas_jax.study import store
 from isnas_jax.study.compaction import Folded
-from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, alike, key_of, units
+from isnas_jax.study.units import (
+    Case,
+    FitUnit,
+    ScoreUnit,
+    Study,
+    Unit,
+    group_by_program,
+    key_of,
+    units,
+)
 
 
 def network(study: Study, architecture: str, problem: Problem) -> Any:
@@ -42,24 +51,24 @@ def _fits(
     """The rows of fits that share a program, each as it ends, errors in their place."""
     task = todo[0].case.task
     net = network(study, todo[0].architecture, todo[0].case.problem)
-    settings = study.fit[task]
+    config = study.fit[task]
     followed = dataclasses.replace(
-        settings,
+        config,
         iterations=study.follow[task],
-        stopping=RunToEnd(settings.stopping, settings.iterations),
+        stopping=RunToEnd(config.stopping, config.iterations),
     )
     resumed = [None] * len(todo) if checkpoints is None else checkpoints
     asked = [
-        Fitting(
+        FitJob(
             key_of(study.seed, "fit", unit.case.image, task, unit.seed),
             net,
             unit.case.problem,
-            unit.case.truth,
+            unit.case.clean,
             checkpoint,
         )
         for unit, checkpoint in zip(todo, resumed, strict=True)
     ]
-    for index, found in fit_each(
+    for index, found in fit_stream(
         asked, followed, progress=lambda index, news: progress(todo[index], news)
     ):
         unit = todo[index]
@@ -68,8 +77,8 @@ def _fits(
 
 def _fit_row(unit: FitUnit, result: Fit) -> pa.Table:
     case = unit.case
-    psnr, psnr_mean = np.asarray(result.psnr), np.asarray(result.psnr_mean)
-    same_size = case.problem.observed.shape == case.truth.shape
+    psnr, psnr_ema = np.asarray(result.psnr), np.asarray(result.psnr_ema)
+    same_size = case.problem.observed.shape == case.clean.shape
     row = (
         unit.architecture,
         case.image,
@@ -77,20 +86,20 @@ def _fit_row(unit: FitUnit, result: Fit) -> pa.Table:
         unit.seed,
         sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
         len(result.loss),
-        quality.psnr(case.problem.observed, case.truth) if same_size else None,
+        quality.psnr(case.problem.observed, case.clean) if same_size else None,
         psnr.max(),
         psnr.argmax(),
-        psnr_mean.max(),
-        psnr_mean.argmax(),
+        psnr_ema.max(),
+        psnr_ema.argmax(),
         psnr[-1],
-        psnr_mean[-1],
+        psnr_ema[-1],
         result.loss[-1],
         result.restored_at,
-        quality.psnr(result.restored, case.truth),
-        quality.ssim(result.restored, case.truth),
+        quality.psnr(result.restored, case.clean),
+        quality.ssim(result.restored, case.clean),
         result.loss,
         psnr,
-        psnr_mean,
+        psnr_ema,
         result.criterion,
         store.to_bytes(result.restored),
         store.to_bytes(result.best),
@@ -112,7 +121,7 @@ def _scores(study: Study, unit: ScoreUnit) -> pa.Table:
 def draw_outputs(study: Study, architecture: str, problem: Problem) -> jax.Array:
     """An architecture's random outputs for images of a problem's shape: (draws, H, W, C)."""
     net = network(study, architecture, problem)
-    return random_outputs(key_of(study.seed, "score"), net, problem.shape, study.draws)
+    return random_outputs(key_of(study.seed, "score"), net, problem.shape, study.inits)
 
 
 def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) -> list[tuple]:
@@ -120,7 +129,7 @@ def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) 
     rows = []
     for reference, (problem, seen) in _comparisons(case, outputs).items():
         scores = evaluate(seen, problem, study.metrics)
-        for output in range(study.draws.num):
+        for output in range(study.inits.num):
             row = (architecture, case.image, case.task, reference, output)
             rows.append((*row, *(scores[name][output] for name in study.metrics)))
     return rows
@@ -129,7 +138,7 @@ def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) 
 def _comparisons(case: Case, outputs: jax.Array) -> dict[str, tuple[Problem, jax.Array]]:
     """What is compared with which outputs, by reference: see `score_schema`."""
     problem, observed = case.problem, denoising(case.problem.observed)
-    comparisons = {"observed": (problem, outputs), "truth": (denoising(case.truth), outputs)}
+    comparisons = {"observed": (problem, outputs), "clean": (denoising(case.clean), outputs)}
     if bool((problem.weights == 0).any()):
         known = problem.weights > 0
         comparisons["masked"] = (observed, known * jax.vmap(problem.operator)(outputs))
@@ -140,9 +149,9 @@ def _image(case: Case) -> pa.Table:
     row = (
         case.image,
         case.task,
-        *case.truth.shape,
+        *case.clean.shape,
         *case.problem.observed.shape[:2],
-        store.to_bytes(case.truth),
+        store.to_bytes(case.clean),
         store.to_bytes(case.problem.observed),
     )
     return store.table([row], store.IMAGES)
@@ -180,9 +189,9 @@ class Work:
 
     def open(self) -> None:
         """Makes the folder the study's, or ValueError that names what differs; keeps the images."""
-        records.claim(self.folder, {"study": self.study}, name="study")
+        records.claim_folder(self.folder, {"study": self.study}, name="study")
         for case in self.study.cases:
-            path = self.folder / store.place("images", case.image, case.task)
+            path = self.folder / store.unit_path("images", case.image, case.task)
             if not store.holds(path, self.digest):
                 store.write(path, _image(case), self.digest)
 
@@ -196,15 +205,15 @@ class Work:
         return self._there(unit) or store.holds(self._failure(unit), self.digest)
 
     def _there(self, unit: Unit) -> bool:
-        name = store.place(*unit.name)
+        name = store.unit_path(*unit.name)
         # In this order: a unit's own file goes once it is in a folded one.
         return store.holds(self.folder / name, self.digest) or name in self.folded
 
     def _failure(self, unit: Unit) -> pathlib.Path:
-        return self.folder / "failures" / store.place(*unit.name)
+        return self.folder / "failures" / store.unit_path(*unit.name)
 
     def _checkpoint(self, unit: Unit) -> pathlib.Path:
-        name = store.place(*unit.name)
+        name = store.unit_path(*unit.name)
         return self.folder / "work" / f"{name.parent}-{name.stem}.checkpoint"
 
     def do(
@@ -230,7 +239,7 @@ class Work:
                     continue
                 lock = stack.enter_context(contextlib.ExitStack())
                 place = self._checkpoint(unit).with_suffix(".unit")
-                if not lock.enter_context(records.alone(place, wait=wait)):
+                if not lock.enter_context(records.file_lock(place, wait=wait)):
                     left.append(unit)
                 elif not self.ended(unit):
                     ours[unit.name] = lock
@@ -242,7 +251,7 @@ class Work:
     def fail(self, unit: Unit, error: BaseException) -> None:
         """Writes down why a unit is not there."""
         reason = f"{type(error).__name__}: {' '.join(str(error).split())}"
-        row = store.table([(str(store.place(*unit.name)), reason)], store.FAILURES)
+        row = store.table([(str(store.unit_path(*unit.name)), reason)], store.FAILURES)
         store.write(self._failure(unit), row, self.digest)
 
     def failures(self, todo: Iterable[Unit]) -> dict[str, str]:
@@ -302,7 +311,7 @@ class Work:
             yield from _fits(self.study, fits, progress=progress, checkpoints=checkpoints)
 
     def _keep(self, unit: Unit, rows: pa.Table, seconds: float) -> None:
-        name = store.place(*unit.name)
+        name = store.unit_path(*unit.name)
         timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
         store.write(self.folder / "timings" / name, timing, self.digest)
         store.write(self.folder / name, rows, self.digest)
@@ -335,7 +344,7 @@ def run(
     folder: str | os.PathLike[str],
     todo: Iterable[Unit],
     *,
-    runner: Runner = Here,
+    runner: Runner = Threads,
     report: Report | None = None,
     retry_failed: bool = False,
     most: int | None = None,
@@ -378,11 +387,11 @@ def run(
         else:
             left.append(unit)
     with runner(lambda stage, news: heard(stages[stage], news)) as pool:
-        shared = pool.share(work)
+        shared = pool.broadcast(work)
         if most is None:
             fits = sum(isinstance(unit, FitUnit) for unit in left)
-            most = fits if by_batches() else -(-fits // pool.workers)
-        jobs = alike(left, max(1, most))
+            most = fits if batched_by_default() else -(-fits // pool.workers)
+        jobs = group_by_program(left, max(1, most))
         # What another process is at, and what a worker died of that had several to do, is left
         # until the end, one by one.
         for wait in (False, True):

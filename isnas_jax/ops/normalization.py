@@ -1,4 +1,4 @@
-"""Normalisation and activation of feature maps: NHWC, statistics in float32 at least."""
+"""Normalization and activation of feature maps: NHWC, statistics in float32 at least."""
 
 import functools
 
@@ -7,23 +7,23 @@ import jax.numpy as jnp
 from jax import lax
 
 from isnas_jax import _programs
-from isnas_jax.ops.arithmetic import Arithmetic
+from isnas_jax.ops.numerics import Numerics
 
 ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
 
 @_programs.shared
-@functools.partial(jax.jit, static_argnames="arithmetic")
+@functools.partial(jax.jit, static_argnames="numerics")
 def batch_norm(
-    x: jax.Array, scale: jax.Array, bias: jax.Array, *, arithmetic: Arithmetic = Arithmetic()
+    x: jax.Array, scale: jax.Array, bias: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Batch normalisation by the statistics of x itself (biased variance, eps 1e-5)."""
-    return _batch_norm(x, scale, bias, not arithmetic.by_products)
+    """Batch normalization by the statistics of x itself (biased variance, eps 1e-5)."""
+    return _batch_norm(x, scale, bias, not numerics.uses_matmul)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(3,))
 def _batch_norm(x, scale, bias, apart):
-    """Batch normalisation, and whether maps are to be written out before and after it.
+    """Batch normalization, and whether maps are to be written out before and after it.
 
     A TPU's compiler would else write a convolution's result in float32 for the
     statistics, and carry its inner layout of convolutions through everything between
@@ -58,13 +58,13 @@ def _batch_norm_backward(apart, residuals, cotangent):
     x, mean, inverse, gain = residuals
     dtype, wide = x.dtype, mean.dtype
     x, cotangent = x.astype(wide), cotangent.astype(wide)
-    normalised = (x - _of_channels(mean)) * _of_channels(inverse)
+    normalized = (x - _of_channels(mean)) * _of_channels(inverse)
     bias_cotangent = cotangent.sum(axis=(0, 1, 2))
-    scale_cotangent = (cotangent * normalised).sum(axis=(0, 1, 2))
+    scale_cotangent = (cotangent * normalized).sum(axis=(0, 1, 2))
     count = x.size // x.shape[-1]
-    common = _of_channels(bias_cotangent) + normalised * _of_channels(scale_cotangent)
-    centred = cotangent - common / count
-    x_cotangent = (centred * _of_channels(gain)).astype(dtype)
+    common = _of_channels(bias_cotangent) + normalized * _of_channels(scale_cotangent)
+    centered = cotangent - common / count
+    x_cotangent = (centered * _of_channels(gain)).astype(dtype)
     x_cotangent = lax.optimization_barrier(x_cotangent) if apart else x_cotangent
     return x_cotangent, scale_cotangent, bias_cotangent
 

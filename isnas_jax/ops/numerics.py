@@ -6,24 +6,24 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-IMPLEMENTATIONS = ("products", "convolutions")
+IMPLEMENTATIONS = ("matmul", "conv")
 PRECISIONS = ("highest", "high", "default")
 DTYPES = ("float32", "bfloat16")
 
 
 @dataclasses.dataclass(frozen=True)
-class Arithmetic:
+class Numerics:
     """How the feature maps of a network are computed.
 
     Accelerators multiply float32 in fewer bits unless told: "default" precision
     is TF32 on recent GPUs and bfloat16 on TPUs. Parameters, the statistics of
-    normalisations and the image itself are float32 in any case.
+    normalizations and the image itself are float32 in any case.
 
     Attributes:
-      implementation: "products", matrix products (some by Winograd's filtering),
+      implementation: "matmul", matrix products (some by Winograd's filtering),
         direct convolutions and shifted sums with gradients of their own, always at
-        the highest precision; or "convolutions", XLA's, depthwise ones apart, with
-        maps written out around normalisations. By default what suits the backend:
+        the highest precision; or "conv", XLA's, depthwise ones apart, with
+        maps written out around normalizations. By default what suits the backend:
         products on CPUs, convolutions elsewhere.
       precision: Of XLA's convolutions: "highest" (float32), "high" or "default";
         depthwise ones are always at the highest.
@@ -51,11 +51,11 @@ class Arithmetic:
                 )
 
     @property
-    def by_products(self) -> bool:
-        """Whether it is "products", on this backend."""
+    def uses_matmul(self) -> bool:
+        """Whether it is "matmul", on this backend."""
         if self.implementation is None:
             return jax.default_backend() == "cpu"
-        return self.implementation == "products"
+        return self.implementation == "matmul"
 
     @property
     def lax_precision(self) -> lax.Precision:

@@ -8,8 +8,8 @@ from typing import TypeAlias
 import jax
 import optax
 
+from isnas_jax.fitting.regularizers import Regularizer
 from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
-from isnas_jax.fitting.terms import LossTerm
 from isnas_jax.problems import Split
 from isnas_jax.registry import Registry, refuse_names, shown
 
@@ -20,19 +20,19 @@ OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adam": optax.adam})
 
 
 @dataclasses.dataclass(frozen=True)
-class FitSettings:
+class FitConfig:
     """How a network is fitted. Numbers may change without anything being compiled again.
 
     Attributes:
       iterations: The most iterations to run; a refit may take refit_factor times
         as many.
       stopping: When to stop and which iteration to restore with.
-      learning_rate: The optimiser's.
-      reg_noise_std: Standard deviation of the normal noise that is added to z
+      learning_rate: The optimizer's.
+      input_noise_std: Standard deviation of the normal noise that is added to z
         afresh at every iteration; published: 1/30.
-      mean_decay: Gamma of the exponential mean (equation 4).
+      ema_decay: Gamma of the exponential mean (equation 4).
       optimizer: From the learning rate to optax's (init, update).
-      terms: What is added to the problem's loss.
+      regularizers: What is added to the problem's loss.
       split: Leaves measurements out of the fit to validate with.
       folds: How many parts, by the split's folds, a cohort or a restoration fits
         before the whole; `fit` takes the first.
@@ -40,7 +40,7 @@ class FitSettings:
         is fitted: see `refit`.
       refit_from: Fraction of the iterations that a validated fit chose after which a
         refit leaves its trajectory, in [0, 1); 0 starts again from the
-        initialisation. See `refit`.
+        initialization. See `refit`.
       debias: Divide the exponential mean by 1 - gamma^t, as if it had not
         begun at the first output (not in equation 4).
       snapshots: Iterations whose mean to return.
@@ -53,10 +53,10 @@ class FitSettings:
     iterations: int
     stopping: StoppingRule = FixedIterations()
     learning_rate: float = 0.01
-    reg_noise_std: float = 1 / 30
-    mean_decay: float = 0.99
+    input_noise_std: float = 1 / 30
+    ema_decay: float = 0.99
     optimizer: Optimizer = optax.adam
-    terms: tuple[LossTerm, ...] = ()
+    regularizers: tuple[Regularizer, ...] = ()
     split: Split | None = None
     folds: int = 1
     refit_factor: float = 1.0
@@ -67,16 +67,19 @@ class FitSettings:
 
     def __post_init__(self) -> None:
         refuse_names(
-            stopping=self.stopping, optimizer=self.optimizer, terms=self.terms, split=self.split
+            stopping=self.stopping,
+            optimizer=self.optimizer,
+            regularizers=self.regularizers,
+            split=self.split,
         )
         if not (hasattr(self.stopping, "init") and hasattr(self.stopping, "update")):
             raise ValueError(
                 f"stopping {shown(self.stopping)} is no rule; "
                 'isnas_jax.STOPPING["validation"](iterations) makes one'
             )
-        for name in ("terms", "snapshots"):
+        for name in ("regularizers", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for choice in (self.optimizer, *self.terms, self.split):
+        for choice in (self.optimizer, *self.regularizers, self.split):
             if choice is not None and not callable(choice):
                 raise ValueError(
                     f"an optimizer, a term and a split are functions, not {shown(choice)}"
@@ -90,10 +93,10 @@ class FitSettings:
             raise ValueError(f"refit_from {self.refit_from} must be at least 0 and below 1")
         if not (
             0 < self.learning_rate < math.inf
-            and 0 <= self.reg_noise_std < math.inf
-            and 0 <= self.mean_decay < 1
+            and 0 <= self.input_noise_std < math.inf
+            and 0 <= self.ema_decay < 1
         ):
             raise ValueError(
-                f"learning_rate {self.learning_rate} must be positive, reg_noise_std "
-                f"{self.reg_noise_std} not negative and mean_decay {self.mean_decay} in [0, 1)"
+                f"learning_rate {self.learning_rate} must be positive, input_noise_std "
+                f"{self.input_noise_std} not negative and ema_decay {self.ema_decay} in [0, 1)"
             )

@@ -10,7 +10,7 @@ import jax
 from isnas_jax.running.pool import ProgressCallback, check_workers
 
 
-class Here:
+class Threads:
     """Jobs in threads of this process, in the order they came.
 
     Two at a time: one compiles while the other is at work, and small networks
@@ -38,7 +38,7 @@ class Here:
 
         return self._threads.submit(call)
 
-    def share(self, value: Any) -> Any:
+    def broadcast(self, value: Any) -> Any:
         return value
 
     def _tell(self, stage: str, news: Any) -> None:
@@ -46,7 +46,7 @@ class Here:
             raise InterruptedError(f"{stage} was given up")
         self._progress(stage, news)
 
-    def __enter__(self) -> "Here":
+    def __enter__(self) -> "Threads":
         return self
 
     def __exit__(self, *_: object) -> None:

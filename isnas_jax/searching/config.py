@@ -3,20 +3,20 @@
 import dataclasses
 from collections import Counter
 
-from isnas_jax.fitting import FitSettings
-from isnas_jax.networks import SPACES, NetworkSettings, Space
+from isnas_jax.fitting import FitConfig
+from isnas_jax.networks import SPACES, NetworkConfig, Space
 from isnas_jax.problems import Proxy
 from isnas_jax.registry import refuse_names, shown
-from isnas_jax.searching.cohort import CohortChoice, best_by_score
-from isnas_jax.searching.combination import Combination, selected_alone
+from isnas_jax.searching.cohort import CohortSelection, top_k
+from isnas_jax.searching.combination import Combination, selected_only
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
-from isnas_jax.searching.scoring import Draws
+from isnas_jax.searching.scoring import RandomInits
 from isnas_jax.searching.selection import Selection, closest_to_mean
 from isnas_jax.searching.strategies import Strategy
 
 
 @dataclasses.dataclass(frozen=True)
-class SearchSettings:
+class SearchConfig:
     """How an architecture is searched.
 
     Attributes:
@@ -25,12 +25,12 @@ class SearchSettings:
       proxy: What the cohort is fitted to.
       fit: How the cohort is fitted.
       metric: What to score by.
-      draws: Which random outputs to score.
+      inits: Which random outputs to score.
       space: Where genotypes come from.
-      cohort_by: Whom of the scored to fit.
+      cohort_selection: Whom of the scored to fit.
       selection: Whom of the fitted to choose.
       combination: What to return.
-      members: Who is in the cohort besides: names of networks in `BASELINES`
+      extra_members: Who is in the cohort besides: names of networks in `BASELINES`
         and of classical restorations of the task in `CLASSICAL`. With some of
         them, the cohort may be 0.
 
@@ -41,35 +41,37 @@ class SearchSettings:
     strategy: Strategy
     cohort: int
     proxy: Proxy
-    fit: FitSettings
+    fit: FitConfig
     metric: Metric = psd_db_strip_mse
-    draws: Draws = Draws()
+    inits: RandomInits = RandomInits()
     space: Space = SPACES["free"]
-    cohort_by: CohortChoice = best_by_score
+    cohort_selection: CohortSelection = top_k
     selection: Selection = closest_to_mean
-    combination: Combination = selected_alone
-    members: tuple[str, ...] = ()
+    combination: Combination = selected_only
+    extra_members: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if isinstance(self.members, str):
-            raise ValueError(f"members {self.members!r} are one name, not a sequence of names")
-        object.__setattr__(self, "members", tuple(self.members))
-        if not all(isinstance(name, str) for name in self.members):
+        if isinstance(self.extra_members, str):
             raise ValueError(
-                f"members {shown(self.members)} must be names; the strategy "
-                "isnas_jax.Listed(genotypes) takes genotypes"
+                f"extra_members {self.extra_members!r} are one name, not a sequence of names"
             )
-        for name in ("strategy", "proxy", "metric", "cohort_by", "selection", "combination"):
+        object.__setattr__(self, "extra_members", tuple(self.extra_members))
+        if not all(isinstance(name, str) for name in self.extra_members):
+            raise ValueError(
+                f"extra_members {shown(self.extra_members)} must be names; the strategy "
+                "isnas_jax.GenotypeList(genotypes) takes genotypes"
+            )
+        for name in ("strategy", "proxy", "metric", "cohort_selection", "selection", "combination"):
             refuse_names(**{name: (choice := getattr(self, name))})
             if not callable(choice):
                 raise ValueError(f"{name} {shown(choice)} must be a function")
         refuse_names(space=self.space)
-        if twice := [name for name, times in Counter(self.members).items() if times > 1]:
-            raise ValueError(f"members name {twice[0]!r} more than once")
+        if twice := [name for name, times in Counter(self.extra_members).items() if times > 1]:
+            raise ValueError(f"extra_members name {twice[0]!r} more than once")
 
 
 @dataclasses.dataclass(frozen=True)
-class Recipe:
+class Config:
     """All that a restoration needs besides the key and the problem.
 
     Attributes:
@@ -78,6 +80,6 @@ class Recipe:
       search: How its architecture is found.
     """
 
-    network: NetworkSettings
-    fit: FitSettings
-    search: SearchSettings
+    network: NetworkConfig
+    fit: FitConfig
+    search: SearchConfig

@@ -24,7 +24,7 @@ class Shared(NamedTuple):
     number: int
 
 
-class Surroundings(NamedTuple):
+class WorkerEnvironment(NamedTuple):
     """What a process is to be like.
 
     Attributes:
@@ -51,11 +51,11 @@ class Surroundings(NamedTuple):
             importlib.import_module(module)
 
 
-def surroundings(modules: Sequence[str]) -> Surroundings:
+def worker_environment(modules: Sequence[str]) -> WorkerEnvironment:
     """Those of this process, as far as they are numbers and texts."""
     plain = (bool, int, float, str, type(None))
     config = {name: of for name, of in jax.config.values.items() if isinstance(of, plain)}
-    return Surroundings(tuple(sys.path), tuple(modules), config, tuple(_programs.on_disk))
+    return WorkerEnvironment(tuple(sys.path), tuple(modules), config, tuple(_programs.on_disk))
 
 
 def sendable(error: Exception) -> Exception:

@@ -1,7 +1,7 @@
 """What can be added to a problem's loss.
 
 A term is a hashable callable, (output, problem) -> scalar, traceable; output is
-the network's image (H, W, C). `LOSS_TERMS` makes terms from a weight; add your own.
+the network's image (H, W, C). `REGULARIZERS` makes terms from a weight; add your own.
 """
 
 import dataclasses
@@ -15,7 +15,7 @@ from isnas_jax.problems import Problem
 from isnas_jax.registry import Registry
 
 
-class LossTerm(Protocol):
+class Regularizer(Protocol):
     """See the module's docstring."""
 
     def __call__(self, output: jax.Array, problem: Problem) -> jax.Array: ...
@@ -37,6 +37,6 @@ class TotalVariation:
         return self.weight * (rows + columns)
 
 
-LOSS_TERMS: Registry[Callable[[float], LossTerm]] = Registry(
+REGULARIZERS: Registry[Callable[[float], Regularizer]] = Registry(
     "loss term", {"total variation": TotalVariation}
 )
