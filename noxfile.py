@@ -1,4 +1,4 @@
-"""The tests on other Pythons, and with the lowest and newest dependencies: nox."""
+"""Run the tests on several Pythons, with the newest and the lowest dependencies: `nox`."""
 
 import configparser
 
@@ -9,17 +9,17 @@ nox.options.sessions = ["tests", "lowest"]
 
 @nox.session(python=["3.11", "3.12", "3.13"])
 def tests(session: nox.Session) -> None:
-    """With the newest of everything."""
+    """Test with the newest dependencies."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest")
 
 
 @nox.session(python="3.11")
 def lowest(session: nox.Session) -> None:
-    """With the lowest versions of what the library itself needs."""
+    """Test with the lowest versions of the library's dependencies."""
     config = configparser.ConfigParser()
     config.read("setup.cfg")
-    needed = config["options"]["install_requires"].split()
+    requirements = config["options"]["install_requires"].split()
     session.install("-e", ".[test]")
-    session.install(*(one.replace(">=", "==") for one in needed))
+    session.install(*(requirement.replace(">=", "==") for requirement in requirements))
     session.run("python", "-m", "pytest")

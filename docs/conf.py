@@ -1,4 +1,4 @@
-"""The site: python -m sphinx -W docs out_site (extra `docs`)."""
+"""Build the site with `python -m sphinx -W docs out_site` (extra `docs`)."""
 
 import isnas_jax
 
@@ -14,19 +14,19 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "isnas_jax"
-# Tables of the study, which its pages link to, are in no table of contents.
+# Long tables are linked from pages and are in no table of contents.
 suppress_warnings = ["toc.not_included"]
 templates_path: list[str] = []
 
-# Docstrings are Google's; a class says what its fields are.
+# Docstrings follow Google's style; a class documents its fields under Attributes.
 napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 autodoc_typehints = "signature"
 autodoc_member_order = "bysource"
 autodoc_default_options = {"exclude-members": "__init__"}
-# Longer signatures, a parameter a line.
+# Longer signatures have one parameter per line.
 maximum_signature_line_length = 88
 
 myst_heading_anchors = 3
-# The notebook holds no outputs; a test runs it.
+# The notebook is stored without outputs; a test runs it.
 nb_execution_mode = "off"

@@ -2,40 +2,38 @@ r"""Classical restorations of the same problem, as points of reference.
 
     python -m experiments.classical --image=sample:chelsea --task=denoising --output_dir=out_nlm
 
-Denoising: non-local means, total variation (Chambolle), and BM3D if the
-package bm3d is installed. Inpainting: biharmonic. Super-resolution: bicubic.
+Denoising: non-local means, total variation, and BM3D if the package bm3d is installed. Inpainting:
+biharmonic. Super-resolution: bicubic.
 """
 
-from collections.abc import Sequence
-
 import jax
-from absl import flags
 
 from isnas_jax.io import images, records
 from isnas_jax.ops import quality
 from isnas_jax.problems import classical
+from isnas_jax.registries import CLASSICAL
 
-from . import cli
-
-FLAGS = flags.FLAGS
-
-cli.define_image_flags()
+from . import building
+from .flags import FLAGS, define_image
+from .main import open_folder, run_script
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: pose the problem, restore it by known means, write it down."""
-    problem, clean = cli.load_problem(jax.random.key(FLAGS.seed))
-    bits = cli.bits()
-    folder = cli.open_folder(problem=problem, clean=clean)
-    report = {}
-    for name in classical.names_of(problem.task):
-        restored = classical.restore(name, problem)
+def main() -> None:
+    """Pose the problem, restore it by every method, and write images and quality."""
+    problem, clean = building.load_problem(jax.random.key(FLAGS.seed))
+    bits = building.bits()
+    folder = open_folder(problem=problem, clean=clean)
+    qualities = {}
+    for name, method in CLASSICAL.items():
+        if method.task != problem.task:
+            continue
+        restored = classical.restore(method, problem)
         images.save(folder / f"{name.replace(' ', '_')}.png", restored, bits=bits)
         if clean is not None:
-            report[name] = quality.report(restored, clean)
-            print(f"{name}: {report[name]['psnr']:.2f} dB, SSIM {report[name]['ssim']:.3f}")
-    records.write_json(folder / "result.json", report)
+            qualities[name] = quality.report(restored, clean)
+            print(f"{name}: {qualities[name]['psnr']:.2f} dB, SSIM {qualities[name]['ssim']:.3f}")
+    records.write_json(folder / "result.json", qualities)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_image)

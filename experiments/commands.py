@@ -10,6 +10,7 @@ def _run(name: str) -> None:
 
 
 analyze = functools.partial(_run, "analyze")
+classical = functools.partial(_run, "classical")
 compact = functools.partial(_run, "compact")
 compare = functools.partial(_run, "compare")
 make_dataset = functools.partial(_run, "make_dataset")

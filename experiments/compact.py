@@ -2,29 +2,31 @@ r"""Fold the many small files of a dataset into few, which are read as before.
 
     python -m experiments.compact --dataset=dataset
 
-`make_dataset` may be at it meanwhile, and may be killed, as may this.
+It is safe while `make_dataset` runs, and safe to kill.
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
 from isnas_jax.study import compaction
 
-from . import cli
+from .main import run_script
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("dataset", None, "Folder that make_dataset fills.")
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_string("dataset", None, "Folder that make_dataset writes to.")
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: one call."""
+def main() -> None:
+    """Fold the files and print their number."""
     if not FLAGS.dataset:
-        raise ValueError("give --dataset: the folder that make_dataset fills")
+        raise ValueError("give --dataset, a folder that make_dataset writes to")
     print(f"folded {compaction.compact(pathlib.Path(FLAGS.dataset))} files")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

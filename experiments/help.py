@@ -1,4 +1,4 @@
-"""A script's --help: what it does, and its flags by what they are about."""
+"""The --help of a script: its docstring, its flags by group, and the exit codes."""
 
 import functools
 import pathlib
@@ -10,59 +10,72 @@ from absl import flags
 
 FLAGS = flags.FLAGS
 
-_GROUPS: dict[str, str] = {}
+_GROUPS: dict[str, str] = {}  # the group of each flag
+_TITLES: list[str] = []  # in the order of their definition
 _WIDTH, _COLUMN = 96, 26
 _EXITS = """Exit codes
   0    done
-  2    something given is wrong, said in one line
-  3    done, but for units of a study that failed
-  130  stopped by Ctrl-C; the same command goes on
+  2    invalid input, explained in one line
+  3    done, but some units of a study failed
+  130  stopped by Ctrl-C; the same command resumes the run
 
-  --flagfile=FILE takes flags from a file, one a line; some are in
+  --flagfile=FILE reads flags from a file, one per line; some are in
   """
 _PRESETS = pathlib.Path(__file__).parent / "presets"
 
 
 def group(title: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Marks a function that defines flags which belong together."""
+    """Decorate a function that defines flags of one group."""
+    if title not in _TITLES:
+        _TITLES.append(title)
 
-    def marked(define: Callable[[], None]) -> Callable[[], None]:
+    def decorate(define: Callable[[], None]) -> Callable[[], None]:
         @functools.wraps(define)
-        def defining() -> None:
+        def define_group() -> None:
             before = set(FLAGS)
             define()
             for name in set(FLAGS) - before:
                 _GROUPS.setdefault(name, title)
 
-        return defining
+        return define_group
 
-    return marked
+    return decorate
+
+
+def own_flags() -> list[flags.Flag]:
+    """Return the flags that the script has defined, those of absl left out."""
+    package = __name__.removesuffix(".help")
+    modules = FLAGS.flags_by_module_dict()
+    return [
+        flag
+        for module, defined in modules.items()
+        if module.startswith(package) or module == sys.argv[0]
+        for flag in defined
+    ]
 
 
 def text() -> str:
-    """Of the script that was started."""
-    found: dict[str, list[flags.Flag]] = {"This script": []}
-    for title in dict.fromkeys(_GROUPS.values()):
-        found[title] = []
-    found["Everywhere"] = []
-    own = {flag.name for flag in FLAGS.flags_by_module_dict().get(sys.argv[0], [])}
-    for flag in FLAGS.get_key_flags_for_module(sys.argv[0]):
-        rest = "This script" if flag.name in own else "Everywhere"
-        found[_GROUPS.get(flag.name, rest)].append(flag)
+    """Return the help of the script that was started."""
+    common = ("compilation_cache", "extensions")
+    titles = ["This script", *_TITLES, "All scripts"]
+    groups: dict[str, list[flags.Flag]] = {title: [] for title in titles}
+    for flag in own_flags():
+        title = "All scripts" if flag.name in common else "This script"
+        groups[_GROUPS.get(flag.name, title)].append(flag)
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
-    for title, members in found.items():
+    for title, members in groups.items():
         if members:
-            parts.append("\n".join([title, *map(_described, members)]))
+            parts.append("\n".join([title, *map(_line, members)]))
     return "\n\n".join([*parts, f"{_EXITS}{_PRESETS}"])
 
 
-def _described(flag: flags.Flag) -> str:
-    """Its name beside what it is, the default at the end."""
+def _line(flag: flags.Flag) -> str:
+    """Return a flag with its description and default."""
     head = f"  --[no]{flag.name}" if flag.boolean else f"  --{flag.name}"
-    said = flag.help or ""
+    description = flag.help or ""
     if flag.default not in (None, [], "", False):
-        said += f" (default: {flag.default_as_str})"
-    lines = textwrap.wrap(said, _WIDTH - _COLUMN)
+        description += f" (default: {flag.default_as_str})"
+    lines = textwrap.wrap(description, _WIDTH - _COLUMN)
     if len(head) >= _COLUMN:
         lines = ["", *lines]
     return "\n".join(

@@ -4,85 +4,95 @@ r"""Make a dataset of fits and scores: genotypes x images x tasks x seeds.
         --tasks=denoising:450:900,inpainting:1000:1500 --stopping=fixed \
         --size=64 --square --gray --num_genotypes=100 --num_inits=4 --output_dir=dataset
 
-denoising:450:900 is what --stopping restores in 450 iterations, the fit being
-followed until 900. The folder holds Parquet files; see `isnas_jax.study`. A killed
-run started again goes on where it was, and --shard=0/2 and --shard=1/2 share
-the work between two processes. Units that failed are listed at the end, with exit
-code 3; --retry_failed tries them again. --dry_run says what it would take, by trying
-out a few architectures for some steps.
+denoising:450:900 restores by --stopping in 450 iterations and follows the fit until iteration 900.
+The folder holds Parquet files; see `isnas_jax.study`. A killed run resumes, and --shard=0/2 and
+--shard=1/2 divide the work between two processes. Units that failed are listed at the end, with
+exit code 3; --retry_failed runs them again. --dry_run estimates the cost by trying a few
+architectures for some steps.
 """
 
 import dataclasses
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import study
-from isnas_jax.fitting import Progress
 from isnas_jax.io import images
+from isnas_jax.registries import BASELINES, METRICS, PUBLISHED_METRICS, TASKS
+from isnas_jax.running import Event
 
-from . import cli, progress
+from . import building, progress
+from .flags import (
+    check_seeds,
+    define_fit,
+    define_network,
+    define_run,
+    define_runner,
+    define_scores,
+    refuse_unused,
+)
+from .main import open_folder, run_script
 
 FLAGS = flags.FLAGS
 
-cli.define_run_flags()
-cli.define_network_flags()
-FLAGS.set_default("space", "free")
-cli.define_fit_flags()
-cli.define_score_flags()
-cli.define_runner_flags()
-flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
-flags.DEFINE_list(
-    "tasks",
-    ["denoising"],
-    "NAME, NAME:N for N iterations instead of --iterations, or NAME:N:M to go on until M.",
-)
-flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit beside the genotypes.")
-flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
-flags.DEFINE_list("metrics", [], "Metrics to score by, beside the random one; all by default.")
-flags.DEFINE_boolean(
-    "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
-)
-flags.DEFINE_boolean("retry_failed", False, "Try again what failed before.")
-flags.DEFINE_boolean("dry_run", False, "Say what it would take, and do nothing.")
-flags.DEFINE_integer(
-    "job_fits", None, "Fits of one program that a worker takes at once, at most.", lower_bound=1
-)
-flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on is ours.")
+# Flags that the content of the folder does not depend on.
+IGNORED = ("shard", "runner", "job_fits", "job_cpus", "job_gpus", "retry_failed", "dry_run")
 
 
-def tasks() -> dict[str, list[int]]:
-    """The tasks with the numbers that were given for them."""
-    found = {}
+def define_flags() -> None:
+    """Define the flags of this script."""
+    for define in (define_run, define_network, define_fit, define_scores, define_runner):
+        define()
+    FLAGS.set_default("space", "free")
+    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+    flags.DEFINE_list(
+        "tasks",
+        ["denoising"],
+        "NAME, NAME:N for N iterations instead of --iterations, or NAME:N:M to follow until M.",
+    )
+    flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit in addition.")
+    flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
+    flags.DEFINE_list("metrics", [], "Metrics to score by; all by default; random always.")
+    flags.DEFINE_boolean(
+        "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
+    )
+    flags.DEFINE_boolean("retry_failed", False, "Run failed units again.")
+    flags.DEFINE_boolean("dry_run", False, "Estimate the cost, and compute nothing.")
+    flags.DEFINE_integer(
+        "job_fits", None, "Largest number of fits of one program in a job.", lower_bound=1
+    )
+    flags.DEFINE_string("shard", "0/1", "I/N: every N-th architecture from the I-th on.")
+
+
+def parse_tasks() -> dict[str, list[int]]:
+    """Return the iterations that --tasks gives for each task."""
+    result = {}
     for text in FLAGS.tasks:
         task, *numbers = text.split(":")
-        isnas.TASKS[task]
+        TASKS[task]  # refuses an unknown name
         if len(numbers) > 2 or not all(map(str.isdecimal, numbers)):
             raise ValueError(f"task {text!r}: write NAME, NAME:ITERATIONS or NAME:ITERATIONS:UNTIL")
-        found[task] = [int(number) for number in numbers]
-    return found
+        result[task] = [int(number) for number in numbers]
+    return result
 
 
-def followed(config: isnas.FitConfig) -> isnas.FitConfig:
-    """A recipe's fit as a study follows it: to all measurements, by equation 4, stopped by ES-WMV.
-
-    Unless the flags say otherwise.
-    """
+def study_fit(config: isnas.FitConfig) -> isnas.FitConfig:
+    """Return how a study fits: all measurements, equation 4, ES-WMV, unless flags differ."""
     changes: dict[str, Any] = {
         "split": None,
-        "stopping": isnas.STOPPING["es-wmv"](config.iterations),
+        "stopping": isnas.WindowedVariance(),
         "debias": False,
     }
     changes = {name: value for name, value in changes.items() if FLAGS[name].value is None}
     return dataclasses.replace(config, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
 
 
-def show(plan: study.Plan) -> None:
-    """What units will take, in words."""
+def print_plan(plan: study.Plan) -> None:
+    """Print the estimated cost."""
     print(f"{plan.fits} fits of {plan.iterations:,} iterations together, {plan.scores} scores")
     print(f"{plan.programs} programs to compile, {plan.workers} units at a time")
     for name, unit, scale in (
@@ -99,89 +109,111 @@ def show(plan: study.Plan) -> None:
     print(f"about {plan.hours:.2g} hours, {plan.hours * plan.workers:.2g} of one worker")
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: pose every problem, list the work, do our share of it."""
-    if not FLAGS.images:
-        raise ValueError("give --images: files, folders or sample:NAME")
-    numbers = tasks()
-    cli.check_corruption(f"--tasks={','.join(numbers)}", [isnas.TASKS[task] for task in numbers])
-    cli.check_seeds(FLAGS.num_seeds)
+def common_config(configs: Mapping[str, isnas.Config]) -> isnas.Config:
+    """Return a config whose networks and candidates are those of all tasks; ValueError if none."""
+    config = next(iter(configs.values()))
+    for flag, value in (
+        ("channels", lambda config: config.network.channels),
+        ("num_genotypes", lambda config: getattr(config.search.strategy, "num", None)),
+    ):
+        by_task = {task: value(config) for task, config in configs.items()}
+        if len(set(by_task.values())) > 1:
+            raise ValueError(f"the preset differs between tasks, {by_task}; give --{flag}")
+    return config
+
+
+def build_study() -> study.Study:
+    """Return the study of the flags, every problem posed."""
+    iterations = parse_tasks()
+    tasks = {name: TASKS[name] for name in iterations}
+    building.check_corruption(f"--tasks={','.join(tasks)}", list(tasks.values()))
+    check_seeds(FLAGS.num_seeds)
     clean_images = images.load_all(
         images.find(FLAGS.images),
-        lambda path: {task: cli.load_clean(path, task) for task in numbers},
+        lambda path: {name: building.load_clean(path, name) for name in tasks},
     )
     cases = [
         study.pose(
-            FLAGS.seed, image, clean, task, **cli.options_of(isnas.TASKS[task].corrupt, mask=None)
+            FLAGS.seed,
+            image,
+            clean,
+            tasks[name],
+            **building.options_of(tasks[name].corrupt, mask=None),
         )
         for image, by_task in clean_images.items()
-        for task, clean in by_task.items()
+        for name, clean in by_task.items()
     ]
-    cli.refuse_idle(
+    refuse_unused(
         {
-            "where all --tasks have numbers": ("iterations",) if all(numbers.values()) else (),
+            "where all --tasks have numbers": ("iterations",) if all(iterations.values()) else (),
             "with --dry_run": ("job_fits",) if FLAGS.dry_run else (),
         }
     )
-    # Recipes depend on a problem by its task, and differ by their fits.
-    config = cli.config(cases[0].problem)
-    posed = {case.task: case.problem for case in cases}
-    fit = {task: followed(cli.config(posed[task], *numbers[task][:1]).fit) for task in numbers}
-    follow = {task: (numbers[task] or [fit[task].iterations])[-1] for task in numbers}
-    chosen = FLAGS.metrics or [*isnas.METRICS, *isnas.PUBLISHED_METRICS]
-    whole = study.Study(
+    problems = {case.task: case.problem for case in cases}
+    configs = {name: building.config(problems[name], *iterations[name][:1]) for name in tasks}
+    fit = {name: study_fit(config.fit) for name, config in configs.items()}
+    config = common_config(configs)
+    chosen = FLAGS.metrics or [*METRICS, *PUBLISHED_METRICS]
+    return study.Study(
         seed=FLAGS.seed,
         cases=cases,
-        genotypes=cli.genotypes(study.key_of(FLAGS.seed, "genotypes"), config),
-        baselines=FLAGS.baselines,
+        genotypes=building.genotypes(study.key_of(FLAGS.seed, "genotypes"), config),
+        baselines=[BASELINES[name] for name in FLAGS.baselines],
         seeds=FLAGS.num_seeds,
         network=config.network,
         fit=fit,
-        follow=follow,
-        metrics={name: isnas.METRICS[name] for name in dict.fromkeys([*chosen, "random"])},
+        follow={name: (iterations[name] or [fit[name].iterations])[-1] for name in tasks},
+        metrics={name: METRICS[name] for name in dict.fromkeys([*chosen, "random"])},
         inits=config.search.inits,
         space=config.search.space,
     )
-    todo = study.units(whole)
+
+
+def select_units(whole: study.Study) -> list[study.Unit]:
+    """Return the units of --shard."""
     if not (shard := re.fullmatch(r"(\d+)/(\d+)", FLAGS.shard)):
         raise ValueError(f"shard {FLAGS.shard!r} is not of the form I/N")
-    todo = study.shard(todo, int(shard[1]), int(shard[2]))
-    runner = cli.runner()
+    return study.shard(study.units(whole), int(shard[1]), int(shard[2]))
+
+
+def main() -> None:
+    """Pose every problem, list the units, and compute those of the shard."""
+    if not FLAGS.images:
+        raise ValueError("give --images: files, folders or sample:NAME")
+    whole = build_study()
+    todo = select_units(whole)
+    runner = building.runner()
     if FLAGS.dry_run:
         left = study.unfinished(whole, FLAGS.output_dir, todo, retry_failed=FLAGS.retry_failed)
-        show(study.plan(whole, left, runner=runner))
+        print_plan(study.plan(whole, left, runner=runner))
         return
-    folder = cli.open_folder(
-        besides=(
-            "shard",
-            "runner",
-            "job_fits",
-            "job_cpus",
-            "job_gpus",
-            "retry_failed",
-            "dry_run",
-            "images",
-        ),
-        candidates=whole.genotypes,
-    )
+    folder = open_folder((*IGNORED, "images"), candidates=whole.genotypes)
 
-    # Those that failed as well, to be listed again.
+    # Failed units too, because they are listed again.
     left = study.unfinished(whole, folder, todo, retry_failed=True)
-    shares = dict.fromkeys((unit.name for unit in left), 0.0)  # the done part of each unit
-    options = {"runner": runner, "retry_failed": FLAGS.retry_failed, "most": FLAGS.job_fits}
-    with progress.shown() as run:
+    progress_of = dict.fromkeys((unit.name for unit in left), 0.0)
+    with progress.shown() as status:
 
         def count() -> None:
-            run("units", (len(todo) - len(left) + sum(shares.values()), len(todo)))
+            done = len(todo) - len(left) + sum(progress_of.values())
+            status(Event(("units",), done, len(todo)))
 
-        def report(unit: Any, now: Progress | None) -> None:
-            shares[unit.name] = now.iteration / now.iterations if now else 1.0
-            if now:
-                run("+".join(unit.name), now)
+        def report(event: Event) -> None:
+            progress_of[event.stage] = event.done / event.total
+            if event.done < event.total:
+                status(event)
             count()
 
         count()
-        failed = study.run(whole, folder, left, report=report, **options)
+        failed = study.run(
+            whole,
+            folder,
+            left,
+            runner=runner,
+            progress=report,
+            retry_failed=FLAGS.retry_failed,
+            job_fits=FLAGS.job_fits,
+        )
     for name, reason in failed.items():
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed:
@@ -189,4 +221,4 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

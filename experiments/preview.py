@@ -15,15 +15,13 @@ from .progress import Run
 def preview(
     folder: pathlib.Path, problem: isnas.Problem, run: Run, bits: int
 ) -> Callable[[np.ndarray], None] | None:
-    """Returns a function that writes a restoration and a page that reloads itself.
+    """Return a function that writes a restoration and a page that reloads itself.
 
-    Returns None where the folder already holds a result.
+    Return None if the folder already holds a result.
     """
-    if (folder / "result.json").exists():
-        return None
 
-    def show(restored: np.ndarray) -> None:
-        report.write_preview(folder, problem, restored, run.status(), bits=bits)
-        run.page = functools.partial(report.write_page, folder)
+    def write(image: np.ndarray) -> None:
+        report.write_preview(folder, problem, image, run.status(), bits=bits)
+        run.on_status = functools.partial(report.write_page, folder)
 
-    return show
+    return None if (folder / "result.json").exists() else write

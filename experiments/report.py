@@ -1,28 +1,30 @@
-r"""Make the page of a folder that a search, restoration, comparison or analysis left.
+r"""Write the page of a folder that a search, restoration, comparison or analysis left.
 
 python -m experiments.report --folder=out
 
-They make it themselves at their end; this makes it again, of the records alone.
+Those scripts write the page when they end. This one writes it again, from the records alone.
 """
 
 import pathlib
-from collections.abc import Sequence
 
 from absl import flags
 
 from isnas_jax import report
 
-from . import cli
+from .main import run_script
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_string("folder", "out", "Folder that a run left.")
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_string("folder", "out", "Output folder of a run.")
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: read the records, write the page."""
+def main() -> None:
+    """Write the page and print its path."""
     print(report.write_page(pathlib.Path(FLAGS.folder)))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

@@ -1,10 +1,9 @@
-r"""Score architectures for an image without training any.
+r"""Score architectures for an image without training.
 
 python -m experiments.score --image=sample:camera --num_genotypes=20 --output_dir=out_scores
 """
 
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
@@ -12,37 +11,46 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import report
 from isnas_jax.networks import network_for
+from isnas_jax.registries import METRICS
 
-from . import cli, progress
+from . import building, progress
+from .flags import define_image, define_network, define_scores
+from .main import open_folder, run_script
 
 FLAGS = flags.FLAGS
 
-cli.define_image_flags()
-cli.define_network_flags()
-FLAGS.set_default("space", "free")
-cli.define_score_flags()
-flags.DEFINE_list("metrics", list(isnas.METRICS), "Metrics to compute, ours or published.")
-flags.DEFINE_boolean(
-    "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
-)
+_SHOWN = 10  # genotypes to print
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: pose the problem, draw or read genotypes, score them, write it down."""
+def define_flags() -> None:
+    """Define the flags of this script."""
+    for define in (define_image, define_network, define_scores):
+        define()
+    FLAGS.set_default("space", "free")
+    flags.DEFINE_list(
+        "metrics", list(METRICS), "Metrics to compute: ours, published or an extension's."
+    )
+    flags.DEFINE_boolean(
+        "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
+    )
+
+
+def main() -> None:
+    """Pose the problem, draw or read genotypes, score them, and write the scores."""
     key = jax.random.key(FLAGS.seed)
-    metrics = {name: isnas.METRICS[name] for name in FLAGS.metrics}
-    problem, _truth = cli.load_problem(key)
-    config = cli.config(problem)
+    metrics = {name: METRICS[name] for name in FLAGS.metrics}
+    problem, _clean = building.load_problem(key)
+    config = building.config(problem)
     _, draw_key, score_key = jax.random.split(key, 3)
-    genotypes = cli.genotypes(draw_key, config)
+    genotypes = building.genotypes(draw_key, config)
     network, inits = config.network, config.search.inits
-    folder = cli.open_folder(
+    folder = open_folder(
         problem=problem, candidates=genotypes, network=network, inits=inits, metrics=metrics
     )
 
-    start = time.perf_counter()
+    begin = time.perf_counter()
     networks = [network_for(problem, g, network, config.search.space) for g in genotypes]
-    with progress.shown() as run:
+    with progress.shown() as status:
         values = isnas.score(
             score_key,
             networks,
@@ -50,13 +58,17 @@ def main(_: Sequence[str]) -> None:
             metrics,
             inits,
             folder=folder / "work",
-            progress=lambda done, total: run("score", (done, total)),
+            progress=status,
         )
     report.write_scores(folder, genotypes, values)
-    report.write_timings(folder, {"score": time.perf_counter() - start})
+    report.write_timings(folder, {"score": time.perf_counter() - begin})
 
-    print(f"{len(genotypes)} genotypes scored; see {folder}")
+    first, *_ = metrics
+    order = values[first].mean(axis=1).argsort()[:_SHOWN]
+    for index in order:
+        print(f"{values[first][index].mean():12.4g}  {genotypes[index]}")
+    print(f"{len(genotypes)} genotypes scored, lowest {first} above; see {folder}")
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

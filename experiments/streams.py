@@ -1,4 +1,4 @@
-"""Standard output and error that never cost a run its results."""
+"""Standard output and error that do not stop a run when they fail."""
 
 import contextlib
 import os
@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 
-class _Lenient:
-    """A text stream that prints ? for what its encoding lacks, and ignores a closed pipe."""
+class _TolerantStream:
+    """A text stream that replaces unencodable characters by ? and ignores a closed pipe."""
 
     def __init__(self, stream: Any) -> None:
         self._stream = stream
@@ -26,9 +26,9 @@ class _Lenient:
         try:
             call(*args)
         except OSError as error:
-            # What is buffered would fail again, last when the interpreter ends.
-            with open(os.devnull, "wb") as nowhere:
-                os.dup2(nowhere.fileno(), self._stream.fileno())
+            # Redirect the stream, since its buffer would fail again when the interpreter exits.
+            with open(os.devnull, "wb") as devnull:
+                os.dup2(devnull.fileno(), self._stream.fileno())
             if not isinstance(error, BrokenPipeError):
                 raise
 
@@ -37,17 +37,20 @@ class _Lenient:
 
 
 @contextlib.contextmanager
-def lenient() -> Iterator[None]:
-    """Makes both streams so until the block ends.
+def tolerant_streams() -> Iterator[None]:
+    """Replace stdout and stderr by streams that tolerate failures, until the block ends.
 
-    A stream that was closed before the start goes nowhere. Its file descriptor is taken, since
-    libraries write to descriptor 2 whatever file has that number.
+    A stream that is already closed writes to the null device. Its file descriptor is opened too:
+    libraries write to descriptor 2 and would otherwise write into a file with that number.
     """
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
         pass
     os.close(descriptor)
-    before = sys.stdout, sys.stderr
-    streams = [_Lenient(stream or open(os.devnull, "w")) for stream in before]  # noqa: SIM115
+    originals = sys.stdout, sys.stderr
+    streams = [
+        _TolerantStream(stream or open(os.devnull, "w"))  # noqa: SIM115
+        for stream in originals
+    ]
     sys.stdout, sys.stderr = streams
     try:
         yield
@@ -55,4 +58,4 @@ def lenient() -> Iterator[None]:
         for stream in streams:
             with contextlib.suppress(OSError):
                 stream.flush()
-        sys.stdout, sys.stderr = before
+        sys.stdout, sys.stderr = originals

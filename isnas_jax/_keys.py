@@ -1,4 +1,4 @@
-"""Random keys by name, so that it does not matter what else is drawn, or in what order."""
+"""Random keys derived from names, so that they do not depend on other draws or their order."""
 
 import functools
 import zlib
@@ -7,23 +7,23 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from isnas_jax.registry import shown
+from isnas_jax.registry import short_repr
 
 
 def check(key: Any) -> None:
-    """ValueError with the remedy unless it is one random key, as `jax.random.key` makes it."""
+    """Raise ValueError unless the argument is one typed key, such as `jax.random.key(0)`."""
     if not (isinstance(key, jax.Array) and jnp.issubdtype(key.dtype, jax.dtypes.prng_key)):
-        remedy = "jax.random.key(0)"
+        suggestion = "jax.random.key(0)"
         if isinstance(key, int):
-            remedy = f"jax.random.key({key})"
+            suggestion = f"jax.random.key({key})"
         elif getattr(key, "dtype", None) == jnp.uint32:
-            remedy = "jax.random.wrap_key_data(key)"
-        raise ValueError(f"{shown(key)} is no random key; give {remedy}")
+            suggestion = "jax.random.wrap_key_data(key)"
+        raise ValueError(f"{short_repr(key)} is not a random key; give {suggestion}")
     if key.shape:
-        raise ValueError(f"one random key is needed, not an array of {key.shape}; give key[0]")
+        raise ValueError(f"key must be one random key, not an array of {key.shape}; give key[0]")
 
 
-def named(key: jax.Array, *names: object) -> jax.Array:
-    """The key of something by its names."""
-    numbers = (zlib.crc32(str(name).encode()) for name in names)
-    return functools.reduce(jax.random.fold_in, numbers, key)
+def fold_in_names(key: jax.Array, *names: object) -> jax.Array:
+    """Return a key derived from `key` and the checksums of the names, in their order."""
+    checksums = (zlib.crc32(str(name).encode()) for name in names)
+    return functools.reduce(jax.random.fold_in, checksums, key)

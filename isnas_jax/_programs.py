@@ -1,8 +1,8 @@
-"""Compiled programs: how they are compiled, and that a process keeps only a few.
+"""Compiled programs: XLA options, a bounded in-memory cache and a bounded cache on disk.
 
-Every program adds memory and mappings to its process for as long as it is kept
-(a step of a fit about 1,250 mappings on a CPU, where Linux allows 65,530), and
-people loop over thousands of networks.
+A compiled program occupies memory and memory mappings of its process until it is dropped.
+One step of a fit takes about 1,250 mappings on a CPU, and Linux allows 65,530 per process.
+A loop over thousands of networks must therefore keep only the latest programs.
 """
 
 import collections
@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import functools
 import gc
+import os
 import pathlib
 import sys
 import threading
@@ -21,182 +22,203 @@ import numpy as np
 
 Jitted = TypeVar("Jitted")
 
-_shared: list[Any] = []
-# The folder of compiled programs and its most bytes, if there is one; workers get it too.
-on_disk: list[tuple[str, int]] = []
+_cleared_on_eviction: list[Any] = []
+# Folder and size in bytes of the compilation cache: one entry or none. Workers copy it.
+disk_caches: list[tuple[str, int]] = []
 
-_NARROW = {
+_TO_32_BITS = {
     np.dtype(f"{kind}{2 * bits}"): np.dtype(f"{kind}{bits}")
     for kind, bits in (("float", 32), ("int", 32), ("uint", 32), ("complex", 64))
 }
 
 
-def shared(operation: Jitted) -> Jitted:
-    """Marks a jitted operation that the programs of many networks are traced through.
+def cleared_on_eviction(operation: Jitted) -> Jitted:
+    """Clear a jitted operation's traces whenever a `ProgramCache` has dropped many programs.
 
-    What JAX remembers of its traces would outlive those programs, some 10 MB a
-    network; it is dropped with them.
+    Decorate operations that the programs of many networks call. JAX keeps about 10 MB of
+    traces per network otherwise, even after the network's programs are dropped.
     """
-    _shared.append(operation)
+    _cleared_on_eviction.append(operation)
     return operation
 
 
-def _forget() -> None:
-    """Gives back what programs that were dropped leave behind."""
-    for operation in _shared:
+def _free_memory() -> None:
+    """Release the traces, files and heap memory that dropped programs leave behind."""
+    for operation in _cleared_on_eviction:
         operation.clear_cache()
-    _delete_oldest()
+    _shrink_disk_caches()
     gc.collect()
-    # Compiling leaves some 0.3 GB of freed memory that glibc keeps.
+    # glibc keeps about 0.3 GB of memory that compilation has freed.
     if sys.platform == "linux" and hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
         libc.malloc_trim(0)
 
 
 @functools.cache
 def compiler_options() -> dict[str, str] | None:
-    """Options of XLA, for `jax.jit`, that measure better than its own (docs/performance.md)."""
-    if jax.default_backend() != "cpu" or jax.__version_info__ < (0, 10):
+    """Return XLA options for `jax.jit` that are faster here (docs/performance.md), or None.
+
+    The environment variable ISNAS_COMPILER_OPTIONS=off turns them off, for example with a version
+    of XLA that does not know one of them.
+    """
+    off = os.environ.get("ISNAS_COMPILER_OPTIONS") == "off"
+    if off or jax.default_backend() != "cpu" or jax.__version_info__ < (0, 10):
         return None
     options = {
-        # Without this pass, barriers last: what `remat` computes again is not found to be
-        # the same, and the parts of a long sum stay apart.
+        # Keep optimization barriers to the end. Otherwise XLA merges the computations that
+        # `remat` repeats with the originals, and rejoins the parts of a long sum.
         "xla_disable_hlo_passes": "cse_barrier_expander",
-        # Compiles sooner; products are library calls and sums run no slower.
+        # Compiles faster. Matrix products are library calls, and sums run as fast.
         "xla_backend_optimization_level": "1",
-        # Programs are compiled side by side, and parts of one cost a fifth more together.
+        # Several programs compile in parallel; splitting each one costs a fifth more in total.
         "xla_cpu_parallel_codegen_split_count": "1",
     }
     if jax.__version_info__[:2] == (0, 10):
-        # There, YNNPACK runs batches of small products on one core.
+        # In JAX 0.10, YNNPACK runs batches of small matrix products on one core.
         options["xla_cpu_experimental_ynn_fusion_type"] = "LIBRARY_FUSION_TYPE_REDUCE"
     return options
 
 
-class Programs:
-    """The jitted functions used last, each of one program.
+class ProgramCache:
+    """A least-recently-used cache of jitted functions that each hold one program.
 
     Attributes:
-      most: How many to keep.
+      max_size: Number of functions to keep. Functions in use are kept in any case.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._dropped = 0
-        self._used: collections.Counter[Hashable] = collections.Counter()
-        self._kept: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
+    def __init__(self, max_size: int) -> None:
+        self.max_size = max_size
+        self._num_evicted = 0
+        self._num_users: collections.Counter[Hashable] = collections.Counter()
+        self._functions: collections.OrderedDict[Hashable, Any] = collections.OrderedDict()
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._kept)
+        return len(self._functions)
 
     @contextlib.contextmanager
     def use(self, key: Hashable, make: Callable[[], Any]) -> Iterator[Any]:
-        """As `get`, for as long as others may ask for theirs meanwhile: it is not dropped."""
+        """Yield the function of a key like `get`, and keep it while the context is open."""
+        key = _by_value(key)
         with self._lock:
-            self._used[key] += 1
+            self._num_users[key] += 1
         try:
             yield self.get(key, make)
         finally:
             with self._lock:
-                self._used[key] -= 1
-                self._used += collections.Counter()  # forgets what is at 0
+                self._num_users[key] -= 1
+                self._num_users += collections.Counter()  # removes counts of 0
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """The function of this key, made by `make` unless it is there.
+        """Return the cached function of a key, or make and cache it.
 
         Args:
-          key: All that its program depends on, shapes included (see `shapes`).
-          make: A jitted function that no one else holds.
+          key: Everything that the program depends on, including shapes (see `shapes`).
+          make: Returns a new jitted function. Nothing else may refer to the function,
+            because its compiled program is cleared when the cache drops it.
         """
+        key = _by_value(key)
         with self._lock:
-            if key not in self._kept:
-                self._kept[key] = make()
-            self._kept.move_to_end(key)
-            found = self._kept[key]
-            idle = [other for other in self._kept if not self._used[other] and other != key]
-            dropped = [
-                self._kept.pop(other) for other in idle[: max(0, len(self._kept) - self.most)]
+            if key not in self._functions:
+                self._functions[key] = make()
+            self._functions.move_to_end(key)
+            function = self._functions[key]
+            unused = [
+                other for other in self._functions if not self._num_users[other] and other != key
             ]
-        self._dropped += len(dropped)
-        while dropped:
-            dropped.pop().clear_cache()
-        if self._dropped >= self.most:
-            self._dropped = 0
-            _forget()
-        return found
+            num_excess = max(0, len(self._functions) - self.max_size)
+            evicted = [self._functions.pop(other) for other in unused[:num_excess]]
+        self._num_evicted += len(evicted)
+        while evicted:
+            evicted.pop().clear_cache()
+        if self._num_evicted >= self.max_size:
+            self._num_evicted = 0
+            _free_memory()
+        return function
+
+
+def _by_value(key: Any) -> Hashable:
+    """Replace each `functools.partial` in a key, which compares by identity, by its content."""
+    if isinstance(key, functools.partial):
+        content = key.func, _by_value(key.args), tuple(sorted(key.keywords.items()))
+        with contextlib.suppress(TypeError):  # an argument is not hashable
+            hash(content)
+            return content
+    return tuple(map(_by_value, key)) if isinstance(key, tuple) else key
 
 
 def check_concrete(name: str, *trees: Any) -> None:
-    """ValueError if an array of these is being traced, where its values are needed."""
+    """Raise ValueError if a pytree contains traced arrays; `name` is their name in the message."""
     if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(trees)):
         raise ValueError(
-            f"{name} must hold values: this cannot be called inside of jit, vmap or grad, "
-            "while the methods of a Problem can"
+            f"{name} must be concrete arrays; this function cannot be called inside of "
+            "jit, vmap or grad, but the methods of a Problem can"
         )
 
 
 def in_32_bits(tree: Any) -> Any:
-    """A pytree with arrays of 64 bits as the same kind of 32 bits."""
+    """Return a pytree with its 64-bit arrays cast to 32 bits (complex128 to complex64)."""
 
-    def narrow(leaf):
-        wide = isinstance(leaf, jax.Array | np.ndarray) and leaf.dtype in _NARROW
-        return leaf.astype(_NARROW[leaf.dtype]) if wide else leaf
+    def cast(leaf):
+        is_64_bit = isinstance(leaf, jax.Array | np.ndarray) and leaf.dtype in _TO_32_BITS
+        return leaf.astype(_TO_32_BITS[leaf.dtype]) if is_64_bit else leaf
 
-    return jax.tree.map(narrow, tree)
+    return jax.tree.map(cast, tree)
 
 
 def shapes(*trees: Any) -> Hashable:
-    """The structure of pytrees with the shapes and types of their arrays."""
+    """Return the structure of pytrees with the shapes and dtypes of their leaves, hashable."""
     leaves, structure = jax.tree.flatten(trees)
     return structure, tuple(jax.typeof(leaf) for leaf in leaves)
 
 
 def lower(function: Any, arguments: Sequence[Any], target: str | jax.Device) -> jax.stages.Lowered:
-    """A jitted function lowered for other than this backend.
+    """Lower a jitted function for hardware that this process need not have.
 
     Args:
-      function: What `jax.jit` returned.
-      arguments: Arrays, or what `jax.eval_shape` makes of them.
-      target: A platform ("cuda", "tpu"), or a device of a described topology, for which
-        it can be compiled without one.
+      function: A function that `jax.jit` returned.
+      arguments: Arrays, or their shapes as `jax.eval_shape` returns them.
+      target: A platform ("cuda", "tpu"), or a device of a topology description. The
+        result for a device can also be compiled without the hardware.
     """
     platform = target
     if not isinstance(target, str):
-        platform, there = target.platform, jax.sharding.SingleDeviceSharding(target)
+        platform, sharding = target.platform, jax.sharding.SingleDeviceSharding(target)
         arguments = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=there), arguments
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), arguments
         )
     return function.trace(*arguments).lower(lowering_platforms=(platform,))
 
 
-def use_compilation_cache(folder: str | None, *, most: int = 2**30) -> None:
-    """Keep compiled programs on disk for the next process.
+def use_compilation_cache(folder: str | None, *, max_bytes: int = 2**30) -> None:
+    """Cache compiled programs on disk for later processes.
 
-    JAX's own bound reads the whole folder for every program that it adds, which takes 0.2 s
-    from 3000 programs on. Here the folder is read now, and when this process drops programs.
+    JAX's own size limit reads the whole folder for every program that it adds, 0.2 s each
+    with 3000 programs. Instead, the size is checked in this call and when this process
+    drops programs from memory.
 
     Args:
-      folder: The folder; None for no cache.
-      most: Bytes on disk; the programs used longest ago are deleted first.
+      folder: The cache folder; None disables the cache.
+      max_bytes: Size limit of the folder. The least recently used programs are deleted first.
     """
-    on_disk[:] = [(folder, most)] if folder else []
-    _delete_oldest()
+    disk_caches[:] = [(folder, max_bytes)] if folder else []
+    _shrink_disk_caches()
     jax.config.update("jax_compilation_cache_dir", folder)
     jax.config.update("jax_compilation_cache_max_size", -1)
-    # Scoring has hundreds of programs that compile in a moment each.
+    # Scoring compiles hundreds of programs in a fraction of a second each.
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
-def _delete_oldest() -> None:
-    """Delete the compiled programs used longest ago until the rest fits."""
-    for folder, most in on_disk:
-        found = []
+def _shrink_disk_caches() -> None:
+    """Delete the least recently used programs on disk until the rest fits the limit."""
+    for folder, max_bytes in disk_caches:
+        programs = []
         for path in pathlib.Path(folder).glob("*-cache"):
             with contextlib.suppress(FileNotFoundError):  # another process deleted it
-                state = path.stat()
-                found.append((max(state.st_atime, state.st_mtime), state.st_size, path))
-        for _, size, path in sorted(found, reverse=True):
-            most -= size
-            if most < 0:
+                stat = path.stat()
+                programs.append((max(stat.st_atime, stat.st_mtime), stat.st_size, path))
+        bytes_left = max_bytes
+        for _, size, path in sorted(programs, reverse=True):
+            bytes_left -= size
+            if bytes_left < 0:
                 path.unlink(missing_ok=True)

@@ -1,4 +1,7 @@
-"""Named choices: what a flag or a table may call by name, and a user may add to."""
+"""Registries: map names in flags and tables to interchangeable strategies.
+
+Also helpers for error messages about arguments.
+"""
 
 from collections.abc import Mapping
 from typing import TypeVar
@@ -7,19 +10,19 @@ Entry = TypeVar("Entry")
 
 
 class UnknownNameError(ValueError, KeyError):
-    """A registry has no entry of a name; the message lists the names it has."""
+    """A name is not in a registry; the message lists the names that are."""
 
     __str__ = ValueError.__str__
 
 
 class Registry(dict[str, Entry]):
-    """A dict of interchangeable strategies, looked up by the names that flags use.
+    """A dict from names to interchangeable strategies.
 
-    `REGISTRY["name"] = entry` registers a strategy. Library functions take the strategies
-    themselves, not their names.
+    `REGISTRY["name"] = strategy` registers a strategy. Flags and tables use the names;
+    library functions take the strategies themselves.
 
     Attributes:
-      kind: What the entries are, for error messages.
+      kind: Noun for one entry in error messages, such as "metric".
       fallback: Entries that can be looked up but are not listed.
     """
 
@@ -35,23 +38,23 @@ class Registry(dict[str, Entry]):
         self.fallback: Mapping[str, Entry] = fallback or {}
 
     def __missing__(self, name: str) -> Entry:
-        """Look a name up in the fallback; UnknownNameError lists the valid names."""
+        """Return an entry of the fallback, or raise UnknownNameError."""
         if isinstance(name, str) and name in self.fallback:
             return self.fallback[name]
-        names = ", ".join([*self, *self.fallback])
-        raise UnknownNameError(f"{self.kind} {name!r} does not exist; choose from {names}")
+        valid_names = ", ".join([*self, *self.fallback])
+        raise UnknownNameError(f"{self.kind} {name!r} does not exist; choose from {valid_names}")
 
 
-def shown(value: object) -> str:
-    """A value on one line for messages, cut to 80 characters."""
+def short_repr(value: object) -> str:
+    """Return `repr(value)` on one line of at most 80 characters, for error messages."""
     return " ".join(repr(value).split())[:80]
 
 
-def refuse_names(**given: object) -> None:
-    """ValueError if one of these arguments is a name, where the thing itself is needed."""
-    for argument, value in given.items():
+def refuse_names(**arguments: object) -> None:
+    """Raise ValueError if an argument is a registry name instead of the strategy itself."""
+    for argument, value in arguments.items():
         if isinstance(value, str):
             raise ValueError(
-                f"{argument} {value!r} is a name, where the thing itself is needed; "
-                "take it from its registry, as docs/extending.md lists them"
+                f"{argument} {value!r} is a name; look up the strategy in its registry "
+                "(docs/extending.md lists them) and pass that"
             )

@@ -46,7 +46,7 @@ def pytest_collection_modifyitems(config, items):
 
 @pytest.fixture(scope="session", autouse=True)
 def compiled_once(tmp_path_factory):
-    """What one test or script has compiled, others find on disk, in every worker."""
+    """Share compiled programs between all tests, scripts and workers of a run."""
     base = tmp_path_factory.getbasetemp()
     shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     os.environ["JAX_COMPILATION_CACHE_DIR"] = str(shared / "compiled")
@@ -54,8 +54,15 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
+def dtype_promotion(request):
+    """Without implicit promotion; files with data or code of users in float64 choose "standard"."""
+    promotion = getattr(request.module, "DTYPE_PROMOTION", "strict")
+    jax.config.update("jax_numpy_dtype_promotion", promotion)
+
+
+@pytest.fixture(scope="module", autouse=True)
 def forgotten():
-    """The programs of a file are dropped at its end, so that workers stay small."""
+    """Drop the programs of a file at its end, so that workers stay small."""
     yield
     jax.clear_caches()
     gc.collect()

@@ -1,4 +1,7 @@
-"""Run by test_fitting in a process of its own, since the devices are counted at the start."""
+"""Script of test_fitting: fit batches on 8 devices.
+
+It runs in its own process because JAX sets the number of devices at the start.
+"""
 
 import dataclasses
 import functools
@@ -13,17 +16,17 @@ import pyarrow.parquet as pq
 from conftest import SmallNetwork
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import registries, study
 from isnas_jax.fitting import Decision, fit_many
 
 assert jax.device_count() == 8
 
 
 @dataclasses.dataclass(frozen=True)
-class DarkFirst:
-    """Ends a dark image's fit after three iterations, so that half of the batch has ended."""
+class StopDarkEarly:
+    """Stop the fits of dark images after three iterations."""
 
-    def init(self, problem):
+    def init(self, problem, iterations):
         return ()
 
     def update(self, state, step):
@@ -37,55 +40,59 @@ brightness = jnp.array([1.0, 0.2, 0.2, 1.0, 0.2]).reshape(5, 1, 1, 1)
 clean_images = brightness * jax.random.uniform(jax.random.key(1), (5, 40, 64, 1))
 masks = jax.random.bernoulli(jax.random.key(2), 0.5, (5, 40, 64))
 problems = [isnas.inpainting(*pair) for pair in zip(clean_images, masks, strict=True)]
-# Adam's first step is as long for a gradient that is nothing but rounding (a bias
-# before a normalization), with either sign; larger steps of SGD are chaotic too.
+# Adam would turn a gradient that is only rounding error (of a bias before a normalization)
+# into a full step of either sign. SGD with larger steps is chaotic too.
 momentum = functools.partial(optax.sgd, momentum=0.9)
-config = isnas.FitConfig(8, DarkFirst(), 1e-3, optimizer=momentum, chunk=3)
+config = isnas.FitConfig(8, StopDarkEarly(), 1e-3, optimizer=momentum, chunk=3)
 
-# Two genotypes by five images: 10 fits in 16 places, after three iterations 4 in 8.
-all_nets = [net for net in nets for _ in problems]
+# Two genotypes and five images: 10 fits in a batch of 16, then 4 in a batch of 8.
+nets_of_fits = [net for net in nets for _ in problems]
 keys = jax.random.split(jax.random.key(3), 10)
-asked = [
-    isnas.FitJob(*of) for of in zip(keys, all_nets, problems * 2, [*clean_images] * 2, strict=True)
+jobs = [
+    isnas.FitJob(*fields)
+    for fields in zip(keys, nets_of_fits, problems * 2, [*clean_images] * 2, strict=True)
 ]
-fits = fit_many(asked, config)
+fits = fit_many(jobs, config)
 for index, fit in enumerate(fits):
-    given = keys[index], all_nets[index], problems[index % 5]
-    single = isnas.fit(*given, config, clean=clean_images[index % 5])
+    job = keys[index], nets_of_fits[index], problems[index % 5]
+    single = isnas.fit(*job, config, clean=clean_images[index % 5])
     assert len(fit.loss) == len(single.loss) == (3 if index % 5 in (1, 2, 4) else 8)
     np.testing.assert_allclose(fit.loss, single.loss, rtol=1e-4)
     np.testing.assert_allclose(fit.psnr_ema, single.psnr_ema, atol=1e-2)
     np.testing.assert_allclose(fit.restored, single.restored, atol=1e-3)
-    shapes, expected = (jax.tree.map(jnp.shape, of.variables) for of in (fit, single))
+    shapes, expected = (jax.tree.map(jnp.shape, f.variables) for f in (fit, single))
     assert shapes == expected
-    near = functools.partial(np.testing.assert_allclose, atol=1e-5)  # the most move by 1e-4
-    jax.tree.map(near, fit.variables, single.variables)
+    # Most variables change by 1e-4.
+    assert_close = functools.partial(np.testing.assert_allclose, atol=1e-5)
+    jax.tree.map(assert_close, fit.variables, single.variables)
 
-# A study fits what shares a program in one batch.
-isnas.BASELINES["small"] = lambda task, **_: SmallNetwork()
-whole = study.Study(
+# A study fits all units with the same program in one batch.
+small = isnas.Baseline("small", lambda task, **_: SmallNetwork())
+definition = study.Study(
     seed=0,
-    cases=[study.pose(0, "noise", clean_images[0], "denoising", sigma=25)],
+    cases=[study.pose(0, "noise", clean_images[0], registries.TASKS["denoising"], sigma=25)],
     genotypes=[],
-    baselines=["small"],
+    baselines=[small],
     seeds=20,
     network=isnas.NetworkConfig(4),
     fit={"denoising": isnas.FitConfig(4, chunk=2)},
     follow={"denoising": 4},
     metrics={},
 )
-plan = study.plan(whole, study.units(whole))
+plan = study.plan(definition, study.units(definition))
 assert (plan.fits, plan.programs, len(plan.trials)) == (20, 1, 1)
 
-heard = []
+events = []
 with tempfile.TemporaryDirectory() as folder:
-    report = lambda unit, news: heard.append((unit.seed, news and news.iteration))  # noqa: E731
-    assert study.run(whole, folder, study.units(whole), report=report) == {}
+    todo = study.units(definition)
+    assert study.run(definition, folder, todo, progress=events.append) == {}
     rows = pq.read_table(pathlib.Path(folder, "fits")).to_pylist()
-assert [of for of in heard if of[0] < 5][:5] == [(0, 2), (1, 2), (2, 2), (3, 2), (4, 2)]
+# All fits report the first chunk before any reports the second.
+seeds_and_iterations = [(int(event.stage[-1]), event.done) for event in events]
+assert seeds_and_iterations[:40] == [(seed, done) for done in (2, 4) for seed in range(20)]
 assert len(rows) == 20
 for row in rows:
     key = study.key_of(0, "fit", "noise", "denoising", row["seed"])
-    case = whole.cases[0]
+    case = definition.cases[0]
     single = isnas.fit(key, SmallNetwork(), case.problem, iterations=4, clean=case.clean)
     np.testing.assert_allclose(row["psnr_ema"], single.psnr_ema, atol=1e-2)

@@ -1,4 +1,7 @@
-"""Run by test_programs in processes of its own: prints mappings and resident MB as it goes on."""
+"""Script of test_programs: compile many programs, and print memory mappings and resident MiB.
+
+The first argument is "fits", "cells" or "scores"; the second is the bound for "scores".
+"""
 
 import sys
 
@@ -8,11 +11,11 @@ from isnas_jax.experiments.benchmarks import machine
 
 import isnas_jax as isnas
 from isnas_jax.networks import blocks, cells
-from isnas_jax.searching import _cellwise, scoring
+from isnas_jax.searching import _cell_programs, scoring
 
 
 class Small(nn.Module):
-    """Compiles soon, and for each number anew."""
+    """Network that compiles quickly, with a program of its own for each number."""
 
     number: int
     in_channels: int = 2
@@ -30,7 +33,7 @@ if sys.argv[1] == "fits":
         isnas.fit(jax.random.key(1), Small(number), problem, iterations=2)
         print(machine.mappings(), machine.resident_memory() // 2**20, flush=True)
 elif sys.argv[1] == "cells":
-    _cellwise.PROGRAMS.most = 2
+    _cell_programs.PROGRAMS.max_size = 2
     for cell in range(5):
         net = isnas.build_network(isnas.Genotype(cell, "0" * 25), out_channels=1, channels=4)
         isnas.score(
@@ -38,16 +41,16 @@ elif sys.argv[1] == "cells":
             [net],
             problem,
             {"m": lambda observed, output: output.mean()},
-            together=True,
+            batched=True,
         )
-        assert len(_cellwise.PROGRAMS) <= 2
+        assert len(_cell_programs.PROGRAMS) <= 2
         print(machine.mappings(), machine.resident_memory() // 2**20)
 else:
-    genotypes = isnas.SPACES["free"].sample(jax.random.key(2), 130, 4)
+    genotypes = isnas.free_space.sample(jax.random.key(2), 130, 4)
     assert len({genotype.cell for genotype in genotypes}) > 90
     nets = [isnas.build_network(genotype, out_channels=1, channels=4) for genotype in genotypes]
-    metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
-    scoring.PROGRAMS.most = int(sys.argv[2])
+    metrics = {"m": isnas.psd_db_strip_mse}
+    scoring.PROGRAMS.max_size = int(sys.argv[2])
     isnas.score(jax.random.key(3), nets, problem, metrics)
-    assert len(scoring.PROGRAMS) <= scoring.PROGRAMS.most
+    assert len(scoring.PROGRAMS) <= scoring.PROGRAMS.max_size
     print(machine.mappings(), machine.resident_memory() // 2**20)

@@ -1,3 +1,5 @@
+"""Test the analysis of datasets: correlations, intervals, transfer, tables."""
+
 import itertools
 import math
 import pathlib
@@ -11,7 +13,7 @@ import scipy.stats
 
 from isnas_jax import figures
 from isnas_jax.report import tables
-from isnas_jax.study import analysis, store
+from isnas_jax.study import analysis, intervals, store
 
 KEY = jax.random.key(3)
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in range(60, 66)]
@@ -19,7 +21,7 @@ GENOTYPES = [f"{cell}:{'0' * 25}" for cell in range(60, 66)]
 
 @pytest.fixture
 def dataset():
-    """Six genotypes, two images, two seeds, with outcomes that can be checked by hand."""
+    """Return six genotypes on two images with two seeds, with outcomes to check by hand."""
     best = {"moon": [20, 22, 24, 21, 23, 20.5], "coins": [30, 29, 28, 27, 26, 25]}
     fits = [
         {
@@ -53,7 +55,7 @@ def dataset():
     return analysis.Dataset(pathlib.Path(), pd.DataFrame(fits), pd.DataFrame(scores), 0)
 
 
-def test_kendall_is_scipys_in_every_resample():
+def test_kendall_equals_scipy_in_every_resample():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 8, 30).astype(float)  # with ties
     y = x + rng.normal(scale=4, size=30)
@@ -62,23 +64,23 @@ def test_kendall_is_scipys_in_every_resample():
     assert (counts[0] == 1).all()
     assert len(np.unique(counts, axis=0)) == 51
     expected = [
-        scipy.stats.kendalltau(*(np.repeat(v, row.astype(int)) for v in (x, y))).statistic
+        scipy.stats.kendalltau(*(np.repeat(values, row.astype(int)) for values in (x, y))).statistic
         for row in counts
     ]
     np.testing.assert_allclose(analysis.kendall(x, y, counts), expected, rtol=1e-10)
     assert np.isnan(analysis.kendall(np.zeros(30), y, counts)).all()
 
 
-def test_interval_is_that_of_pandas_quantiles_and_close_to_scipys_bootstrap():
+def test_interval_equals_quantiles_and_is_close_to_scipy_bootstrap():
     rng = np.random.default_rng(1)
     x = rng.normal(size=60)
     y = x + rng.normal(size=60)
     replicates = analysis.kendall(x, y, analysis.resample(KEY, 60, 2000))
-    found = analysis.estimate(replicates)
-    assert found.value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
-    assert found.low == pytest.approx(pd.Series(replicates[1:]).quantile(0.025))
-    assert found.high == pytest.approx(pd.Series(replicates[1:]).quantile(0.975))
-    theirs = scipy.stats.bootstrap(
+    estimate = analysis.estimate(replicates)
+    assert estimate.value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
+    assert estimate.low == pytest.approx(pd.Series(replicates[1:]).quantile(0.025))
+    assert estimate.high == pytest.approx(pd.Series(replicates[1:]).quantile(0.975))
+    expected = scipy.stats.bootstrap(
         (x, y),
         lambda a, b: scipy.stats.kendalltau(a, b).statistic,
         paired=True,
@@ -87,10 +89,10 @@ def test_interval_is_that_of_pandas_quantiles_and_close_to_scipys_bootstrap():
         method="percentile",
         rng=0,
     ).confidence_interval
-    np.testing.assert_allclose((found.low, found.high), theirs, atol=0.02)
+    np.testing.assert_allclose((estimate.low, estimate.high), expected, atol=0.02)
 
 
-def test_kendall_table_says_what_was_correlated(dataset):
+def test_kendall_table_correlates_scores_and_outcomes(dataset):
     outcomes = ["optimal stopping iteration", "best PSNR", "PSNR increase"]
     table = analysis.kendall_table(dataset, outcomes, ["sharpness"], key=KEY, resamples=40)
     assert len(table) == 3 * 2 * 3
@@ -99,10 +101,10 @@ def test_kendall_table_says_what_was_correlated(dataset):
     moon, coins = [20, 22, 24, 21, 23, 20.5], [30, 29, 28, 27, 26, 25]
     taus = [scipy.stats.kendalltau(score, values).statistic for values in (moon, coins)]
     for outcome in ("best PSNR", "PSNR increase"):
-        found = table.loc[outcome, "observed"]
-        assert found.loc["moon", "tau"] == pytest.approx(taus[0])
-        assert found.loc["coins", "tau"] == pytest.approx(taus[1])
-        assert found.loc["mean", "tau"] == pytest.approx(np.mean(taus))
+        rows = table.loc[outcome, "observed"]
+        assert rows.loc["moon", "tau"] == pytest.approx(taus[0])
+        assert rows.loc["coins", "tau"] == pytest.approx(taus[1])
+        assert rows.loc["mean", "tau"] == pytest.approx(np.mean(taus))
     stopping = table.loc["optimal stopping iteration", "observed"]
     assert stopping.loc["moon", "tau"] == pytest.approx(-taus[1])
     control = scipy.stats.kendalltau([0, 5, 4, 3, 2, 1], moon).statistic
@@ -111,48 +113,48 @@ def test_kendall_table_says_what_was_correlated(dataset):
     assert (table["tau"] <= table["high"]).all()
 
 
-def test_increase_is_standardized_within_each_image(dataset):
+def test_increase_is_standardized_for_each_image(dataset):
     increase = analysis.standardized_increase(dataset, "denoising")
     for image, values in (("moon", [1, 3, 5, 2, 4, 1.5]), ("coins", [10, 9, 8, 7, 6, 5])):
         np.testing.assert_allclose(increase[image], scipy.stats.zscore(values), rtol=1e-6)
 
 
-def test_figure_1_has_the_references_best_first_and_its_line_in_every_panel():
+def test_figure_1_sorts_the_reference_and_shows_it_in_every_panel():
     increases = {"a": np.array([0.5, -1.0, 2.0]), "b": np.array([3.0, 1.0, 2.0])}
     panels = figures.transfer(increases, "a").axes
     lines = [[line.get_ydata().tolist() for line in panel.lines] for panel in panels]
     assert lines == [[[2.0, 0.5, -1.0]], [[2.0, 3.0, 1.0], [2.0, 0.5, -1.0]]]
 
 
-def test_transfer_gaps(dataset):
+def test_transfer_gaps_are_losses_against_the_best_genotype(dataset):
     gaps = analysis.transfer_gaps(dataset, "denoising")
     assert gaps.loc["moon"].to_dict() == {"moon": 0, "coins": 2}
     assert gaps.loc["coins"].to_dict() == {"moon": 4, "coins": 0}
     assert gaps.loc["all others"].to_dict() == {"moon": 4, "coins": 2}
 
 
-def test_top_takes_the_lowest_scores_against_the_observation(dataset):
+def test_top_returns_the_lowest_scores_against_the_observation(dataset):
     best = analysis.top(dataset, "sharpness", "denoising", "moon", 3)
     assert best == [GENOTYPES[0], GENOTYPES[5], GENOTYPES[3]]
     assert len(analysis.top(dataset, "sharpness", "denoising", "moon", 15)) == 6
 
 
-def test_random_cohorts_reach_what_chance_says():
+def test_random_cohorts_have_the_expected_best_value():
     values = np.arange(20.0)
     mean, spread = analysis.random_cohorts(KEY, values, 5, 400)
-    expected = sum(v * math.comb(int(v), 4) for v in values) / math.comb(20, 5)
+    expected = sum(best * math.comb(int(best), 4) for best in values) / math.comb(20, 5)
     assert mean == pytest.approx(expected, abs=3 * spread / np.sqrt(400))
     assert analysis.random_cohorts(KEY, values, 30, 10) == (19.0, 0.0)
 
 
-def test_tables_in_every_format(tmp_path):
+def test_tables_are_written_in_every_format(tmp_path):
     table = pd.DataFrame({"a": [1 / 3, 2.0], "b_c": ["x", "y"]}, index=["one", "two"])
     text = tables.write(tmp_path / "t", table.rename_axis("name"))
     assert "0.33" in text
     assert (tmp_path / "t.md").read_text().splitlines()[2].split("|")[2].strip() == "0.33"
     assert r"b\_c" in (tmp_path / "t.tex").read_text()
-    back = pd.read_csv(tmp_path / "t.csv", index_col="name")
-    pd.testing.assert_frame_equal(back, table.rename_axis("name"))
+    read = pd.read_csv(tmp_path / "t.csv", index_col="name")
+    pd.testing.assert_frame_equal(read, table.rename_axis("name"))
 
 
 def test_incomplete_architectures_are_left_out(tmp_path):
@@ -165,12 +167,11 @@ def test_incomplete_architectures_are_left_out(tmp_path):
         store.write(tmp_path / part / "all.parquet", table, "study")
 
     def score(name):
-        case = {"architecture": name, "task": "denoising", "image": "moon"}
-        return case | {"reference": "observed", "output": 0, "m": 1.0}
+        row = {"architecture": name, "task": "denoising", "image": "moon"}
+        return row | {"reference": "observed", "output": 0, "m": 1.0}
 
     def fit(name, image):
-        case = {"architecture": name, "task": "denoising", "image": image}
-        return case | {"seed": 0}
+        return {"architecture": name, "task": "denoising", "image": image, "seed": 0}
 
     write("images", [{"image": "moon"}])
     write("scores", [score(name) for name in GENOTYPES[:3]])
@@ -178,7 +179,25 @@ def test_incomplete_architectures_are_left_out(tmp_path):
         analysis.load(tmp_path)
     rows = [fit(name, image) for name in (GENOTYPES[0], "dip") for image in ("moon", "coins")]
     write("fits", [*rows, fit(GENOTYPES[1], "moon")])
-    found = analysis.load(tmp_path)
-    assert found.genotypes == GENOTYPES[:1]
-    assert set(found.fits["architecture"]) == {GENOTYPES[0], "dip"}
-    assert found.incomplete == 2
+    dataset = analysis.load(tmp_path)
+    assert dataset.genotypes == GENOTYPES[:1]
+    assert set(dataset.fits["architecture"]) == {GENOTYPES[0], "dip"}
+    assert dataset.incomplete == 2
+
+
+def test_estimates_are_formatted_for_tables():
+    assert intervals.Estimate(1.234, 1.0, 1.5).shown() == "1.23 (1.00 to 1.50)"
+    assert intervals.Estimate(1.234, math.nan, math.nan).shown(1) == "1.2"
+    assert intervals.Estimate(*(math.nan,) * 3).shown() == ""
+
+
+def test_bootstrap_over_images_keeps_the_rows_of_an_image_together():
+    rows = [("a", 0.0), ("a", 2.0), ("b", 4.0), ("b", 6.0), ("b", 5.0)]
+    table = pd.DataFrame(rows, columns=["image", "gap"])
+    estimate = intervals.over_images(table, "gap", resamples=200)
+    # Resamples hold a twice, b twice, or both.
+    assert (estimate.value, estimate.low, estimate.high) == pytest.approx((17 / 5, 1.0, 5.0))
+    single = intervals.over_images(table[table["image"] == "a"], "gap")
+    assert single.value == 1.0
+    assert math.isnan(single.low)
+    assert math.isnan(single.high)

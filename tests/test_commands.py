@@ -1,6 +1,6 @@
-"""Documented commands run, from their own text, with small settings put over them.
+"""Documented commands run, from their own text, with small settings added.
 
-README, docs, the scripts' docstrings (which are their --help) and the files of flags.
+They are in the README, docs, the docstrings of the scripts (their --help) and the flag files.
 """
 
 import importlib.util
@@ -8,6 +8,8 @@ import pathlib
 import re
 import shlex
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -17,10 +19,11 @@ import isnas_jax as isnas
 from isnas_jax.io import images
 
 ROOT = pathlib.Path(isnas.__file__).parent.parent
+SCRIPTS = ROOT / "experiments"
 COMMAND = re.compile(r"python -m experiments\.([\w.]+)([^`\n]*)")
 
-# What a reader fills in.
-FILLED = {
+# Placeholders that a reader replaces.
+PLACEHOLDERS = {
     "IMAGES": "photographs",
     "LIST": "list.txt",
     "TASK OPTION": "denoising --sigma=25",
@@ -33,14 +36,14 @@ FILLED = {
     "=experiments/presets/": f"={ROOT}/experiments/presets/",
 }
 if not importlib.util.find_spec("bm3d"):
-    FILLED[",BM3D"] = ""  # the package may not be installed
+    PLACEHOLDERS[",BM3D"] = ""  # the package may not be installed
 
-# Commands, or flags of commands, that are not run; their flags are checked nevertheless.
-NOT_HERE = {
-    "interruptions": "stops scripts for hours",
-    "ray_interruptions": "starts a Ray cluster and kills its nodes for minutes",
-    "faults": "mounts file systems",
-    "screenshots": "needs a browser",
+# Commands, or flags of commands, that are not run; only their flags are checked.
+NOT_RUN = {
+    "proofs.interruptions": "stops scripts for hours",
+    "proofs.ray_interruptions": "starts a Ray cluster and kills its nodes for minutes",
+    "proofs.faults": "mounts file systems",
+    "proofs.screenshots": "needs a browser",
     "benchmarks.accelerator": "needs the compiler of a TPU",
     "decisions.curves": "fits for hours whatever its flags",
     "decisions.gather": "reads what decisions.curves takes hours to make",
@@ -48,7 +51,7 @@ NOT_HERE = {
     "--ray_address": "needs a Ray cluster",
 }
 
-# The benchmarks have networks of five levels.
+# Benchmarks have networks of five levels.
 SLOW = ("benchmarks", "decisions", "--runner=processes")
 
 NETWORK = ("--space=tiny", "--extensions=tiny_baselines", "--channels=4")
@@ -96,9 +99,10 @@ SMALL = {
     ),
 }
 
+# Files that a run leaves.
 RUN = {"report.html", "restored.png", "restored.npy", "observed.png", "comparison.png"}
 RUN |= {"spectra.png", "curves.png", "config.json", "curves.csv", "result.json", "timings.json"}
-PROMISED = {
+OUTPUTS = {
     "search": RUN | {"decisions.png", "scores.csv", "cohort.csv", "cohort"},
     "restore": RUN,
     "score": {"scores.csv", "config.json"},
@@ -109,10 +113,10 @@ PROMISED = {
 }
 
 
-def written_in(path):
+def commands_in(path):
     """The commands of a page: pairs of a script and its arguments."""
     text = re.sub(r"\\\n[ #]*", " ", path.read_text())
-    for placeholder, value in FILLED.items():
+    for placeholder, value in PLACEHOLDERS.items():
         text = text.replace(placeholder, value)
     for script, rest in COMMAND.findall(text):
         words = shlex.split(rest.split("&&")[0], comments=True)
@@ -120,7 +124,7 @@ def written_in(path):
 
 
 PAGES = {
-    str(path.relative_to(ROOT)): list(written_in(path))
+    str(path.relative_to(ROOT)): list(commands_in(path))
     for path in [
         ROOT / "README.md",
         *sorted((ROOT / "docs").rglob("*.md")),
@@ -131,9 +135,9 @@ PAGES = {
 PAGES = {page: commands for page, commands in PAGES.items() if commands}
 
 
-def why_not(script, words):
+def reason_not_to_run(script, words):
     """Why a command is not run here, or None."""
-    for part, reason in NOT_HERE.items():
+    for part, reason in NOT_RUN.items():
         if part == script or any(word.startswith(part) for word in words):
             return reason
     return None
@@ -149,9 +153,9 @@ def value_of(flag, words):
 
 
 def small(script, words):
-    """A command's arguments with small settings put over them."""
+    """The arguments of a command, with small settings added."""
     words = [
-        re.sub(r"(:\d+)+", lambda found: ":3:5" if found[0].count(":") > 1 else ":3", word)
+        re.sub(r"(:\d+)+", lambda match: ":3:5" if match[0].count(":") > 1 else ":3", word)
         if word.startswith("--tasks=")
         else re.sub(r"=[1-9]\d*$", "=2", word)
         if word.startswith(("--fits=", "--num_genotypes=")) and script == "benchmarks.memory"
@@ -161,50 +165,51 @@ def small(script, words):
     words = [
         ",".join(word.split(",")[:2]) if word.startswith("--images=") else word for word in words
     ]
-    put = [*SMALL.get(script, ())]
+    added = [*SMALL.get(script, ())]
     if value_of("flagfile", words):
-        put += ["--tasks=denoising:3:5", "--images=photographs"]
+        added += ["--tasks=denoising:3:5", "--images=photographs"]
     if script in ("search", "restore", "score", "classical", "compare") and (
         value_of("image", words) or value_of("images", words)
     ):
-        put.append("--size=32")
-    return [*words, *put]
+        added.append("--size=32")
+    return [*words, *added]
 
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """What pages take for granted: images, masks, a list; and what earlier commands left."""
-    place = tmp_path_factory.mktemp("prepared")
+    """A folder with the inputs of commands: images, a mask, lists, results of other commands."""
+    folder = tmp_path_factory.mktemp("prepared")
     rng = np.random.default_rng(0)
     for name in ("noisy.png", "photographs/one.png"):
-        images.save(place / name, rng.random((32, 32, 3)))
+        images.save(folder / name, rng.random((32, 32, 3)))
     mask = rng.random((32, 32, 1)) < 0.5
-    images.save(place / "mask.png", mask.astype(np.float32))
-    images.save(place / "holes.png", mask * rng.random((32, 32, 3)))
-    (place / "list.txt").write_text("nearest:0\nbicubic:1\n")
-    (place / "cells.txt").write_text(f"60:{'0' * 25}\n60:{'1' * 25}\n")
-    (place / "docs").mkdir()
-    shutil.copytree(ROOT / "docs" / "decisions", place / "docs" / "decisions")
-    shutil.copy(ROOT / "docs" / "decisions.md", place / "docs")
-    scripts.succeed("search", "--image=photographs/one.png", *SEARCHED, "--size=32", cwd=place)
+    images.save(folder / "mask.png", mask.astype(np.float32))
+    images.save(folder / "holes.png", mask * rng.random((32, 32, 3)))
+    (folder / "list.txt").write_text("nearest:0\nbicubic:1\n")
+    (folder / "cells.txt").write_text(f"60:{'0' * 25}\n60:{'1' * 25}\n")
+    (folder / "docs").mkdir()
+    shutil.copytree(ROOT / "docs" / "decisions", folder / "docs" / "decisions")
+    shutil.copy(ROOT / "docs" / "decisions.md", folder / "docs")
+    scripts.succeed("search", "--image=photographs/one.png", *SEARCHED, "--size=32", cwd=folder)
     tasks = ("--tasks=denoising:3", "--output_dir=dataset")
     scripts.succeed(
-        "make_dataset", "--images=photographs", *tasks, *SMALL["make_dataset"], cwd=place
+        "make_dataset", "--images=photographs", *tasks, *SMALL["make_dataset"], cwd=folder
     )
-    return place
+    return folder
 
 
-def make_ready(prepared, place, words):
-    """Puts what a command reads into its place, and clears its output's."""
+def prepare(prepared, folder, words):
+    """Copy the results that a command reads into a folder, and delete its own."""
     for flag, source in (("dataset", "dataset"), ("folder", "out")):
-        if (name := value_of(flag, words)) and not (place / name).exists():
-            shutil.copytree(prepared / source, place / name)
+        if (name := value_of(flag, words)) and not (folder / name).exists():
+            shutil.copytree(prepared / source, folder / name)
     if name := value_of("output_dir", words):
-        assert (place / name).resolve().is_relative_to(place)
-        shutil.rmtree(place / name, ignore_errors=True)
+        assert (folder / name).resolve().is_relative_to(folder)
+        shutil.rmtree(folder / name, ignore_errors=True)
 
 
-DONE = set()
+REPEATED: set[str] = set()  # scripts with a recorded command that has run
+DONE = set()  # commands that have run, without their output folders
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -213,15 +218,14 @@ def test_documented_commands_run(page, prepared, tmp_path, request):
         if path.name not in ("out", "dataset"):
             copy = shutil.copytree if path.is_dir() else shutil.copy
             copy(path, tmp_path / path.name)
-    repeated: set[str] = set()
     for script, words in PAGES[page]:
-        told = shlex.join([script, *words])
-        reason = why_not(script, words)
+        command = shlex.join([script, *words])
+        reason = reason_not_to_run(script, words)
         brief = not request.config.getoption("--thorough")
         if not reason and brief and (page.startswith("docs/") or slow(script, words)):
             reason = "takes minutes; runs with --thorough"
         if reason:
-            print(f"{told}: not run, {reason}")
+            print(f"{command}: not run, {reason}")
             scripts.succeed(script, *words, "--only_check_args", cwd=tmp_path)
             continue
         flags = small(script, words)
@@ -229,33 +233,60 @@ def test_documented_commands_run(page, prepared, tmp_path, request):
         if same in DONE:
             continue
         DONE.add(same)
-        make_ready(prepared, tmp_path, words)
+        prepare(prepared, tmp_path, words)
         scripts.succeed(script, *flags, cwd=tmp_path)
         if "--dry_run" in words:
             continue
         default = {"analyze": "report"}.get(script, "out")
         folder = tmp_path / (value_of("output_dir", flags) or default)
-        missing = [name for name in PROMISED.get(script, ()) if not (folder / name).exists()]
-        assert not missing, f"{told} left no {', '.join(missing)}"
-        written = folder / "command.txt"
-        enough = brief and script in repeated
-        if page == "README.md" and script in PROMISED and written.exists() and not enough:
-            # The command that is written down is the one that was given.
-            repeated.add(script)
-            _, *again = shlex.split(written.read_text())
+        missing = [name for name in OUTPUTS.get(script, ()) if not (folder / name).exists()]
+        assert not missing, f"{command} left no {', '.join(missing)}"
+        record = folder / "command.txt"
+        own = page == f"experiments/{script}.py" and script in OUTPUTS
+        if own and record.exists() and script not in REPEATED:
+            # The recorded command repeats the run.
+            REPEATED.add(script)
+            _, *again = shlex.split(record.read_text())
             again.append(f"--output_dir={folder}")
             if brief and script != "search":
                 again.append("--only_check_args")
             done = scripts.run(script, *again, cwd=tmp_path)
-            assert done.returncode == 0, f"{written.read_text()}{done.stderr}"
+            assert done.returncode == 0, f"{record.read_text()}{done.stderr}"
 
 
-def test_commands_are_found_and_reasons_are_needed():
+def test_pages_have_commands_of_every_script():
     commands = [command for page in PAGES.values() for command in page]
     assert len(commands) > 60
-    for part in (*NOT_HERE, *SMALL):
+    for part in (*NOT_RUN, *SMALL):
         assert any(
             part == script or any(w.startswith(part) for w in words) for script, words in commands
         ), part
-    scripts_in_readme = {script for script, _ in PAGES["README.md"]}
-    assert set(PROMISED) - {"classical"} <= scripts_in_readme
+    runnable = {p.stem for p in SCRIPTS.glob("*.py") if "\n    run_script(main" in p.read_text()}
+    assert set(OUTPUTS) | {"compact", "report"} == runnable
+    for script in runnable:  # so that each of them runs without --thorough
+        assert script in dict(PAGES[f"experiments/{script}.py"])
+        assert f"| `{script}` |" in (ROOT / "README.md").read_text()
+
+
+def test_scripts_run_by_both_import_names(tmp_path):
+    """In a clone as `experiments`, and as `isnas_jax.experiments` where installed."""
+    starts = {
+        "experiments.classical": "python -m experiments.classical ",
+        "isnas_jax.experiments.classical": "isnas-classical ",
+    }
+    for module, start in starts.items():
+        folder = tmp_path / module
+        flags = ["--image=sample:camera", "--size=16", "--seed=3", f"--output_dir={folder}"]
+        done = subprocess.run(
+            [sys.executable, "-m", module, *flags],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        record = (folder / "command.txt").read_text()
+        assert record.startswith(start)
+        assert set(flags[:3]) == set(shlex.split(record)[-3:])
+    first, second = (tmp_path / module / "result.json" for module in starts)
+    assert first.read_bytes() == second.read_bytes()

@@ -1,7 +1,8 @@
-"""The comparison table, through the script."""
+"""Test the comparison of methods: its decisions, its events and its table."""
 
 import statistics
 
+import jax
 import numpy as np
 import pandas as pd
 import pytest
@@ -32,16 +33,16 @@ FLAGS = (
 )
 
 
-def run(place, *flags):
-    return scripts.run("compare", *FLAGS, *flags, cwd=place)
+def run(folder, *flags):
+    return scripts.run("compare", *FLAGS, *flags, cwd=folder)
 
 
 def test_differences_are_paired():
     rows = [
-        {"image": image, "seed": seed, "method": method, "psnr": base + more}
+        {"image": image, "seed": seed, "method": method, "psnr": base + gain}
         for image, base in (("a", 20.0), ("b", 30.0))
         for seed in (0, 1)
-        for method, more in (("ours", 1.0), ("other", {"a": 0.5, "b": 0.0}[image]))
+        for method, gain in (("ours", 1.0), ("other", {"a": 0.5, "b": 0.0}[image]))
     ]
     table = study.differences(pd.DataFrame(rows), "psnr", "ours")
     assert list(table["psnr"]) == ["26.00", "25.25"]
@@ -51,23 +52,59 @@ def test_differences_are_paired():
     assert list(alone["ours less this"]) == ["0.00", "0.50"]
 
 
-def test_the_decisions_as_published_at_a_recipes_size():
-    holes = isnas.inpainting(np.full((32, 32, 1), 0.5), np.eye(32))
-    with_baselines = isnas.presets.quick(holes)
-    changed = study.methods("inpainting", with_baselines)["as published"].change(with_baselines)
-    assert changed.search.cohort == with_baselines.search.cohort + 2  # DIP's and NAS-DIP's places
-    problem = isnas.denoising(np.full((32, 32, 1), 0.5), 25)
-    config = isnas.presets.quick(problem)
+@pytest.fixture
+def problem():
+    return isnas.denoising(np.full((32, 32, 1), 0.5), 25)
+
+
+@pytest.mark.parametrize("preset", [isnas.presets.quick, isnas.presets.published])
+def test_as_published_takes_the_decisions_of_the_paper(problem, preset):
+    config, published = preset(problem), isnas.presets.published(problem).search
     changed = study.methods("denoising", config)["as published"].change(config)
     assert changed.search.cohort == config.search.cohort
     assert changed.search.extra_members == ()
-    assert changed.fit == changed.search.fit
-    for given in (changed.fit, changed.search.fit):
-        assert given.stopping == isnas.STOPPING["es-wmv"](800)
-        assert (given.split, given.debias) == (None, False)
-    published = isnas.presets.published(problem).search
+    for fit in (changed.fit, changed.cohort_fit):
+        assert fit.stopping == isnas.WindowedVariance()
+        assert (fit.split, fit.debias) == (None, False)
+    assert changed.cohort_fit.iterations == config.cohort_fit.iterations
     for name in ("selection", "combination", "cohort_selection", "metric"):
         assert getattr(changed.search, name) == getattr(published, name)
+
+
+def test_as_published_fits_genotypes_instead_of_baselines():
+    holes = isnas.inpainting(np.full((32, 32, 1), 0.5), np.eye(32))
+    config = isnas.presets.quick(holes)
+    assert config.search.extra_members == (isnas.dip, isnas.nas_dip)
+    changed = study.methods("inpainting", config)["as published"].change(config)
+    assert changed.search.cohort == config.search.cohort + 2
+
+
+def test_search_with_classical_members_names_each_member_once(problem):
+    config = isnas.presets.quick(problem)
+    assert config.search.extra_members == (isnas.observed,)
+    members = study.methods("denoising", config)["ISNAS-DIP+"].change(config).search.extra_members
+    assert {isnas.observed, isnas.non_local_means} <= set(members)
+    assert len(set(members)) == len(members)
+
+
+def test_events_name_the_method_and_count_restorations(problem):
+    def keep_observed(key, problem, config, *, folder, progress):
+        progress(isnas.Event(("restore", 1, 1), 5, 10, loss=0.25))
+        progress(isnas.Event(("preview",), 0, 0, image=problem.observed))
+        return problem.observed
+
+    clean, events = jax.numpy.full((32, 32, 1), 0.5), []
+    cases = [(seed, study.Case("gray", clean, problem)) for seed in (0, 1)]
+    runs, restored = study.compare({"none": keep_observed}, cases, progress=events.append)
+    assert list(runs["seed"]) == [0, 1]
+    assert set(restored) == {("none", "gray", 0), ("none", "gray", 1)}
+    counts = [event for event in events if event.stage == ("compared",)]
+    assert [(event.done, event.total) for event in counts] == [(0, 2), (1, 2), (2, 2)]
+    others = sorted(event for event in events if event not in counts)
+    assert others == [
+        isnas.Event(("method", "gray", seed, "none", "restore", 1, 1), 5, 10, loss=0.25)
+        for seed in (0, 1)
+    ]
 
 
 def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
@@ -83,9 +120,8 @@ def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
         values = runs[runs["method"] == method].pivot(index="seed", columns="image", values="psnr")
         values["all"] = (values["moon"] + values["camera"]) / 2
         for column in table:
-            one, two = values[column]
-            error = statistics.stdev((one, two)) / np.sqrt(2)
-            expected = f"{(one + two) / 2:.2f} ± {error:.2f}"
+            error = statistics.stdev(values[column]) / np.sqrt(2)
+            expected = f"{values[column].mean():.2f} ± {error:.2f}"
             assert table.loc[method, column] == expected
     for row in runs.itertuples():
         clean = images.resize(images.crop_to_square(images.load(f"sample:{row.image}")), 32)
@@ -105,6 +141,6 @@ def test_table_holds_means_and_standard_errors_over_seeds(tmp_path):
         assert message in done.stderr
 
 
-def test_a_recipe_counts_only_for_the_methods_that_search(tmp_path):
+def test_only_methods_that_search_need_a_valid_search_config(tmp_path):
     flags = ("--images=sample:moon", "--size=32", "--num_seeds=1", "--num_genotypes=1")
     scripts.succeed("compare", *flags, "--methods=total variation", cwd=tmp_path)

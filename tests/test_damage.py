@@ -1,4 +1,8 @@
-"""Files that a disk or a copy damaged: what we wrote is noticed, what others did is one line."""
+"""Test damaged files: written by this library, they are detected; other files give an error.
+
+Files that this library writes hold a digest, so that any damage is detected. Images and
+lists of genotypes are either read or refused with a one-line error.
+"""
 
 import logging
 import pathlib
@@ -10,10 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import isnas_jax as isnas
-from isnas_jax.io import Checkpoint, images, records
+from isnas_jax.io import Checkpoint, cache, images
 from isnas_jax.study import compaction, store
 
-# What is done to the content of a file: a byte changed, an end cut off, something put in.
+# A byte is changed, the end is cut off, or a byte is inserted: (kind, position, value).
 DAMAGES = st.one_of(
     st.tuples(st.just("change"), st.integers(0, 2**30), st.integers(1, 255)),
     st.tuples(st.just("cut"), st.integers(0, 2**30), st.just(0)),
@@ -21,18 +25,18 @@ DAMAGES = st.one_of(
 )
 
 
-def damaged(content, damage):
-    what, place, value = damage
-    at = place % len(content)
-    if what == "cut":
-        return content[:at]
-    if what == "insert":
-        return content[:at] + bytes([value]) + content[at:]
-    return content[:at] + bytes([content[at] ^ value]) + content[at + 1 :]
+def apply_damage(content, damage):
+    kind, position, value = damage
+    position %= len(content)
+    if kind == "cut":
+        return content[:position]
+    if kind == "insert":
+        return content[:position] + bytes([value]) + content[position:]
+    return content[:position] + bytes([content[position] ^ value]) + content[position + 1 :]
 
 
-def tried(read, *arguments):
-    """What is read, or in what words it is refused."""
+def try_read(read, *arguments):
+    """Return the result and "", or None and the message of a ValueError."""
     try:
         return read(*arguments), ""
     except ValueError as error:
@@ -45,98 +49,100 @@ def folder(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
-def quiet(caplog):
+def log_errors_only(caplog):
     caplog.set_level(logging.ERROR)
 
 
 @given(damage=DAMAGES)
-def test_arrays_are_computed_again(folder, damage):
+def test_damaged_cached_arrays_are_computed_again(folder, damage):
     arrays = {"a": np.arange(60, dtype=np.float32).reshape(3, 20), "b": np.array(7)}
-    path, of = folder / "arrays.npz", {"seed": 3}
+    path, inputs = folder / "arrays.npz", {"seed": 3}
     path.unlink(missing_ok=True)
-    records.cached(path, of, lambda: arrays)
-    path.write_bytes(damaged(path.read_bytes(), damage))
-    for _ in range(2):  # and what was computed again is kept
-        found = records.cached(path, of, lambda: arrays)
-        assert found.keys() == arrays.keys()
+    cache.cached(path, inputs, lambda: arrays)
+    path.write_bytes(apply_damage(path.read_bytes(), damage))
+    for _ in range(2):  # the second call reads the file that the first one wrote
+        restored = cache.cached(path, inputs, lambda: arrays)
+        assert restored.keys() == arrays.keys()
         for name, value in arrays.items():
-            np.testing.assert_array_equal(found[name], value)
-    records.read_arrays(path)
+            np.testing.assert_array_equal(restored[name], value)
+    cache.read_arrays(path)
 
 
 @given(damage=DAMAGES)
-def test_a_checkpoint_is_left_aside(folder, damage):
+def test_a_damaged_checkpoint_is_ignored(folder, damage):
     state = {"mean": np.linspace(0, 1, 50, dtype=np.float32), "iteration": np.array(9)}
     blank = {"mean": np.zeros(50, np.float32), "iteration": np.array(0)}
     checkpoint = Checkpoint(folder / "fit.checkpoint")
-    with checkpoint.opened({"seed": 3}):
+    with checkpoint.open({"seed": 3}):
         checkpoint.save(state)
         assert checkpoint.restore(blank)["iteration"] == 9
-        checkpoint.path.write_bytes(damaged(checkpoint.path.read_bytes(), damage))
+        checkpoint.path.write_bytes(apply_damage(checkpoint.path.read_bytes(), damage))
         assert checkpoint.restore(blank) is blank
 
 
 @given(damage=DAMAGES)
-def test_a_units_table_is_whole_or_not_there(folder, damage):
+def test_a_damaged_table_of_a_unit_counts_as_missing(folder, damage):
     path = folder / "unit.parquet"
     schema = pa.schema([("name", pa.string()), ("loss", pa.list_(pa.float32()))])
     table = store.table([("a", np.linspace(0, 1, 200))], schema)
     store.write(path, table, "study")
     assert store.holds(path, "study")
-    path.write_bytes(damaged(path.read_bytes(), damage))
-    there, refusal = tried(store.holds, path, "study")
-    assert not refusal or "belongs to something else" in refusal
-    if there:
+    path.write_bytes(apply_damage(path.read_bytes(), damage))
+    is_stored, message = try_read(store.holds, path, "study")
+    assert not message or "belongs to other inputs" in message
+    if is_stored:
         assert store.read(path).equals(table)
 
 
 @given(damage=DAMAGES, suffix=st.sampled_from([".png", ".jpg", ".tif", ".bmp", ".webp", ".gif"]))
-def test_an_image_is_read_or_refused(folder, damage, suffix):
-    look_at_damaged_image(folder / f"image{suffix}", damage, 8)
+def test_a_damaged_image_is_read_or_refused(folder, damage, suffix):
+    check_damaged_image(folder / f"image{suffix}", damage, 8)
 
 
 @given(damage=DAMAGES)
-def test_sixteen_bits_are_read_or_refused(folder, damage):
-    look_at_damaged_image(folder / "deep.png", damage, 16)
+def test_a_damaged_16_bit_image_is_read_or_refused(folder, damage):
+    check_damaged_image(folder / "deep.png", damage, 16)
 
 
-def look_at_damaged_image(path, damage, bits):
+def check_damaged_image(path, damage, bits):
     images.save(path, np.random.default_rng(0).random((20, 24, 3)), bits=bits)
-    path.write_bytes(damaged(path.read_bytes(), damage))
-    found, refusal = tried(images.load, path)
-    assert not refusal or str(path) in refusal
-    if not refusal:
-        assert found.dtype == np.float32
-        assert found.ndim == 3
-        assert found.shape[2] in (1, 3)
-        assert 0 <= found.min() <= found.max() <= 1
+    path.write_bytes(apply_damage(path.read_bytes(), damage))
+    image, message = try_read(images.load, path)
+    assert not message or str(path) in message
+    if not message:
+        assert image.dtype == np.float32
+        assert image.ndim == 3
+        assert image.shape[2] in (1, 3)
+        assert 0 <= image.min() <= image.max() <= 1
 
 
 @given(damage=DAMAGES)
-def test_a_list_of_genotypes_is_read_or_refused(folder, damage):
+def test_a_damaged_list_of_genotypes_is_read_or_refused(folder, damage):
     path = folder / "list.txt"
     path.write_bytes(
-        damaged(b"# best\n172:0000011001001001100111101\n5,1101111101110011000011110\n", damage)
+        apply_damage(
+            b"# best\n172:0000011001001001100111101\n5,1101111101110011000011110\n", damage
+        )
     )
-    found, refusal = tried(isnas.read_genotypes, path)
-    assert not refusal or str(path) in refusal
-    if not refusal:
-        assert 1 <= len(found[0]) <= 3
+    result, message = try_read(isnas.read_genotypes, path)
+    assert not message or str(path) in message
+    if not message:
+        assert 1 <= len(result[0]) <= 3
 
 
-def test_what_is_damaged_is_said(tmp_path, caplog):
+def test_damaged_files_are_reported(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     path = tmp_path / "arrays.npz"
     path.write_bytes(b"nothing")
-    records.cached(path, {}, lambda: {"a": np.zeros(1)})
+    cache.cached(path, {}, lambda: {"a": np.zeros(1)})
     assert f"{str(path)!r} is damaged" in caplog.text
     assert "computed again" in caplog.text
     (tmp_path / "config.json").write_text("{")
     with pytest.raises(ValueError, match=r"config.json' is damaged"):
-        records.claim_folder(tmp_path, {"seed": 0})
+        cache.claim_folder(tmp_path, {"seed": 0})
 
 
-def test_a_damaged_table_is_left_out_and_compaction_goes_on(tmp_path, caplog):
+def test_damaged_tables_are_skipped_in_reading_and_compaction(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     schema = pa.schema([("name", pa.string()), ("value", pa.int32())])
     (tmp_path / "study.json").write_text("{}")
@@ -152,8 +158,8 @@ def test_a_damaged_table_is_left_out_and_compaction_goes_on(tmp_path, caplog):
     (folded,) = (tmp_path / "fits" / "folded").glob("*.parquet")
     assert store.read_all(tmp_path / "fits").column("name").to_pylist() == ["a", "b"]
     folded.write_bytes(folded.read_bytes()[:-20])
-    there = compaction.Folded(tmp_path, "study")
+    folded_units = compaction.Folded(tmp_path, "study")
     caplog.clear()
     for _ in range(3):
-        assert pathlib.PurePosixPath("fits/a.parquet") not in there
+        assert pathlib.PurePosixPath("fits/a.parquet") not in folded_units
     assert len(caplog.records) == 1

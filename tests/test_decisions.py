@@ -1,6 +1,7 @@
-"""What is decided without the clean image: how long to fit, whom to weigh; and what measures it."""
+"""Decisions without the clean image: stopping, refits, stacks; and the tables that judge them."""
 
 import dataclasses
+import pathlib
 import re
 import zlib
 
@@ -10,22 +11,37 @@ import pandas as pd
 import pytest
 
 import isnas_jax as isnas
-from experiments.decisions import curves, gather, tables
-from isnas_jax.fitting import Decision, Part, Progress, cached_fit, loop, refit, unsplit
-from isnas_jax.problems import TASKS, HoldOut, classical, nothing
-from isnas_jax.searching import COMBINATIONS, SELECTIONS, stages
+from experiments.decisions import (
+    aggregation,
+    cohorts,
+    curves,
+    gather,
+    genotypes,
+    methods,
+    pages,
+    stopping,
+    tables,
+)
+from experiments.decisions.replay import replay
+from isnas_jax.fitting import Decision, FitJob, FoldFit, Start, cached_fit, refit, unsplit
+from isnas_jax.fitting.job import prepare
+from isnas_jax.fitting.step import chunk_program
+from isnas_jax.problems import classical, without_measurements
+from isnas_jax.registries import CLASSICAL, COMBINATIONS, SELECTIONS, STOPPING
+from isnas_jax.searching import plan_search
 from isnas_jax.study import Case, key_of
+from isnas_jax.study.intervals import over_images
 
 KEY = jax.random.key(5)
 
 
 @dataclasses.dataclass(frozen=True)
-class Eleventh:
-    """Validates at iteration 11 only, and looks on for three more."""
+class KeepIteration11:
+    """Keep iteration 11 and stop three iterations later, with validation only."""
 
     needs_validation = True
 
-    def init(self, problem):
+    def init(self, problem, iterations):
         return ()
 
     def update(self, state, step):
@@ -34,8 +50,8 @@ class Eleventh:
         return state, Decision(~known | (step.iteration == 11), stop, step.validation, known)
 
 
-SETTINGS = isnas.FitConfig(
-    40, Eleventh(), split=HoldOut(0.2), learning_rate=0.1, debias=True, chunk=7
+CONFIG = isnas.FitConfig(
+    40, KeepIteration11(), split=isnas.HoldOut(0.2), learning_rate=0.1, debias=True, chunk=7
 )
 
 
@@ -46,151 +62,148 @@ def clean():
 
 @pytest.fixture(scope="module")
 def noisy(clean):
-    return TASKS["denoising"].corrupt(jax.random.key(6), clean, sigma=25)
+    return isnas.add_noise(jax.random.key(6), clean, sigma=25)
 
 
-def test_a_part_decides_how_long_the_whole_is_fitted(clean, noisy, small_network, tmp_path):
+def test_refit_is_as_long_as_the_validated_fit(clean, noisy, small_network, tmp_path):
     net = small_network()
 
-    def run(config=SETTINGS, **given):
-        part = cached_fit(KEY, net, noisy, config, **given)
-        return refit(KEY, net, noisy, config, [Part(noisy, part)], clean=clean, **given)
+    def run(config=CONFIG, folder=None):
+        job = FitJob(KEY, net, noisy)
+        part = cached_fit(job, config, folder)
+        return refit(job._replace(clean=clean), config, [FoldFit(noisy, part)], folder)
 
-    found, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, SETTINGS)
-    np.testing.assert_array_equal(found.parts[0].validation, part.validation)
-    assert found.restored_at == part.restored_at == 11
-    assert (len(found.loss), len(part.loss)) == (12, 15)
-    # As with fixed iterations from the same start, to all measurements.
-    changes = {"stopping": isnas.STOPPING["fixed"](40), "iterations": 1 + part.restored_at}
-    alone = isnas.fit(KEY, net, noisy, SETTINGS, split=None, **changes)
-    np.testing.assert_allclose(found.restored, alone.restored, atol=2e-5)
-    np.testing.assert_allclose(found.loss, alone.loss, rtol=1e-3)
-    assert found.validation is None
-    np.testing.assert_array_equal(found.curves()["validation"], part.validation)
-    assert found.loss[0] != part.loss[0]
+    result, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, CONFIG)
+    np.testing.assert_array_equal(result.fold_fits[0].validation, part.validation)
+    assert result.restored_at == part.restored_at == 11
+    assert (len(result.loss), len(part.loss)) == (12, 15)
+    # Equals a fit of fixed iterations to all measurements from the same initialization.
+    changes = {"stopping": isnas.FixedIterations(), "iterations": 1 + part.restored_at}
+    alone = isnas.fit(KEY, net, noisy, CONFIG, split=None, **changes)
+    np.testing.assert_allclose(result.restored, alone.restored, atol=2e-5)
+    np.testing.assert_allclose(result.loss, alone.loss, rtol=1e-3)
+    assert result.validation is None
+    np.testing.assert_array_equal(result.curves()["validation"], part.validation)
+    assert result.loss[0] != part.loss[0]
 
-    longer = dataclasses.replace(SETTINGS, refit_factor=1.5)
+    longer = dataclasses.replace(CONFIG, refit_factor=1.5)
     assert run(longer).restored_at == 17
 
     again = run(folder=tmp_path)
-    np.testing.assert_array_equal(again.restored, found.restored)
-    np.testing.assert_array_equal(again.parts[0].restored, found.parts[0].restored)
+    np.testing.assert_array_equal(again.restored, result.restored)
+    np.testing.assert_array_equal(again.fold_fits[0].restored, result.fold_fits[0].restored)
 
 
 @pytest.mark.parametrize("fraction", [0.25, 0.75])
-def test_a_refit_leaves_the_trajectory_of_the_part(clean, noisy, small_network, tmp_path, fraction):
-    """The part for a fraction of its iterations, then everything, from the same parameters."""
-    net, (part, validation) = small_network(), HoldOut(0.2)(KEY, noisy)
-    config = dataclasses.replace(SETTINGS, refit_from=fraction, refit_factor=1.25)
-    given = {"validation": validation, "clean": clean}
+def test_refit_continues_from_a_fraction_of_the_validated_fit(
+    clean, noisy, small_network, tmp_path, fraction
+):
+    """Fit the training problem for a fraction of its iterations, then all measurements."""
+    net, (part, validation) = small_network(), isnas.HoldOut(0.2)(KEY, noisy)
+    config = dataclasses.replace(CONFIG, refit_from=fraction, refit_factor=1.25)
 
-    def run(config=config, **folder):
-        fit = cached_fit(KEY, net, part, unsplit(config), **given, **folder)
-        return refit(KEY, net, noisy, config, [Part(part, fit)], clean=clean, **folder), fit
+    def run(config=config, folder=None):
+        fit = cached_fit(FitJob(KEY, net, part, clean, validation), unsplit(config), folder)
+        return refit(FitJob(KEY, net, noisy, clean), config, [FoldFit(part, fit)], folder), fit
 
-    found, fit = run()
+    result, fit = run()
     left_at = round(12 * fraction)
-    fixed = {"split": None, "stopping": isnas.STOPPING["fixed"](40), "debias": True}
-    before = isnas.fit(KEY, net, part, SETTINGS, iterations=left_at, **fixed)
-    after = isnas.fit(
-        KEY,
-        net,
-        noisy,
-        SETTINGS,
-        iterations=15 - left_at,
-        variables=before.variables,
-        optimizer_state=before.optimizer_state,
-        **fixed,
+    fixed = {"split": None, "stopping": isnas.FixedIterations(), "debias": True}
+    before = isnas.fit(KEY, net, part, CONFIG, iterations=left_at, **fixed)
+    start = Start(before.variables, before.optimizer_state)
+    rest = dataclasses.replace(CONFIG, iterations=15 - left_at, **fixed)
+    (after,) = isnas.fit_many([FitJob(KEY, net, noisy, start=start)], rest)
+    np.testing.assert_allclose(result.restored, after.restored, atol=2e-5)
+    np.testing.assert_allclose(result.loss, np.append(before.loss, after.loss), rtol=1e-3)
+    np.testing.assert_array_equal(result.psnr_ema[:left_at], fit.psnr_ema[:left_at])
+    assert result.restored_at == 14
+    assert result.psnr_ema[14] == pytest.approx(
+        -10 * np.log10(np.square(result.restored - clean).mean()), abs=1e-3
     )
-    np.testing.assert_allclose(found.restored, after.restored, atol=2e-5)
-    np.testing.assert_allclose(found.loss, np.append(before.loss, after.loss), rtol=1e-3)
-    np.testing.assert_array_equal(found.psnr_ema[:left_at], fit.psnr_ema[:left_at])
-    assert found.restored_at == 14
-    assert found.psnr_ema[14] == pytest.approx(
-        -10 * np.log10(np.square(found.restored - clean).mean()), abs=1e-3
-    )
-    # Neither the length of a chunk nor a part that comes from a file makes a difference.
+    # Neither the chunk length nor loading the validated fit from a file changes the result.
     other, _ = run(dataclasses.replace(config, chunk=5))
-    np.testing.assert_array_equal(other.restored, found.restored)
+    np.testing.assert_array_equal(other.restored, result.restored)
     run(folder=tmp_path)
     for file in tmp_path.glob("*.npz"):
-        with np.load(file) as kept:
-            if len(kept["loss"]) == 15 - left_at:
+        with np.load(file) as arrays:
+            if len(arrays["loss"]) == 15 - left_at:
                 file.unlink()
     again, fit = run(folder=tmp_path)
     assert fit.start is None
-    np.testing.assert_array_equal(again.restored, found.restored)
+    np.testing.assert_array_equal(again.restored, result.restored)
 
 
-def test_both_are_fitted_by_one_program(noisy, small_network):
-    fitted, validation = HoldOut(0.2)(KEY, noisy)
+def test_validated_fit_and_refit_run_one_program(noisy, small_network):
+    training, validation = isnas.HoldOut(0.2)(KEY, noisy)
+    pairs = ((training, validation, 40), (noisy, without_measurements(noisy), 12))
     programs = []
-    for problem, other, iterations in ((fitted, validation, 40), (noisy, nothing(noisy), 12)):
-        config = dataclasses.replace(SETTINGS, iterations=iterations)
-        structure, state, given = loop.start(
-            KEY, small_network(), problem, config, validation=other
-        )
-        with loop.chunk_program(structure, config.chunk, state, given) as program:
+    for problem, other, iterations in pairs:
+        config = dataclasses.replace(CONFIG, iterations=iterations)
+        job = FitJob(KEY, small_network(), problem, validation=other)
+        structure, state, inputs = prepare(job, config)
+        with chunk_program(structure, config.chunk, state, inputs) as program:
             programs.append(program)
     assert programs[0] is programs[1]
 
 
-def test_a_rule_without_validation_decides_on_the_whole(noisy, small_network):
-    config = stacked(small_network, noisy, ())
-    search_config = dataclasses.replace(SETTINGS, stopping=isnas.STOPPING["fixed"](40))
+def test_a_rule_without_validation_needs_no_refit(noisy, small_network):
+    config = stacking_config(small_network, noisy, ())
+    search_config = dataclasses.replace(CONFIG, stopping=isnas.FixedIterations())
     stages = []
-    found = isnas.restore(
+    result = isnas.restore(
         KEY,
         noisy,
         1,
         dataclasses.replace(config, fit=search_config),
-        progress=lambda stage, _: stages.append(stage),
+        progress=lambda event: stages.append(event.stage[0]),
     )
-    assert set(stages) == {"restore"}
-    assert found.parts == ()
+    assert set(stages) == {"restore", "preview"}
+    assert result.fold_fits == ()
     key = key_of_member(KEY, 1)
     alone = isnas.fit(key, small_network(in_channels=3), noisy, search_config, split=None)
-    np.testing.assert_array_equal(found.restored, alone.restored)
+    np.testing.assert_array_equal(result.restored, alone.restored)
 
 
-def test_restoring_is_what_a_search_does_with_its_member(clean, noisy, small_network, tmp_path):
-    config = stacked(small_network, noisy, ())
-    found = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path)
-    rank, fit = next(iter(found.fits.items()))
+def test_restore_equals_the_refit_of_a_search_member(clean, noisy, small_network, tmp_path):
+    config = stacking_config(small_network, noisy, ())
+    result = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path)
+    index, (_, fit) = next(iter(result.restorations.items()))
     stages = []
     alone = isnas.restore(
         KEY,
         noisy,
-        found.cohort.members[rank],
+        result.cohort.members[index],
         config,
         clean=clean,
-        progress=lambda stage, _: stages.append(stage),
+        progress=lambda event: stages.append(event.stage[0]),
     )
-    assert list(dict.fromkeys(stages)) == ["validate", "restore"]
+    assert list(dict.fromkeys(stages)) == ["validate", "preview", "restore"]
     np.testing.assert_array_equal(alone.restored, fit.restored)
-    np.testing.assert_array_equal(alone.parts[0].validation, found.cohort.fits(rank)[0].validation)
+    np.testing.assert_array_equal(
+        alone.fold_fits[0].validation, result.cohort.fits(index)[0].validation
+    )
 
 
 def key_of_member(key, member):
-    """The key of a network by its name."""
+    """Return the key that a search derives for a member from its name."""
     fit_key = jax.random.split(jax.random.split(key, 3)[2], 4)[3]
     return jax.random.fold_in(fit_key, zlib.crc32(str(member).encode()))
 
 
-@pytest.mark.parametrize("rule", isnas.STOPPING)
+@pytest.mark.parametrize("rule", STOPPING)
 def test_no_rule_sees_the_clean_image(noisy, small_network, rule):
-    garbage = np.asarray(jax.random.uniform(KEY, noisy.shape))
-    config = isnas.FitConfig(30, isnas.STOPPING[rule](30), split=HoldOut(0.2))
-    blind, misled = (
-        isnas.fit(KEY, small_network(), noisy, config, clean=clean) for clean in (None, garbage)
+    wrong_image = np.asarray(jax.random.uniform(KEY, noisy.shape))
+    config = isnas.FitConfig(30, STOPPING[rule], split=isnas.HoldOut(0.2))
+    no_clean, wrong_clean = (
+        isnas.fit(KEY, small_network(), noisy, config, clean=clean) for clean in (None, wrong_image)
     )
-    assert misled.restored_at == blind.restored_at
-    np.testing.assert_array_equal(misled.criterion, blind.criterion)
-    np.testing.assert_allclose(misled.restored, blind.restored, atol=1e-6)
+    assert wrong_clean.restored_at == no_clean.restored_at
+    np.testing.assert_array_equal(wrong_clean.criterion, no_clean.criterion)
+    np.testing.assert_allclose(wrong_clean.restored, no_clean.restored, atol=1e-6)
 
 
-class Plain:
-    """A space of small networks."""
+class SmallSpace:
+    """A search space of small networks."""
 
     def __init__(self, small_network):
         self.small_network = small_network
@@ -202,195 +215,202 @@ class Plain:
         return self.small_network(in_channels=2 + genotype)
 
 
-def stacked(small_network, problem, members):
-    config = isnas.presets.quick(problem, iterations=40)
-    fit = dataclasses.replace(config.fit, learning_rate=0.1)
+def stacking_config(small_network, problem, members):
+    config = isnas.presets.quick(problem, iterations=40, learning_rate=0.1)
     search = dataclasses.replace(
         config.search,
         strategy=isnas.RandomSearch(3),
-        space=Plain(small_network),
-        fit=fit,
+        space=SmallSpace(small_network),
         extra_members=members,
     )
-    return isnas.Config(isnas.NetworkConfig(4), fit, search)
+    return isnas.Config(isnas.NetworkConfig(4), config.fit, search)
 
 
-def test_the_stack_by_hand_and_without_the_clean_image(clean, noisy, small_network, tmp_path):
-    """Of two networks and non-local means; a wrong clean image changes only the evaluation."""
-    config = stacked(small_network, noisy, ("non-local means",))
-    garbage = np.asarray(jax.random.uniform(jax.random.key(9), clean.shape))
-    found, misled, blind = (
+def test_stack_equals_a_manual_computation_for_any_clean_image(
+    clean, noisy, small_network, tmp_path
+):
+    """Stack two networks and non-local means; the clean image changes only the evaluation."""
+    config = stacking_config(small_network, noisy, (isnas.non_local_means,))
+    wrong_image = np.asarray(jax.random.uniform(jax.random.key(9), clean.shape))
+    result, wrong_clean, no_clean = (
         isnas.search(KEY, noisy, config, clean=given, folder=tmp_path / name)
-        for name, given in (("a", clean), ("b", garbage), ("c", None))
+        for name, given in (("a", clean), ("b", wrong_image), ("c", None))
     )
-    for other in (misled, blind):
-        np.testing.assert_array_equal(other.restored, found.restored)
-        np.testing.assert_array_equal(other.weights, found.weights)
+    for other in (wrong_clean, no_clean):
+        np.testing.assert_array_equal(other.restored, result.restored)
+        np.testing.assert_array_equal(other.weights, result.weights)
         for select in SELECTIONS.values():
-            assert select(other.cohort) == select(found.cohort)
+            assert select(other.cohort) == select(result.cohort)
         for combine in COMBINATIONS.values():
-            np.testing.assert_array_equal(combine(other.cohort, 1), combine(found.cohort, 1))
-    assert not np.array_equal(misled.cohort.fits(0)[0].psnr_ema, found.cohort.fits(0)[0].psnr_ema)
+            np.testing.assert_array_equal(combine(other.cohort, 1), combine(result.cohort, 1))
+    assert not np.array_equal(
+        wrong_clean.cohort.fits(0)[0].psnr_ema, result.cohort.fits(0)[0].psnr_ema
+    )
 
-    cohort = found.cohort
-    assert cohort.members[2] == "non-local means"
+    cohort = result.cohort
+    assert cohort.members[2] is isnas.non_local_means
     assert np.isnan(cohort.scores[2])
-    # Nobody saw the validation's noise: independent images, one of which was fitted.
+    # The noise of the validation problem is independent of that of the training problem.
     stages = jax.random.split(KEY, 3)[2]
     fitted, validation = config.fit.split(jax.random.split(stages, 4)[2], noisy)
     np.testing.assert_array_equal(cohort.folds[0].problem.observed, fitted.observed)
     errors = [np.square(image - np.asarray(validation.observed)).mean() for image in cohort.images]
     np.testing.assert_allclose(cohort.errors, errors, rtol=1e-5)
-    assert found.selected == np.argmin(errors)
-    np.testing.assert_array_equal(cohort.images[2], classical.restore("non-local means", fitted))
-    np.testing.assert_array_equal(found.weights, COMBINATIONS["stack"](cohort, found.selected))
+    assert result.selected == np.argmin(errors)
+    np.testing.assert_array_equal(
+        cohort.images[2], classical.restore(isnas.non_local_means, fitted)
+    )
+    np.testing.assert_array_equal(result.weights, isnas.Stack()(cohort, result.selected))
     mean = 0
-    for rank, image in found.images.items():
-        mean += found.weights[rank] * image
-        if rank < 2:
-            stop = cohort.fits(rank)[0].restored_at + 1
-            assert found.fits[rank].restored_at + 1 == round(config.fit.refit_factor * stop)
+    for index, (image, fit) in result.restorations.items():
+        mean += result.weights[index] * image
+        if index < 2:
+            stop = cohort.fits(index)[0].restored_at + 1
+            assert fit.restored_at + 1 == round(config.fit.refit_factor * stop)
         else:
-            np.testing.assert_array_equal(image, classical.restore("non-local means", noisy))
-    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
-    assert np.square(found.restored - clean).mean() < np.square(noisy.observed - clean).mean()
+            np.testing.assert_array_equal(image, classical.restore(isnas.non_local_means, noisy))
+    np.testing.assert_allclose(result.restored, mean, atol=1e-6)
+    assert np.square(result.restored - clean).mean() < np.square(noisy.observed - clean).mean()
 
     again = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path / "a")
-    np.testing.assert_array_equal(again.restored, found.restored)
+    np.testing.assert_array_equal(again.restored, result.restored)
     with pytest.raises(
         ValueError,
-        match=r"'biharmonic' is none of denoising; choose from dip, nas-dip, .*observed, ",
+        match=r"'biharmonic' restores inpainting, not denoising",
     ):
-        isnas.search(KEY, noisy, stacked(small_network, noisy, ("biharmonic",)))
-    with pytest.raises(ValueError, match="members name 'dip' more than once"):
-        stacked(small_network, noisy, ("dip", "dip"))
+        isnas.search(KEY, noisy, stacking_config(small_network, noisy, (isnas.biharmonic,)))
+    with pytest.raises(ValueError, match="extra_members contain 'dip' more than once"):
+        stacking_config(small_network, noisy, (isnas.dip, isnas.dip))
 
 
-def test_a_cohort_of_named_members_only(noisy, small_network):
-    """Nothing is drawn, scored or fitted: the stack of two classical restorations."""
-    names = ("non-local means", "total variation")
-    config = stacked(small_network, noisy, names)
+def test_a_cohort_of_classical_members_fits_nothing(noisy, small_network):
+    """Stack two classical restorations without drawing, scoring or fitting."""
+    methods = (isnas.non_local_means, isnas.total_variation)
+    config = stacking_config(small_network, noisy, methods)
     config = dataclasses.replace(config, search=dataclasses.replace(config.search, cohort=0))
     stages = []
-    found = isnas.search(KEY, noisy, config, progress=lambda stage, _: stages.append(stage))
+    result = isnas.search(KEY, noisy, config, progress=lambda event: stages.append(event.stage))
     assert not stages
-    assert len(found.candidates.genotypes) == 0
+    assert len(result.candidates.genotypes) == 0
     mean = sum(
-        weight * classical.restore(name, noisy)
-        for weight, name in zip(found.weights, names, strict=True)
+        weight * classical.restore(method, noisy)
+        for weight, method in zip(result.weights, methods, strict=True)
     )
-    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
-    assert [track.name for track in found.tracks()] == list(names)
-    nobody = dataclasses.replace(config.search, extra_members=())
+    np.testing.assert_allclose(result.restored, mean, atol=1e-6)
+    assert [track.name for track in result.tracks()] == list(map(str, methods))
+    without_members = dataclasses.replace(config.search, extra_members=())
     with pytest.raises(ValueError, match="a cohort of 0"):
-        isnas.search(KEY, noisy, dataclasses.replace(config, search=nobody))
+        isnas.search(KEY, noisy, dataclasses.replace(config, search=without_members))
 
 
-def test_a_cohort_fitted_to_the_whole_is_not_fitted_again(noisy, small_network):
-    config = stacked(small_network, noisy, ())
+def test_a_cohort_fitted_to_all_measurements_is_not_refitted(noisy, small_network):
+    config = stacking_config(small_network, noisy, ())
     fit = isnas.FitConfig(10)
     search = dataclasses.replace(
-        config.search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
+        config.search, selection=isnas.closest_to_mean, combination=isnas.uniform_mean
     )
-    found = isnas.search(KEY, noisy, isnas.Config(config.network, fit, search))
-    for rank in (0, 1):
-        assert found.fits[rank] is found.cohort.fits(rank)[0]
-    np.testing.assert_allclose(found.restored, found.cohort.images.mean(axis=0), atol=1e-6)
+    result = isnas.search(KEY, noisy, isnas.Config(config.network, fit, search))
+    for index in (0, 1):
+        assert result.restorations[index].fit is result.cohort.fits(index)[0]
+    np.testing.assert_allclose(result.restored, result.cohort.images.mean(axis=0), atol=1e-6)
 
 
-def unwanted(key, scope):
+def fail_on_draw(key, context):
     pytest.fail("genotypes were drawn")
 
 
-def test_a_rule_that_validates_needs_a_split_before_anything_is_computed(noisy, small_network):
-    config = stacked(small_network, noisy, ())
+def test_a_validating_rule_without_a_split_fails_before_any_computation(noisy, small_network):
+    config = stacking_config(small_network, noisy, ())
     search = dataclasses.replace(
-        config.search, fit=dataclasses.replace(config.fit, split=None), strategy=unwanted
+        config.search, fit=dataclasses.replace(config.fit, split=None), strategy=fail_on_draw
     )
     with pytest.raises(ValueError, match="LeastValidation needs a split"):
         isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 
 @pytest.mark.parametrize(
-    "decisions", [{"selection": SELECTIONS["validation"]}, {"combination": COMBINATIONS["stack"]}]
+    "decisions", [{"selection": isnas.lowest_validation}, {"combination": isnas.Stack()}]
 )
-def test_decisions_that_validate_need_a_split_before_anything_is_computed(
+def test_validating_decisions_without_a_split_fail_before_any_computation(
     noisy, small_network, decisions
 ):
-    config = stacked(small_network, noisy, ())
-    without = {"selection": SELECTIONS["closest"], "combination": COMBINATIONS["mean"]}
+    config = stacking_config(small_network, noisy, ())
+    without = {"selection": isnas.closest_to_mean, "combination": isnas.uniform_mean}
     search = dataclasses.replace(
-        config.search, fit=isnas.FitConfig(1), strategy=unwanted, **(without | decisions)
+        config.search, fit=isnas.FitConfig(1), strategy=fail_on_draw, **(without | decisions)
     )
-    with pytest.raises(ValueError, match=r"(least_validation|Stack) needs a split"):
+    with pytest.raises(ValueError, match=r"(lowest_validation|Stack) needs a split"):
         isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 
-@pytest.mark.parametrize("how", ["alike", "shorter cohort", "one of them", "without a split"])
-def test_stages_are_known_before(how, noisy, small_network):
-    config = stacked(small_network, noisy, ("non-local means",))
-    fit = dataclasses.replace(config.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
-    search = dataclasses.replace(config.search, fit=fit)
+@pytest.mark.parametrize(
+    "how", ["equal fits", "shorter cohort", "selected only", "without a split"]
+)
+def test_predicted_stages_bound_the_actual_ones(how, noisy, small_network):
+    config = stacking_config(small_network, noisy, (isnas.non_local_means,))
+    fit = dataclasses.replace(config.fit, folds=2, split=isnas.HoldOut(0.2), refit_factor=1.5)
+    search = config.search
     if how == "shorter cohort":
         search = dataclasses.replace(search, fit=dataclasses.replace(fit, iterations=30))
-    if how == "one of them":
-        search = dataclasses.replace(search, combination=COMBINATIONS["selected"])
+    if how == "selected only":
+        search = dataclasses.replace(search, combination=isnas.selected_only)
     if how == "without a split":
         fit = isnas.FitConfig(30)
         search = dataclasses.replace(
-            search, fit=fit, selection=SELECTIONS["closest"], combination=COMBINATIONS["mean"]
+            search, selection=isnas.closest_to_mean, combination=isnas.uniform_mean
         )
     config = dataclasses.replace(config, fit=fit, search=search)
     longest = {}
 
-    def note(stage, news):
-        if isinstance(news, Progress):
-            longest[stage] = max(news.iterations, longest.get(stage, 0))
+    def note(event):
+        if event.stage[0] not in ("score", "preview"):
+            longest[event.stage] = max(event.total, longest.get(event.stage, 0))
 
-    found = isnas.search(KEY, noisy, config, progress=note)
-    expected = stages.of_search(noisy, config)
-    kinds = [re.match(r"\w+", stage)[0] for stage in longest]
-    assert set(kinds) <= set(expected)
-    assert kinds.count("cohort") == expected["cohort"][0]
-    networks = sum(fit is not None for fit in found.fits.values())
+    result = isnas.search(KEY, noisy, config, progress=note)
+    plan = plan_search(config)
+    kinds = [kind for kind, *_ in longest]
+    assert set(kinds) <= set(plan)
+    assert kinds.count("cohort") == plan["cohort"].fits
+    networks = sum(fit is not None for _, fit in result.restorations.values())
     if how == "without a split":
-        assert list(expected) == ["cohort"]
+        assert list(plan) == ["cohort"]
     elif networks:
-        assert kinds.count("restore") == networks <= expected["restore"][0]
-        assert kinds.count("validate") == (2 * networks if "validate" in expected else 0)
-    for stage, kind in zip(longest, kinds, strict=True):
-        assert longest[stage] <= expected[kind][1]
+        assert kinds.count("restore") == networks <= plan["restore"].fits
+        assert kinds.count("validate") == (2 * networks if "validate" in plan else 0)
+    for (kind, number, count), iterations in longest.items():
+        assert 1 <= number <= count <= plan[kind].fits
+        assert iterations <= plan[kind].iterations
 
 
-def test_folds_decide_together(clean, noisy, small_network):
-    config = stacked(small_network, noisy, ("non-local means",))
-    fit = dataclasses.replace(config.fit, folds=2, split=HoldOut(0.2), refit_factor=1.5)
-    search = dataclasses.replace(config.search, fit=fit)
+def test_folds_average_errors_and_stops(clean, noisy, small_network):
+    config = stacking_config(small_network, noisy, (isnas.non_local_means,))
+    fit = dataclasses.replace(config.fit, folds=2, split=isnas.HoldOut(0.2), refit_factor=1.5)
     stages = []
-    found = isnas.search(
+    result = isnas.search(
         KEY,
         noisy,
-        dataclasses.replace(config, fit=fit, search=search),
-        progress=lambda stage, _: stages.append(stage),
+        dataclasses.replace(config, fit=fit),
+        progress=lambda event: stages.append(event.stage),
     )
-    assert {"cohort 2/2, fold 1/2", "cohort 2/2, fold 2/2"} < set(stages)
+    assert {("cohort", number, 4) for number in (1, 2, 3, 4)} < set(stages)
     errors = np.zeros(3)
-    for fold in found.cohort.folds:
+    for fold in result.cohort.folds:
         out = np.asarray(fold.validation.weights) > 0
         assert (np.asarray(fold.problem.weights) == 0)[out].all()
         errors += [
             np.square(image - np.asarray(noisy.observed))[out].mean() for image in fold.images
         ]
-    np.testing.assert_allclose(found.cohort.errors, errors / 2, rtol=1e-5)
-    for rank in set(found.fits) & {0, 1}:
-        stops = [part.restored_at + 1 for part in found.cohort.fits(rank)]
+    np.testing.assert_allclose(result.cohort.errors, errors / 2, rtol=1e-5)
+    for index in set(result.restorations) & {0, 1}:
+        fit, fold_fits = result.restorations[index].fit, result.cohort.fits(index)
+        stops = [fold_fit.restored_at + 1 for fold_fit in fold_fits]
         assert len(stops) == 2
-        assert len(found.fits[rank].loss) == round(1.5 * np.mean(stops))
-        assert found.fits[rank].parts == tuple(found.cohort.fits(rank))
+        assert len(fit.loss) == round(1.5 * np.mean(stops))
+        assert fit.fold_fits == tuple(fold_fits)
 
 
 @pytest.mark.parametrize("task", ["denoising", "inpainting", "super_resolution"])
-def test_classical_restorations_see_nothing_of_what_is_held_out(task):
+def test_classical_restorations_ignore_held_out_values(task):
     rng = np.random.default_rng(0)
     smooth = np.linspace(0.2, 0.8, 32)[:, None, None] * np.ones((1, 32, 3), np.float32)
     observed = np.clip(smooth + rng.normal(0, 0.05, smooth.shape), 0, 1).astype(np.float32)
@@ -403,115 +423,182 @@ def test_classical_restorations_see_nothing_of_what_is_held_out(task):
     other = dataclasses.replace(
         fitted, observed=fitted.observed + 0.3 * (fitted.weights == 0).astype(np.float32)
     )
-    for name in classical.names_of(task):
-        restored = classical.restore(name, fitted)
-        np.testing.assert_allclose(restored, classical.restore(name, other), atol=1e-5)
+    for method in [method for method in CLASSICAL.values() if method.task == task]:
+        restored = classical.restore(method, fitted)
+        np.testing.assert_allclose(restored, classical.restore(method, other), atol=1e-5)
         if task != "super_resolution":
             assert np.square(restored - smooth).mean() < 0.05**2
 
 
-def test_sigma_is_estimated():
+def test_estimate_sigma_of_white_noise():
     noise = 20 * jax.random.normal(KEY, (128, 128, 3)) / 255
     assert isnas.estimate_sigma(0.5 + noise) == pytest.approx(20, rel=0.05)
 
 
 @pytest.fixture(scope="module")
 def recorded(tmp_path_factory):
-    """An architecture on an image, followed and gathered as the scripts do."""
+    """One small architecture on one image, fitted by `curves` and loaded by `gather`."""
     clean = np.asarray(jax.random.uniform(jax.random.key(1), (32, 32, 1)))
-    case = Case("noise", clean, TASKS["denoising"].corrupt(KEY, clean, sigma=25))
-    part = dataclasses.replace(
-        curves.PARTS["noise25"],
+    case = Case("noise", clean, isnas.add_noise(KEY, clean, sigma=25))
+    experiment = dataclasses.replace(
+        curves.EXPERIMENTS["noise25"],
         iterations=41,
-        best=0,
-        drawn=1,
+        num_top=0,
+        num_random=1,
         folds=2,
         baselines=(),
         channels=4,
-        pool=2,
+        num_genotypes=2,
     )
     folder = tmp_path_factory.mktemp("decisions")
-    found = list(curves.units(part, case, 0))
-    fits = {unit: curves.fits(part, case, unit, 0, folder) for unit in found}
-    kept = {unit: gather.load(folder, part, case, unit, 0) for unit in found}
-    return part, case, fits, kept
+    (network,) = curves.networks(experiment, case, 0)
+    fits = curves.fits(experiment, case, network, 0, folder)
+    loaded = gather.load(folder, experiment, case, network, 0)
+    return experiment, case, network, fits, loaded
 
 
 @pytest.mark.thorough
-def test_what_is_recorded_is_what_was_fitted(recorded):
-    part, case, fits, kept = recorded
-    ((unit, found),) = fits.items()
-    for name, fit in found.items():
-        np.testing.assert_array_equal(kept[unit][name].fit.loss, fit.loss)
-    # The means without bias are those of a fit that takes them.
+def test_gathered_curves_are_those_of_the_fits(recorded):
+    experiment, case, network, fits, loaded = recorded
+    for name, fit in fits.items():
+        np.testing.assert_array_equal(loaded[name].fit.loss, fit.loss)
+    # A fit with bias correction has the same snapshots.
     net = isnas.build_network(
-        isnas.Genotype.parse(unit.architecture), out_channels=1, channels=part.channels
+        isnas.Genotype.parse(network.architecture), out_channels=1, channels=experiment.channels
     )
-    key = key_of(0, "fit", case.image, part.task, unit.architecture)
-    config = dataclasses.replace(curves.settings_of(part), debias=True)
-    _, validation = curves.splits_of(part, case, 0)["held-out"]
-    without = isnas.fit(key, net, case.problem, config, validation=validation, clean=case.clean)
-    for at, mean in gather.debiased(found["whole"]).items():
-        np.testing.assert_allclose(mean, without.snapshots[at], atol=2e-4)
+    key = key_of(0, "fit", case.image, experiment.task, network.architecture)
+    config = dataclasses.replace(curves.fit_config(experiment), debias=True)
+    _, validation = curves.split_problems(experiment, case, 0)["held-out"]
+    job = FitJob(key, net, case.problem, case.clean, validation)
+    (fit,) = isnas.fit_many([job], config)
+    for iteration, ema in gather.debiased(fits["all"]).items():
+        np.testing.assert_allclose(ema, fit.snapshots[iteration], atol=2e-4)
 
-    rows = pd.DataFrame(gather.rows_of("noise25", case, 0, unit, kept[unit]))
-    gaps = tables.gaps(rows).set_index("rule")["gap"]
-    peak = found["whole"].psnr_ema[::5].max()
-    assert gaps["last iteration"] == pytest.approx(peak - found["whole"].psnr_ema[40], abs=2e-3)
-    at = int(pd.Series(found["bootstrap"].validation[::5]).argmin())
-    assert tables.uses_validation("bootstrap", 0.0, own=True)(
-        rows.set_index("fitted").T.to_dict()
-    ) == (at, "bootstrap", "psnr_ema")
+    rows = pd.DataFrame(gather.curve_rows("noise25", case, 0, network, loaded))
+    gaps = stopping.gaps(rows).set_index("rule")["gap"]
+    peak = fits["all"].psnr_ema[::5].max()
+    assert gaps["last iteration"] == pytest.approx(peak - fits["all"].psnr_ema[40], abs=2e-3)
+    lowest = int(pd.Series(fits["bootstrap"].validation[::5]).argmin())
+    rule = stopping.by_validation("bootstrap", 0.0, refit=False)
+    assert rule(rows.set_index("fitted_to").T.to_dict()) == (lowest, "bootstrap", "psnr_ema")
 
 
 @pytest.mark.thorough
-def test_combinations_from_products_are_those_of_images(recorded):
-    part, case, _, kept = recorded
-    splits = curves.splits_of(part, case, 0)
-    assert list(splits) == ["held-out", "bootstrap", "held-out 2"]
-    folds = {name: splits[name] for name in ("held-out", "held-out 2")}
-    row = gather.pairs("noise25", case, 0, folds, kept)
+def test_errors_of_folds_are_means_over_held_out_pixels(recorded):
+    experiment, case, network, _, loaded = recorded
+    problems = curves.split_problems(experiment, case, 0)
+    assert list(problems) == ["held-out", "bootstrap", "held-out 2"]
+    folds = {name: problems[name] for name in ("held-out", "held-out 2")}
+    row = gather.member_row("noise25", case, 0, folds, {network: loaded})
     assert row["split"] == "held-out, 2 folds"
-    there = gather.members_of(part, case, folds, kept)
-    out = np.stack([np.asarray(validation.weights) for _, validation in folds.values()])
-    assert out.sum(axis=0).max() == 1
+    members = gather.members_of(experiment, case, folds, {network: loaded})
+    weights = np.stack([np.asarray(validation.weights) for _, validation in folds.values()])
+    assert weights.sum(axis=0).max() == 1
     errors = [
         np.mean(
             [
-                np.square(image - case.problem.observed)[held > 0].mean()
-                for image, held in zip(member.of_parts, out, strict=True)
+                np.square(image - case.problem.observed)[held_out > 0].mean()
+                for image, held_out in zip(member.by_split, weights, strict=True)
             ]
         )
-        for member in there
+        for member in members
     ]
-    own = np.diag(row["validation"].reshape(len(there), -1))
-    np.testing.assert_allclose(own, errors, rtol=1e-4)
+    products = row["residual_products"].reshape(len(members), -1)
+    np.testing.assert_allclose(np.diag(products), errors, rtol=1e-4)
 
-    split = {"bootstrap": splits["bootstrap"]}
-    there = gather.members_of(part, case, split, kept)
-    cohort = gather.cohort_of(case, split, there)
-    row = gather.pairs("noise25", case, 0, split, kept)
-    members = tables.members_of(row, cohort.members)
-    weights = tables.CHOICES["stack"](members)
-    np.testing.assert_allclose(weights, COMBINATIONS["stack"](cohort, 0), atol=1e-4)
-    whole = np.tensordot(weights, np.stack([member.of_whole for member in there]), axes=1)
-    expected = -10 * np.log10(np.square(whole - case.clean).mean())
-    assert tables.psnr(weights, members.of_whole) == pytest.approx(expected, abs=1e-3)
-    both = pd.DataFrame([row, gather.pairs("noise25", case, 0, folds, kept)])
-    ((unit, fits),) = kept.items()
-    rows = pd.DataFrame(gather.rows_of("noise25", case, 0, unit, fits))
-    made = dict(tables.all_tables(rows, both))
-    assert "bootstrap, refitted, debiased" in made["stopping"].index
-    assert made["score"].empty  # there is but one genotype
-    assert made["economy"].empty
-    found = tables.choices(pd.DataFrame([row]))
-    alone = found[found["cohort"] == "non-local means"]["psnr"].item()
-    restored = classical.restore("non-local means", case.problem)
-    assert alone == pytest.approx(-10 * np.log10(np.square(restored - case.clean).mean()), abs=1e-3)
+
+@pytest.mark.thorough
+def test_recorded_products_give_the_weights_and_psnr_of_the_images(recorded):
+    experiment, case, network, _, loaded = recorded
+    fits, problems = {network: loaded}, curves.split_problems(experiment, case, 0)
+    split = {"bootstrap": problems["bootstrap"]}
+    members = gather.members_of(experiment, case, split, fits)
+    cohort = gather.cohort_of(case, split, members)
+    row = gather.member_row("noise25", case, 0, split, fits)
+    recorded_cohort = cohorts.recorded_cohort(row, cohort.members)
+    stack = aggregation.AGGREGATIONS["stack"]
+    weights = stack.combine(recorded_cohort, 0)
+    np.testing.assert_allclose(weights, isnas.Stack()(cohort, 0), atol=1e-4)
+    image = np.tensordot(weights, np.stack([member.restored for member in members]), axes=1)
+    expected = -10 * np.log10(np.square(image - case.clean).mean())
+    assert recorded_cohort.psnr(weights) == pytest.approx(expected, abs=1e-3)
+    assert stack.psnr(recorded_cohort) == recorded_cohort.psnr(weights)
+
+    folds = {name: problems[name] for name in ("held-out", "held-out 2")}
+    both = pd.DataFrame([row, gather.member_row("noise25", case, 0, folds, fits)])
+    rows = pd.DataFrame(gather.curve_rows("noise25", case, 0, network, loaded))
+    by_page = dict(tables.recorded_tables(rows, both))
+    assert "bootstrap, refit, bias-corrected" in by_page["stopping"]["Denoising, σ = 25"].index
+    # One genotype shows neither what a score predicts nor which two to fit.
+    assert genotypes.score_table(rows).empty
+    assert genotypes.choice_table(rows, both).empty
+    results = aggregation.aggregate(pd.DataFrame([row]))
+    psnr = results[results["cohort"] == "non-local means"]["psnr"].item()
+    restored = classical.restore(isnas.non_local_means, case.problem)
+    assert psnr == pytest.approx(-10 * np.log10(np.square(restored - case.clean).mean()), abs=1e-3)
 
 
 def test_thinned_curves_keep_every_fifth_value():
     values = np.arange(23) / 7
-    np.testing.assert_allclose(gather.thinned(values), values[::5], rtol=1e-3)
-    assert tables.first_least(np.array([5.0, 3, 4, 4, 2, 1]), patience=10) == 1
-    assert tables.first_least(np.array([5.0, 3, 4, 2, 1, 4]), patience=10) == 4
+    np.testing.assert_allclose(gather.thin(values), values[::5], rtol=1e-3)
+
+
+def test_a_replayed_rule_keeps_the_smallest_value_within_its_patience():
+    rule = isnas.LeastValidation(patience=10, smoothing=0.0)
+    assert replay(rule, np.array([5.0, 3, 4, 4, 2, 1]), 5) == 1
+    assert replay(rule, np.array([5.0, 3, 4, 2, 1, 4]), 5) == 4
+    assert replay(rule, np.array([np.nan, np.nan, 4, 5, 4, 1]), 5) == 2
+    assert replay(dataclasses.replace(rule, start=10), np.array([1.0, 2, 4, 3, 5]), 5) == 3
+    variances = np.array([4.0, 2, 1, 0.5]) * (25 / 255) ** 2
+    assert replay(isnas.Discrepancy(), variances, 5, sigma=25.0) == 2
+    assert replay(isnas.Discrepancy(), variances[:2], 5, sigma=25.0) == 1
+
+
+DOCS = pathlib.Path(isnas.__file__).parent.parent / "docs"
+
+
+def test_decisions_page_has_the_generated_table_of_methods():
+    """Regenerate the tables that need no replay."""
+    by_task = methods.method_tables(pd.read_csv(DOCS / "decisions" / "runs.csv"))
+    page = (DOCS / "decisions.md").read_text()
+    assert pages.fill(page, "methods", methods.overview(by_task)) == page
+    generated = pages.page(*tables.PAGES["methods"], by_task)
+    assert generated == (DOCS / "decisions" / "methods.md").read_text()
+    with pytest.raises(ValueError, match="no lines '<!-- speed -->'"):
+        pages.fill(page, "speed", pd.DataFrame())
+
+
+def test_fast_default_table_agrees_with_the_recorded_results():
+    recorded = pd.read_csv(DOCS / "decisions" / "fast.csv").query("seed == 0")
+    means = {f"{mean:.2f}" for mean in recorded.drop(columns=["image", "seed"]).mean()}
+    page = (DOCS / "decisions.md").read_text()
+    _, _, section = page.partition("## The fast default")
+    table = re.search(r"\| networks \|.*?\n\n", section, re.DOTALL)[0]
+    rows = [line.split("|") for line in table.strip().splitlines()[2:]]
+    assert rows
+    assert {row[3].strip() for row in rows} <= means
+
+
+def test_table_of_the_other_tasks_agrees_with_the_recorded_results():
+    recorded = pd.read_csv(DOCS / "decisions" / "fast_other_tasks.csv")
+    page = (DOCS / "decisions.md").read_text()
+    for task, runs in recorded.groupby("task"):
+        difference = (runs["channels_16"] - runs["default"]).rename("difference")
+        row = [
+            f"{runs['default'].mean():.2f}",
+            f"{runs['channels_16'].mean():.2f}",
+            over_images(runs.assign(difference=difference), "difference").shown(2),
+            f"{difference.median():.2f}",
+        ]
+        assert f"| {task.replace('_', '-')} | {' | '.join(row)} |" in page
+
+
+@pytest.mark.thorough
+def test_generated_pages_agree_with_the_recorded_fits():
+    frames = [
+        pd.read_parquet(DOCS / "decisions" / f"{name}.parquet") for name in ("curves", "members")
+    ]
+    frames = [frame[~frame["image"].isin(tables.TUNING_IMAGES)] for frame in frames]
+    for name, by_heading in tables.recorded_tables(*frames):
+        text = pages.page(*tables.PAGES[name], by_heading)
+        assert text == (DOCS / "decisions" / f"{name}.md").read_text(), name

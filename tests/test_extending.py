@@ -1,38 +1,48 @@
-"""Runs the documentation's extensions as a user would paste them."""
+"""Test the extensions in docs/extending.md as a user would paste them."""
 
 import dataclasses
 import pathlib
 import re
+import types
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
+import scripts
 import tiny
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import registries, searching, study
 from isnas_jax.networks.spaces import CellsAndSkips
 from isnas_jax.problems import classical
 from isnas_jax.registry import Registry
 
-DOCS = pathlib.Path(__file__).parent.parent / "docs"
-TEXT = (DOCS / "extending.md").read_text()
+DTYPE_PROMOTION = "standard"
+
+TEXT = (pathlib.Path(__file__).parent.parent / "docs" / "extending.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
-REGISTRIES = [thing for thing in vars(isnas).values() if isinstance(thing, Registry)]
+FLAGS = re.findall(r"`(--[a-z_]+=[^`]+)`", TEXT)
+REGISTRIES = {
+    name: value for name, value in vars(registries).items() if isinstance(value, Registry)
+}
 KEY = jax.random.key(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
-def registered():
-    before = [dict(registry) for registry in REGISTRIES]
+def extension():
+    """Run all code blocks, each on its own, and return what they define."""
+    before = {name: dict(registry) for name, registry in REGISTRIES.items()}
+    definitions = {}
     for block in BLOCKS:
-        exec(compile(block, "extending.md", "exec"), {})
-    yield
-    for registry, entries in zip(REGISTRIES, before, strict=True):
+        namespace = {}
+        exec(compile(block, "extending.md", "exec"), namespace)
+        definitions |= namespace
+    yield types.SimpleNamespace(**definitions)
+    for name, registry in REGISTRIES.items():
         registry.clear()
-        registry.update(entries)
+        registry.update(before[name])
 
 
 @pytest.fixture(scope="module")
@@ -40,161 +50,238 @@ def problem():
     return isnas.denoising(jax.random.uniform(jax.random.key(1), (64, 64, 1)), sigma=25)
 
 
-def recipe_for(problem, **changes):
-    config = isnas.PRESETS["tiny"](problem)
-    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
+@pytest.fixture(scope="module")
+def plain_network(extension):
+    return isnas.build_network(extension.plain, out_channels=1, channels=8, in_channels=8)
+
+
+def small_config(extension, problem, **search_changes):
+    config = extension.small(problem)
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, **search_changes))
 
 
 def test_every_extension_is_short():
-    assert len(BLOCKS) == 12
+    assert len(BLOCKS) == TEXT.count("\n## Add ") == 12
     for block in BLOCKS:
         lines = [line for line in block.splitlines() if line.strip()]
-        code = [
-            line for line in lines if not line.startswith(("import", "from", "isnas.", "study."))
-        ]
+        code = [line for line in lines if not line.startswith(("import", "from", "registries."))]
         assert len(code) < 20, block
 
 
-def test_the_table_names_every_registry():
-    documented = set(re.findall(r"\| `([A-Z_]+)` \|", TEXT))
-    named = {name for name in dir(isnas) if isinstance(getattr(isnas, name), Registry)}
-    assert documented == (named | {"RUNNERS"}) - {"PUBLISHED_METRICS"}
+def test_the_table_has_every_registry_and_its_flag():
+    rows = re.findall(r"\| \[.*?\]\((.*?)\) \| .* \| `([A-Z_]+)` \| `--(\w+)` \|", TEXT)
+    headings = {
+        re.sub(r"[^a-z -]", "", heading.lower()).replace(" ", "-")
+        for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
+    }
+    assert {anchor.removeprefix("#") for anchor, _, _ in rows} == headings
+    assert {name for _, name, _ in rows} == set(REGISTRIES) - {"PUBLISHED_METRICS"}
+    assert {flag for _, _, flag in rows} <= {re.match(r"--(\w+)=", flag)[1] for flag in FLAGS}
 
 
-def test_metric_scores_genotypes(problem):
-    metrics = {"slope": isnas.METRICS["slope_difference"]}
-    nets = [isnas.build_network(isnas.Genotype(60, "0" * 25), out_channels=1, channels=4)]
-    scores = isnas.score(jax.random.key(1), nets, problem, metrics)["slope"]
-    assert scores[0, 0] > 1  # white noise is flat, a decoder's output is not
-    assert metrics["slope"](problem.observed, problem.observed) == 0
+def test_every_block_registers_what_its_section_describes():
+    for block in BLOCKS:
+        for name, entry in re.findall(r'^registries\.([A-Z_]+)\["(.*?)"\] = ', block, re.MULTILINE):
+            assert entry in REGISTRIES[name]
+        assert "\nregistries." in block
 
 
-def test_task_network_term_and_optimizer_restore():
+@pytest.mark.parametrize("name", REGISTRIES)
+def test_an_unknown_name_raises_an_error_that_lists_the_names(name):
+    for error in (ValueError, KeyError):
+        with pytest.raises(error, match=r"'typo' does not exist; choose from ") as raised:
+            REGISTRIES[name]["typo"]
+        names = str(raised.value).split("choose from ")[1].split(", ")
+        assert set(REGISTRIES[name]) <= set(names)
+
+
+def test_the_flags_of_the_page_select_the_extensions(tmp_path):
+    (tmp_path / "my_module.py").write_text("\n".join(BLOCKS))
+    code = f"""
+import sys
+import my_module as mine
+import numpy as np
+import optax
+from absl import flags
+import isnas_jax as isnas
+from isnas_jax import registries
+from isnas_jax.experiments import building, make_dataset, search
+from isnas_jax.experiments.flags import define_common
+
+FLAGS = flags.FLAGS
+define_common()
+search.define_flags()
+flags.DEFINE_string("architecture", None, "Of restore.")
+flags.DEFINE_list("metrics", [], "Of make_dataset.")
+FLAGS(["search", *{FLAGS!r}])
+assert FLAGS.extensions == ["my_module"]
+task = registries.TASKS[FLAGS.task]
+assert (task.pose, task.corrupt) == (mine.deblurring, mine.blur)
+problem = task.pose(np.zeros((64, 64, 1), np.float32))
+config = building.config(problem)
+search, fit = config.search, config.fit
+assert (config.network.channels, fit.iterations) == (8, 20)  # of the preset
+assert search.metric is mine.contrast
+assert [registries.METRICS[name] for name in FLAGS.metrics] == [mine.contrast]
+assert (search.space, search.strategy) == (mine.Depths(), mine.Evolution(4))
+assert search.cohort_selection is mine.best_per_cell
+assert (search.selection, search.combination) == (mine.least_loss, mine.top_two)
+assert search.extra_members == (isnas.dip, mine.median)
+assert search.proxy == mine.Corner(64)
+assert fit.stopping == mine.WhiteResidual()
+assert fit.regularizers == (mine.Curvature(0.1),)
+assert fit.optimizer is optax.sgd
+assert fit.split == mine.Rows(8)
+assert building.architecture(FLAGS.architecture, search.space) is mine.plain
+with building.runner()(print) as pool:
+    assert isinstance(pool, mine.Executor)
+"""
+    scripts.succeed("-c", code, cwd=tmp_path)
+
+
+def test_metric_scores_genotypes(extension, problem):
+    net = isnas.build_network(tiny.GENOTYPES[0], out_channels=1, channels=4, space=tiny.SPACE)
+    inits = isnas.RandomInits(3)
+    scores = isnas.score(KEY, [net], problem, {"contrast": extension.contrast}, inits)["contrast"]
+    outputs = np.asarray(isnas.random_outputs(KEY, net, problem.shape, inits))
+    expected = abs(np.std(problem.observed) - outputs.std(axis=(1, 2, 3)))
+    np.testing.assert_allclose(scores[0], expected, rtol=1e-3)
+    assert extension.contrast(problem.observed, problem.observed) == 0
+
+
+def test_task_network_regularizer_and_optimizer_restore(extension):
     image = np.kron(np.eye(4, dtype=np.float32), np.ones((8, 8)))[..., None]
-    problem = isnas.TASKS["deblurring"].corrupt(KEY, image, width=1.5)
-    assert isnas.presets.published(problem).search.proxy == isnas.PROXIES["full"](64)
-    net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=4)
+    problem = registries.TASKS["deblurring"].corrupt(KEY, image, width=1.5)
+    assert isnas.presets.published(problem).search.proxy is None
+    net = isnas.build_network(extension.plain, out_channels=1, channels=8, in_channels=4)
     options = {"iterations": 60, "input_noise_std": 0.0, "learning_rate": 0.1}
+    options["optimizer"] = registries.OPTIMIZERS["sgd"]
     fits = [
-        isnas.fit(
-            KEY, net, problem, optimizer=isnas.OPTIMIZERS["sgd"], regularizers=terms, **options
-        )
-        for terms in ((), (isnas.REGULARIZERS["curvature"](5.0),))
+        isnas.fit(KEY, net, problem, regularizers=regularizers, **options)
+        for regularizers in ((), (extension.Curvature(5.0),))
     ]
-    plain, bent = (np.square(np.diff(fit.output, n=2, axis=0)).mean() for fit in fits)
+    rough, smooth = (np.square(np.diff(fit.output, n=2, axis=0)).mean() for fit in fits)
     assert fits[0].loss[-1] < fits[0].loss[0]
-    assert bent < plain
+    assert smooth < rough
 
 
-def test_rule_stops_when_the_residual_is_white(problem):
-    """A flat image under white noise: nothing is left but noise once the mean is right."""
-    net = isnas.build_network("plain", out_channels=1, channels=8, in_channels=8)
-    rule = isnas.STOPPING["white-residual"](400)
-    noise = (problem.observed - 0.5) * 20 / 255 * 12**0.5
-    rows = np.linspace(-0.2, 0.2, 64)[:, None, None] * np.ones((1, 64, 1))
-    fit = isnas.fit(KEY, net, isnas.denoising(0.5 + noise), iterations=50, stopping=rule)
+@pytest.mark.parametrize("preset", [isnas.presets.quick, isnas.presets.published])
+def test_presets_of_the_library_accept_a_new_task(extension, preset):
+    problem = extension.deblurring(np.full((64, 64, 1), 0.5, np.float32))
+    searching.check_config(problem, preset(problem))
+
+
+def test_network_restores_with_a_preset(extension, problem):
+    fit = isnas.restore(KEY, problem, extension.plain, extension.small(problem))
+    assert fit.restored.shape == problem.shape
+    assert 0 < len(fit.fold_fits[0].loss) <= 20
+
+
+def test_rule_stops_when_the_residual_is_white(extension, problem, plain_network):
+    """Fit a flat image with white noise: once the mean is right, the residual is the noise."""
+    rule = extension.WhiteResidual()
+    flat = 0.5 + (problem.observed - 0.5) * 20 / 255 * 12**0.5
+    gradient = np.linspace(-0.2, 0.2, 64)[:, None, None] * np.ones((1, 64, 1))
+    fit = isnas.fit(KEY, plain_network, isnas.denoising(flat), iterations=50, stopping=rule)
     assert len(fit.loss) < 10
     assert fit.criterion[-1] < rule.tolerance <= fit.criterion[:-1].min(initial=9.0)
-    # A gradient that the network does not see stays in the residual.
-    fit = isnas.fit(KEY, net, isnas.denoising(0.5 + noise + rows), iterations=20, stopping=rule)
+    # The network does not fit the gradient so early, which therefore stays in the residual.
+    steep = isnas.denoising(flat + gradient)
+    fit = isnas.fit(KEY, plain_network, steep, iterations=20, stopping=rule)
     assert len(fit.loss) == 20
 
 
-def test_a_classical_restoration_restores(problem):
-    shape = problem.shape
-    flat = isnas.denoising(0.5 + 0.1 * jax.random.normal(KEY, shape))
-    restored = classical.restore("median", flat)
-    expected = [np.median(flat.observed[r : r + 3, 5:8]) for r in range(10)]
+def test_classical_restoration_restores(extension, problem):
+    noisy = isnas.denoising(0.5 + 0.1 * jax.random.normal(KEY, problem.shape))
+    restored = classical.restore(extension.median, noisy)
+    expected = [np.median(noisy.observed[row : row + 3, 5:8]) for row in range(10)]
     np.testing.assert_allclose(restored[1:11, 6, 0], expected)
 
 
-def test_split_leaves_rows_out(problem):
-    fitted, validation = isnas.SPLITS["rows"](4)(KEY, problem)
-    assert (np.asarray(validation.weights).sum(axis=(1, 2)) > 0).tolist() == [
-        True,
-        False,
-        False,
-        False,
-    ] * 16
-    np.testing.assert_array_equal(fitted.weights + validation.weights, problem.weights)
-    net = isnas.build_network("plain", out_channels=1, channels=4, in_channels=4)
-    split = isnas.SPLITS["rows"](4)
-    fit = isnas.fit(KEY, net, problem, iterations=3, split=split)
+def test_split_validates_with_every_fourth_row(extension, problem, plain_network):
+    split = extension.Rows(4)
+    for fold in (0, 1):
+        training, validation = split(KEY, problem, fold)
+        rows = np.flatnonzero(np.asarray(validation.weights).sum(axis=(1, 2)))
+        np.testing.assert_array_equal(rows, np.arange(fold, 64, 4))
+        np.testing.assert_array_equal(training.weights + validation.weights, problem.weights)
+    fit = isnas.fit(KEY, plain_network, problem, iterations=3, split=split)
     expected = np.square(fit.ema - np.asarray(problem.observed))[::4].mean()
     assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
 
 
-def test_space_is_scored_and_fitted(problem):
+def test_space_is_searched(extension, problem):
     strategy = isnas.RandomSearch(2)
-    config = recipe_for(problem, space=isnas.SPACES["depths"], strategy=strategy, cohort=1)
-    found = isnas.search(KEY, problem, config)
-    assert all(1 <= genotype <= 6 for genotype in found.candidates.genotypes)
-    net = config.search.space.build(found.architecture, out_channels=1, channels=8)
-    assert net.depth == found.architecture
+    config = small_config(extension, problem, space=extension.Depths(), strategy=strategy, cohort=1)
+    result = isnas.search(KEY, problem, config)
+    assert all(1 <= genotype <= 6 for genotype in result.candidates.genotypes)
+    assert config.search.space.parse(str(result.architecture)) == result.architecture
+    net = config.search.space.build(result.architecture, out_channels=1, channels=8)
+    assert net.depth == result.architecture
     leaves = jax.tree.leaves(net.init(KEY, jnp.zeros((1, 64, 64, net.in_channels))))
-    assert len(leaves) == 2 * (found.architecture + 1)
+    assert len(leaves) == 2 * (result.architecture + 1)
 
 
-def test_strategy_and_choices_search(problem):
-    """An evolution whose metric counts skips nowhere near random ones; chosen as the docs say."""
-
-    class Cheap(CellsAndSkips):
-        """Three cells, whose networks are tiny ones."""
+def test_strategy_selections_and_combination_search(extension, problem):
+    class ThreeCells(CellsAndSkips):
+        """Genotypes of three cells, which are built as tiny networks."""
 
         def sample(self, key, num, channels):
             drawn = super().sample(key, num, channels)
             return [isnas.Genotype(60 + i % 3, g.skips) for i, g in enumerate(drawn)]
 
         def build(self, genotype, **widths):
-            position = 2 * (genotype.cell % 3) + genotype.skips.count("1") % 2
-            return tiny.SPACE.build(tiny.GENOTYPES[position], **widths)
+            index = 2 * (genotype.cell % 3) + genotype.skips.count("1") % 2
+            return tiny.SPACE.build(tiny.GENOTYPES[index], **widths)
 
-    config = recipe_for(
+    config = small_config(
+        extension,
         problem,
-        space=Cheap(),
-        strategy=isnas.STRATEGIES["evolution"](4),
-        cohort_selection=isnas.COHORT_SELECTIONS["one of a cell"],
-        selection=isnas.SELECTIONS["least loss"],
-        combination=isnas.COMBINATIONS["two best"],
+        space=ThreeCells(),
+        strategy=extension.Evolution(4),
+        cohort_selection=extension.best_per_cell,
+        selection=extension.least_loss,
+        combination=extension.top_two,
     )
-    found = isnas.search(KEY, problem, config)
-    first = config.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
-    parents = [g for g in found.candidates.genotypes if g in first]
-    assert 0 < len(parents) < 4
-    cells = [genotype.cell for genotype in found.cohort.members]
-    assert len(set(cells)) == len(cells)
-    losses = [np.mean(found.cohort.problem.residual(image)) for image in found.cohort.images]
-    assert found.selected == np.argmin(losses)
-    mean = sum(fit.restored for fit in found.fits.values()) / 2
-    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
+    result = isnas.search(KEY, problem, config)
+    first_generation = config.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
+    survivors = [g for g in result.candidates.genotypes if g in first_generation]
+    assert 0 < len(survivors) < 4
+    cells = [genotype.cell for genotype in result.cohort.members]
+    assert len(set(cells)) == len(cells) == config.search.cohort
+    assert (np.diff(result.cohort.scores) >= 0).all()
+    losses = [
+        np.mean(result.cohort.problem.squared_residual(image)) for image in result.cohort.images
+    ]
+    assert result.selected == np.argmin(losses)
+    assert len(result.restorations) == 2
+    mean = sum(restoration.image for restoration in result.restorations.values()) / 2
+    np.testing.assert_allclose(result.restored, mean, atol=1e-6)
 
 
-def test_proxy_cuts(problem):
-    corner = isnas.PROXIES["corner"](20)(problem)
-    np.testing.assert_array_equal(corner.observed, problem.observed[:20, :20])
+def test_proxy_crops_the_corner(extension, problem):
+    proxy = extension.Corner(20)(problem)
+    np.testing.assert_array_equal(proxy.observed, problem.observed[:20, :20])
 
 
-def test_runner_takes_any_executor(problem, tmp_path):
+def test_runner_runs_the_units_of_a_study(extension, problem, tmp_path):
     pytest.importorskip("pyarrow")
     clean = jnp.clip(problem.observed[:32, :32], 0, 1)
     whole = study.Study(
         seed=0,
         cases=[study.Case("noise", clean, isnas.denoising(clean))],
         genotypes=[],
-        baselines=["plain"],
+        baselines=[extension.plain],
         seeds=3,
         network=isnas.NetworkConfig(4),
         fit={"denoising": isnas.FitConfig(2)},
         follow={"denoising": 2},
         metrics={},
     )
-    done = []
-    study.run(
-        whole,
-        tmp_path,
-        study.units(whole),
-        runner=isnas.RUNNERS["threads"],
-        report=lambda unit, news: done.append(unit.seed) if news is None else None,
-    )
-    assert sorted(done) == [0, 1, 2]
+    events, todo = [], study.units(whole)
+    study.run(whole, tmp_path, todo, runner=extension.Executor, progress=events.append)
+    ended = [event.stage for event in events if event.done == event.total == 1]
+    assert sorted(ended) == sorted(unit.name for unit in todo)
+    # The jobs' own events arrive too.
+    assert {event.stage for event in events if event.total == 2} == set(ended)
     assert len(pd.read_parquet(tmp_path / "fits")) == 3

@@ -1,4 +1,4 @@
-"""Every flag of every script takes a valid value, and refuses an invalid one in a line.
+"""Every flag of every script accepts a valid value, and refuses an invalid one in one line.
 
 A flag that --help shows and that has no entry in the tables fails, so that new flags are tested.
 """
@@ -10,7 +10,7 @@ import re
 import numpy as np
 import pytest
 import scripts
-from test_commands import PAGES, SMALL, why_not
+from test_commands import PAGES, SMALL, reason_not_to_run
 
 from isnas_jax.io import images
 
@@ -40,10 +40,10 @@ SEARCH = (
     "--proxy=crop",
     "--proxy_size=32",
     "--selection=ranks",
-    "--combine=mean",
+    "--combination=mean",
     "--extra_members=dip",
 )
-HERE = ("--runner=threads", "--workers=1")
+THREADS = ("--runner=threads", "--workers=1")
 DRAWN = ("--strategy=random", "--num_genotypes=2", "--num_inits=1")
 SHORT = (
     "--iterations=2",
@@ -60,7 +60,7 @@ DENOISED = ("--task=denoising", "--sigma=20", "--gray", "--square")
 IMPLEMENTED = ("--implementation=conv",)
 ALL = (*NETWORK, *RUN, *IMPLEMENTED)
 
-# Commands that take each flag; to these come the documented ones of test_commands.
+# Commands that take each flag, in addition to the documented ones of test_commands.
 VALID = {
     "search": [
         (
@@ -70,17 +70,19 @@ VALID = {
             *FIT,
             *LISTED,
             *SEARCH,
-            *HERE,
-            "--cohort_selection=metric",
+            *THREADS,
+            "--cohort_selection=top-k",
             "--json",
         ),
         (*CLEAN, *HOLES, *NETWORK, *DRAWN, *SHORT),
         (*CLEAN, *ENLARGED, *NETWORK, *DRAWN, *SHORT),
+        (*MASKED, *NETWORK, *DRAWN, *SHORT),
     ],
     "restore": [
-        (*CLEAN, *DENOISED, *ALL, *FIT, *HERE, "--architecture=nearest:1", "--json"),
+        (*CLEAN, *DENOISED, *ALL, *FIT, *THREADS, "--architecture=nearest:1", "--json"),
         (*CLEAN, *HOLES, *NETWORK, "--iterations=2"),
         (*MASKED, *NETWORK, "--iterations=2"),
+        (*CLEAN, *ENLARGED, *NETWORK, "--iterations=2"),
     ],
     "score": [
         (
@@ -99,7 +101,7 @@ VALID = {
     "compare": [
         (
             *("--images=image.png", "--size=32", "--num_seeds=1", "--methods=ISNAS-DIP"),
-            *(*DENOISED, *ALL, *FIT, *LISTED, *SEARCH, *HERE),
+            *(*DENOISED, *ALL, *FIT, *LISTED, *SEARCH, *THREADS),
         ),
         (
             *("--images=image.png", "--size=32", "--num_seeds=1", "--methods=random-1"),
@@ -112,7 +114,7 @@ VALID = {
             *("--images=image.png", "--size=32", "--num_seeds=1", "--baselines=dip"),
             *("--tasks=denoising,inpainting:3,super_resolution:3:4", "--metrics=psd_db_mse"),
             *("--sigma=20", "--missing=40", "--factor=2", "--gray", "--square"),
-            *(*ALL, *FIT[:1], *FIT[2:7], *FIT[11:], *LISTED[:3], *HERE, "--stopping=fixed"),
+            *(*ALL, *FIT[:1], *FIT[2:7], *FIT[11:], *LISTED[:3], *THREADS, "--stopping=fixed"),
             *("--shared_weights", "--num_inits=2", "--retry_failed", "--job_fits=2", "--shard=0/1"),
         ),
         (
@@ -139,8 +141,8 @@ VALID = {
 }
 
 RAY = "needs a Ray cluster; see test_ray"
-NO_NETWORK = "names a network, of which there is none here"
-# Flags that no command above can be given.
+NO_NETWORK = "changes a network, and this script has none"
+# Flags that no command above can take.
 UNTRIED = {
     "ray_address": RAY,
     "job_cpus": RAY,
@@ -149,7 +151,7 @@ UNTRIED = {
     **{("classical", name): NO_NETWORK for name in ("precision", "dtype", "space", "extensions")},
 }
 
-# A value that is refused, what the line says, and flags that it takes to get there.
+# An invalid value, a part of the error message, and flags that the value needs.
 INVALID = {
     "extensions": ("nowhere", "nowhere"),
     "image": ("nowhere.png", "nowhere.png"),
@@ -196,10 +198,10 @@ INVALID = {
     "proxy": ("half", "full, crop"),
     "proxy_size": ("small", "proxy_size"),
     "selection": ("first", "closest"),
-    "combine": ("sum", "mean"),
+    "combination": ("sum", "mean"),
     "extra_members": ("dop", "dip"),
     "shared_weights": ("perhaps", "shared_weights"),
-    "cohort_selection": ("age", "better half"),
+    "cohort_selection": ("age", "top-k, top-half, random"),
     "runner": ("friends", "threads, processes, ray"),
     "workers": ("0", "workers 0"),
     "ray_address": ("auto", "runner 'threads' has no ray_address"),
@@ -222,9 +224,9 @@ INVALID = {
     "reference": ("sample:unknown", "image"),
     "resamples": ("-1", "resamples"),
 }
-ANYTHING = {"compilation_cache": "is any folder, or none"}
+ANY_VALUE = {"compilation_cache": "is any folder, or none"}
 
-# The rest of the command whose flag is refused.
+# The rest of the command that gets an invalid value.
 PLAIN = {
     "search": (*CLEAN, *NETWORK, *DRAWN[1:], *SHORT),
     "restore": (*CLEAN, *NETWORK, "--architecture=dip", "--iterations=2"),
@@ -243,76 +245,77 @@ PLAIN = {
 }
 
 
-def names(words):
-    """The flags among words; of --noNAME also NAME."""
-    given = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
-    return given | {name.removeprefix("no") for name in given}
+def flag_names(words):
+    """The names of the flags among words; for --noNAME also NAME."""
+    used = {word.removeprefix("--").partition("=")[0] for word in words if word.startswith("--")}
+    return used | {name.removeprefix("no") for name in used}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    place = tmp_path_factory.mktemp("flags")
+def folder(tmp_path_factory):
+    """A folder with the images and lists that the commands name."""
+    folder = tmp_path_factory.mktemp("flags")
     rng = np.random.default_rng(0)
-    images.save(place / "image.png", rng.random((32, 32, 3)))
+    images.save(folder / "image.png", rng.random((32, 32, 3)))
     mask = rng.random((32, 32, 1)) < 0.5
-    images.save(place / "mask.png", mask.astype(np.float32))
-    images.save(place / "holes.png", mask * rng.random((32, 32, 3)))
-    (place / "list.txt").write_text("nearest:0\nsmallest:0\nbicubic:1\n")
-    (place / "note.txt").write_text("# nothing\n")
-    return place
+    images.save(folder / "mask.png", mask.astype(np.float32))
+    images.save(folder / "holes.png", mask * rng.random((32, 32, 3)))
+    (folder / "list.txt").write_text("nearest:0\nsmallest:0\nbicubic:1\n")
+    (folder / "note.txt").write_text("# nothing\n")
+    return folder
 
 
 @pytest.fixture(scope="module")
-def flags_of(place):
+def flags_of(folder):
     """The flags that a script's --help shows."""
 
     @functools.cache
-    def shown(script):
-        text = scripts.succeed(script, "--help", cwd=place).stdout
+    def help_flags(script):
+        text = scripts.succeed(script, "--help", cwd=folder).stdout
         flags = set(re.findall(r"^  --(?:\[no\])?(\w+)(?: |$)", text, re.MULTILINE))
         assert flags
         return flags - {"flagfile"}
 
-    return shown
+    return help_flags
 
 
 @pytest.mark.parametrize(
     "script",
     [pytest.param(name, marks=[pytest.mark.thorough] * (name == "compare")) for name in VALID],
 )
-def test_every_flag_takes_a_valid_value(script, place, flags_of, request):
-    """Of several commands for one script, all but the first run with --thorough."""
-    run = None if request.config.getoption("--thorough") else 1
+def test_every_flag_accepts_a_valid_value(script, folder, flags_of, request):
+    """Without --thorough only the first command of a script runs."""
+    count = None if request.config.getoption("--thorough") else 1
     cache = f"--compilation_cache={os.environ['JAX_COMPILATION_CACHE_DIR']}"
-    given = {"compilation_cache", "extensions", *names(SMALL.get(script, ()))}
+    used = {"compilation_cache", "extensions", *flag_names(SMALL.get(script, ()))}
     for commands in PAGES.values():
         for other, words in commands:
-            if other == script and not why_not(script, words):
-                given |= names(words)
-    given |= {name for words in VALID[script] for name in names(words)}
-    for number, words in enumerate(VALID[script][:run]):
+            if other == script and not reason_not_to_run(script, words):
+                used |= flag_names(words)
+    used |= {name for words in VALID[script] for name in flag_names(words)}
+    for number, words in enumerate(VALID[script][:count]):
         words = [cache, "--extensions=tiny", *words]
         if "output_dir" in flags_of(script):
             default = {"make_dataset": "dataset", "search": "out"}.get(script, script)
             words.append(f"--output_dir={default}{number or ''}")
-        scripts.succeed(script, *words, cwd=place)
+        scripts.succeed(script, *words, cwd=folder)
     untried = {name for name in flags_of(script) if name in UNTRIED or (script, name) in UNTRIED}
-    assert flags_of(script) - given == untried - given
+    assert flags_of(script) - used == untried - used
 
 
-def test_a_dry_run_takes_a_split(place):
+def test_dry_run_accepts_a_split(folder):
     scripts.succeed(
-        "make_dataset", *PLAIN["make_dataset"], "--split=held-out:0.1", "--dry_run", cwd=place
+        "make_dataset", *PLAIN["make_dataset"], "--split=held-out:0.1", "--dry_run", cwd=folder
     )
 
 
 @pytest.mark.parametrize("script", VALID)
-def test_every_flag_refuses_an_invalid_value_in_a_line(script, place, flags_of):
-    """A value that is no number is refused by all scripts; the others by the first that has it."""
+def test_every_flag_refuses_an_invalid_value_in_one_line(script, folder, flags_of):
+    """Values that do not parse are tried in all scripts, others in the first that has the flag."""
     wrong, earlier = [], list(VALID)[: list(VALID).index(script)]
-    for flag in sorted(flags_of(script) - set(ANYTHING)):
+    for flag in sorted(flags_of(script) - set(ANY_VALUE)):
         assert flag in INVALID, f"--{flag} of {script} has no invalid value here"
-        bad, message, *needed = INVALID[flag]
+        value, message, *needed = INVALID[flag]
         if message != flag and any(flag in flags_of(other) for other in earlier):
             continue
         if needed and script in ("compare", "make_dataset") and flag in ("missing", "factor"):
@@ -320,11 +323,11 @@ def test_every_flag_refuses_an_invalid_value_in_a_line(script, place, flags_of):
             needed = [f"--tasks={task}"] if script == "make_dataset" else needed
         plain = [word for word in PLAIN[script] if "--noimage" not in needed or word not in CLEAN]
         needed = [word for word in needed if word != "--noimage"]
-        command = [*plain, *needed, f"--{flag}={bad}"]
+        command = [*plain, *needed, f"--{flag}={value}"]
         if flag != "output_dir" and "output_dir" in flags_of(script):
             command.append(f"--output_dir=refused_{script}_{flag}")
-        done = scripts.run(script, *command, cwd=place)
+        done = scripts.run(script, *command, cwd=folder)
         lines = done.stderr.strip().splitlines()
         if done.returncode != 2 or len(lines) != 1 or message not in done.stderr:
-            wrong.append(f"{script} --{flag}={bad}: {done.returncode}, {done.stderr[-300:]}")
+            wrong.append(f"{script} --{flag}={value}: {done.returncode}, {done.stderr[-300:]}")
     assert not wrong, "\n".join(wrong)

@@ -1,4 +1,4 @@
-"""What code a result depends on: a user's modules, what they import, and the library's own."""
+"""Test how the code that a result depends on is described: a user's modules and the library."""
 
 import concurrent.futures
 import importlib
@@ -10,34 +10,34 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax.io import identity, records, source
+from isnas_jax.io import cache, identity, records, source
 
 LIBRARY = pathlib.Path(isnas.__file__).parent
 
 
 @pytest.fixture
 def load(tmp_path, monkeypatch):
-    """Writes modules and gives `it` of the module mine, as a new process would load it."""
+    """Return a function that writes modules and imports `mine.it` as in a new process."""
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
-    own = set()
+    written = set()
 
-    def forget():
-        for name in [name for name in sys.modules if name.split(".")[0] in own]:
+    def unload():
+        for name in [name for name in sys.modules if name.split(".")[0] in written]:
             del sys.modules[name]
 
-    def loaded(files):
+    def write_and_import(files):
         for name, text in files.items():
             path = tmp_path / f"{name}.py"
             path.parent.mkdir(exist_ok=True)
             path.write_text(text)
-            own.add(name.split("/")[0])
-        forget()
+            written.add(name.split("/")[0])
+        unload()
         importlib.invalidate_caches()
         return importlib.import_module("mine").it
 
-    yield loaded
-    forget()
+    yield write_and_import
+    unload()
 
 
 FUNCTION = """
@@ -70,9 +70,12 @@ it = Net(2)
 @pytest.mark.parametrize(
     "files",
     [
-        {"mine": form.format(*use)}
-        for form in (FUNCTION, DATACLASS, NETWORK)
-        for use in (("from helpers import f", "f(1)"), ("import helpers", "helpers.f(1)"))
+        {"mine": template.format(*import_and_call)}
+        for template in (FUNCTION, DATACLASS, NETWORK)
+        for import_and_call in (
+            ("from helpers import f", "f(1)"),
+            ("import helpers", "helpers.f(1)"),
+        )
     ]
     + [
         {"mine": "def it(x):\n    import helpers\n    return helpers.f(x)\n"},
@@ -117,7 +120,7 @@ it = Net(2)
         },
     ],
 )
-def test_an_edited_helper_gives_another_description(load, files):
+def test_editing_an_imported_module_changes_the_description(load, files):
     files = {"helpers": "def f(x): return x + 1", **files}
     before = identity.describe(load(files))
     assert identity.describe(load(files)) == before
@@ -127,20 +130,20 @@ def test_an_edited_helper_gives_another_description(load, files):
     assert identity.describe(load(files | {"helpers": edited})) != before
 
 
-def test_what_is_not_loaded_yet_is_found_where_it_would_be(load):
+def test_modules_imported_at_call_time_are_found_without_loading_them(load):
     files = {"mine": "def it(x):\n    from far.away.helpers import f\n    return f(x)"}
-    found = []
+    descriptions = []
     for value in (1, 2):
         it = load(files)
         folder = pathlib.Path(sys.modules["mine"].__file__).parent / "far" / "away"
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "helpers.py").write_text(f"raise RuntimeError({value})")
-        found.append(identity.describe(it))
-    assert found[0] != found[1]
+        descriptions.append(identity.describe(it))
+    assert descriptions[0] != descriptions[1]
     assert "far" not in sys.modules
 
 
-def test_what_was_loaded_counts_until_it_is_reloaded(load):
+def test_an_edited_file_counts_after_a_reload(load):
     it = load({"mine": FUNCTION.format("import helpers", "helpers.f(1)"), "helpers": "f = abs"})
     before, helpers = identity.describe(it), sys.modules["helpers"]
     pathlib.Path(helpers.__file__).write_text("f = int")
@@ -149,7 +152,7 @@ def test_what_was_loaded_counts_until_it_is_reloaded(load):
     assert identity.describe(it) != before
 
 
-def test_data_may_change_while_a_program_runs(load):
+def test_data_is_described_at_the_time_of_the_call(load):
     it = load(
         {
             "mine": "import helpers\nLIMIT = 1\ndef it(x): return helpers.f(x) + LIMIT",
@@ -197,20 +200,22 @@ def it(x): return Strategy(), Net, helpers.f
     ["LIMIT = 1", "0.2", "+ 3", "return 4", "rate = 5", "6, ", "return 7", "+ 8", "num: int = 3"],
 )
 @pytest.mark.parametrize("name", ["it", "Net", "Strategy"])
-def test_a_notebook_is_described_by_what_runs(load, edit, name):
+def test_a_notebook_is_described_by_its_compiled_code(load, edit, name):
     load({"mine": "it = 1", "helpers": "def f(x): return x"})
 
-    def described(text):
-        cells = {"__name__": "__main__"}
-        exec(compile(text, "<cell>", "exec"), cells)
-        return identity.describe(cells[name])
+    def describe_after_running(text):
+        namespace = {"__name__": "__main__"}
+        exec(compile(text, "<cell>", "exec"), namespace)
+        return identity.describe(namespace[name])
 
-    before = described(NOTEBOOK)
-    assert described("# A comment\n" + NOTEBOOK.replace("\n    return", "\n\n    return")) == before
-    changed = described(
-        NOTEBOOK.replace(edit, edit.translate(str.maketrans("12345678", "23456789")))
+    before = describe_after_running(NOTEBOOK)
+    reformatted = "# A comment\n" + NOTEBOOK.replace("\n    return", "\n\n    return")
+    assert describe_after_running(reformatted) == before
+    edited = NOTEBOOK.replace(edit, edit.translate(str.maketrans("12345678", "23456789")))
+    # `Net` depends on the edit of "+ 8" only, `Strategy` on all others, and `it` on all.
+    assert (describe_after_running(edited) != before) == (
+        name == "it" or (name == "Net") == (edit == "+ 8")
     )
-    assert (changed != before) == (name == "it" or (name == "Net") == (edit == "+ 8"))
 
 
 @pytest.mark.parametrize(
@@ -224,51 +229,52 @@ def test_a_notebook_is_described_by_what_runs(load, edit, name):
         "import helpers\ntable = {'f': helpers.f}\ndef it(x): return table['f'](x)",
     ],
 )
-def test_a_notebook_follows_modules(load, cell):
-    found = []
+def test_a_notebook_depends_on_the_modules_it_imports(load, cell):
+    descriptions = []
     for value in (1, 1, 2):
         text = f"def f(x): return {value}\nclass Base: pass"
         load({"mine": "from helpers import f as it", "helpers": text})
-        cells = {"__name__": "__main__"}
-        exec(cell, cells)
-        found.append(identity.describe(cells["it"]))
-    assert found[0] == found[1] != found[2]
+        namespace = {"__name__": "__main__"}
+        exec(cell, namespace)
+        descriptions.append(identity.describe(namespace["it"]))
+    assert descriptions[0] == descriptions[1] != descriptions[2]
 
 
-def test_the_library_is_compared_by_what_can_change_numbers(tmp_path):
-    whole = shutil.copytree(LIBRARY, tmp_path / "whole")
-    assert source.library.__wrapped__(whole) == source.library()
+def test_the_library_digest_covers_code_that_can_change_results(tmp_path):
+    copy = shutil.copytree(LIBRARY, tmp_path / "copy")
+    assert source.library_digest.__wrapped__(copy) == source.library_digest()
+    shutil.rmtree(copy)
     for folder in ("ops", "figures"):
         shutil.copytree(LIBRARY / folder, tmp_path / folder)
 
-    shutil.rmtree(whole)
-
-    def edited(name, before, after):
+    def digest_after_edit(name, before, after):
         text = (tmp_path / name).read_text()
         assert before in text
         (tmp_path / name).write_text(text.replace(before, after))
-        return source.library.__wrapped__(tmp_path)
+        return source.library_digest.__wrapped__(tmp_path)
 
-    first = source.library.__wrapped__(tmp_path)
-    assert edited("figures/style.py", "import io", "import io, os") == first
-    assert edited("ops/spectra.py", "\nimport", "\n# Nothing.\n\nimport") == first
-    assert edited("ops/normalization.py", '"""Batch', '"""A batch') == first
-    assert edited("ops/normalization.py", "1e-5", "1e-4") != first
+    original = source.library_digest.__wrapped__(tmp_path)
+    # Figures, comments and docstrings do not count.
+    assert digest_after_edit("figures/style.py", "import io", "import io, os") == original
+    assert digest_after_edit("ops/spectra.py", "\nimport", "\n# Comment.\n\nimport") == original
+    assert digest_after_edit("ops/normalization.py", '"""\n', ' Edited."""\n') == original
+    # Constants and the place of a module do.
+    assert digest_after_edit("ops/normalization.py", "1e-5", "1e-4") != original
     (tmp_path / "ops" / "quality.py").rename(tmp_path / "quality.py")
-    assert edited("ops/normalization.py", "1e-4", "1e-5") != first
+    assert digest_after_edit("ops/normalization.py", "1e-4", "1e-5") != original
 
 
-def test_threads_compute_the_same_digest():
+def test_library_digest_is_safe_in_threads():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        found = set(pool.map(source.library.__wrapped__, [LIBRARY] * 8))
-    assert found == {source.library()}
+        digests = set(pool.map(source.library_digest.__wrapped__, [LIBRARY] * 8))
+    assert digests == {source.library_digest()}
 
 
-def test_an_installed_extension_is_compared_by_its_version():
+def test_installed_code_is_described_with_its_version():
     assert f" pytest {pytest.__version__} " in identity.describe(pytest.importorskip)[""]
 
 
-def test_what_an_edited_extension_had_computed_is_computed_again(load, tmp_path):
+def test_editing_an_extension_invalidates_cached_results(load, tmp_path):
     calls = []
     for value in (1, 1, 2, 1):
         it = load(
@@ -282,19 +288,19 @@ def test_what_an_edited_extension_had_computed_is_computed_again(load, tmp_path)
             calls.append(it(0, 0))
             return {"a": np.array(it(0, 0))}
 
-        of = {"metric": it}
-        path = records.cache_path(tmp_path / "cache", "score", of)
-        assert records.cached(path, of, compute)["a"] == value
+        inputs = {"metric": it}
+        path = cache.cache_path(tmp_path / "cache", "score", inputs)
+        assert cache.cached(path, inputs, compute)["a"] == value
     assert calls == [1, 2]
 
 
-def test_a_folder_says_that_the_library_has_changed(tmp_path):
-    file = records.claim_folder(tmp_path, {"seed": 0}) / "config.json"
+def test_claiming_a_folder_of_another_library_version_is_refused(tmp_path):
+    file = cache.claim_folder(tmp_path, {"seed": 0}) / "config.json"
     config = records.read_json(file)
     config["versions"]["isnas_jax source"] = "0123456789abcdef"
     records.write_json(file, config)
-    expected = (
-        r"isnas_jax source was '0123456789abcdef' and is now '\w{16}', for the library's code"
+    message = (
+        r"isnas_jax source was '0123456789abcdef' and is now '\w{16}', because the library's code"
     )
-    with pytest.raises(ValueError, match=expected):
-        records.claim_folder(tmp_path, {"seed": 0})
+    with pytest.raises(ValueError, match=message):
+        cache.claim_folder(tmp_path, {"seed": 0})

@@ -1,3 +1,5 @@
+"""Test loading, saving, finding, resizing and cropping images."""
+
 import struct
 import zlib
 
@@ -10,7 +12,7 @@ from PIL import Image
 from isnas_jax.io import images
 
 
-def test_eight_bits_round_trip_exactly(tmp_path):
+def test_8_bit_images_round_trip(tmp_path):
     for shape in ((16, 20, 1), (16, 20, 3)):
         levels = np.random.default_rng(0).integers(0, 256, shape)
         image = (levels / 255).astype(np.float32)
@@ -20,23 +22,24 @@ def test_eight_bits_round_trip_exactly(tmp_path):
         np.testing.assert_allclose(loaded, image, atol=1e-7)
 
 
-def test_saving_rounds_and_clips(tmp_path):
+def test_save_rounds_and_clips(tmp_path):
     row = np.array([-0.2, 0.4999 / 255, 0.5001 / 255, 1.3], np.float32)
     images.save(tmp_path / "x.png", np.broadcast_to(row[None, :, None], (16, 4, 1)))
     assert np.asarray(Image.open(tmp_path / "x.png"))[0].tolist() == [0, 0, 1, 255]
 
 
-def test_sixteen_bits_keep_their_precision(tmp_path):
+def test_16_bit_gray_keeps_its_precision(tmp_path):
     levels = np.arange(16 * 16, dtype=np.uint16).reshape(16, 16) * 257
     Image.fromarray(levels).save(tmp_path / "x.png")
     np.testing.assert_allclose(images.load(tmp_path / "x.png")[..., 0], levels / 65535, atol=1e-7)
 
 
-def deep_color(path, levels):
-    """A file of 16 bits, not written by Pillow."""
+def write_16_bit_color(path, levels):
+    """Write a 16-bit PNG or TIFF file without Pillow; the name selects the TIFF options."""
     if path.suffix == ".tif":
-        order, packed = "<" if path.stem == "little" else ">", path.stem == "zlib"
-        options = {"byteorder": order, "compression": "zlib" if packed else None}
+        byte_order = "<" if path.stem == "little" else ">"
+        compression = "zlib" if path.stem == "zlib" else None
+        options = {"byteorder": byte_order, "compression": compression}
         tifffile.imwrite(path, levels, photometric="rgb", **options)
         return
     height, width, channels = levels.shape
@@ -46,47 +49,48 @@ def deep_color(path, levels):
 
 
 @pytest.mark.parametrize("name", ["x.png", "big.tif", "little.tif", "zlib.tif"])
-def test_sixteen_bits_of_color_keep_their_precision(name, tmp_path):
+def test_16_bit_color_keeps_its_precision(name, tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
-    deep_color(tmp_path / name, levels)
+    write_16_bit_color(tmp_path / name, levels)
     np.testing.assert_allclose(images.load(tmp_path / name), levels / 65535, atol=1e-7)
-    assert images.bits(tmp_path / name) == 16
+    assert images.bit_depth(tmp_path / name) == 16
 
 
-def test_sixteen_bits_are_written(tmp_path):
+def test_save_16_bits(tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 3), np.uint16)
     images.save(tmp_path / "color.png", levels / 65535, bits=16)
     rows = png.Reader(filename=str(tmp_path / "color.png")).asDirect()[2]
     np.testing.assert_array_equal(np.vstack([*map(np.asarray, rows)]), levels.reshape(16, -1))
     images.save(tmp_path / "x.png", levels[..., :1] / 65535, bits=16)
     np.testing.assert_array_equal(Image.open(tmp_path / "x.png"), levels[..., 0])
-    assert images.bits(tmp_path / "x.png") == 16
+    assert images.bit_depth(tmp_path / "x.png") == 16
     images.save(tmp_path / "y.png", levels / 65535)
-    assert images.bits(tmp_path / "y.png") == images.bits("sample:camera") == 8
+    assert images.bit_depth(tmp_path / "y.png") == images.bit_depth("sample:camera") == 8
     with pytest.raises(ValueError, match=r"x.jpg cannot have 16 bits"):
         images.save(tmp_path / "x.jpg", levels / 65535, bits=16)
 
 
-def test_sixteen_bits_are_turned_and_composed_as_eight_are(tmp_path):
+def test_16_bits_are_oriented_and_blended_like_8_bits(tmp_path):
     levels = np.random.default_rng(0).integers(0, 256, (16, 20, 4), np.uint8)
     for orientation in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = orientation
         Image.fromarray(levels).save(tmp_path / "eight.png", exif=exif)
-        deep_color(tmp_path / "x.png", levels * np.uint16(257))
-        # pypng writes no EXIF: its chunk goes after the header, which has 33 bytes.
-        content, plain = (tmp_path / "x.png").read_bytes(), exif.tobytes().removeprefix(b"Exif\0\0")
-        chunk = b"eXIf" + plain
-        chunk = struct.pack(">I", len(plain)) + chunk + struct.pack(">I", zlib.crc32(chunk))
+        write_16_bit_color(tmp_path / "x.png", levels * np.uint16(257))
+        # pypng cannot write EXIF. Insert the chunk after the header, which has 33 bytes.
+        content = (tmp_path / "x.png").read_bytes()
+        exif_data = exif.tobytes().removeprefix(b"Exif\0\0")
+        chunk = b"eXIf" + exif_data
+        chunk = struct.pack(">I", len(exif_data)) + chunk + struct.pack(">I", zlib.crc32(chunk))
         (tmp_path / "sixteen.png").write_bytes(content[:33] + chunk + content[33:])
         eight, sixteen = (images.load(tmp_path / f"{name}.png") for name in ("eight", "sixteen"))
         np.testing.assert_allclose(sixteen, eight, atol=1 / 255)
 
 
 @pytest.mark.parametrize("gray", [True, False])
-def test_sixteen_bits_of_a_transparent_color_are_white(gray, tmp_path):
+def test_16_bit_transparent_color_becomes_white(gray, tmp_path):
     levels = np.full((16, 16, 1 if gray else 3), 513, np.uint16)
-    levels[8:] = 514  # of the same upper eight bits
+    levels[8:] = 514  # the upper eight bits are equal
     transparent = 514 if gray else (514,) * 3
     with open(tmp_path / "x.png", "wb") as file:
         writer = png.Writer(16, 16, greyscale=gray, bitdepth=16, transparent=transparent)
@@ -96,7 +100,7 @@ def test_sixteen_bits_of_a_transparent_color_are_white(gray, tmp_path):
     np.testing.assert_array_equal(loaded[8:], 1)
 
 
-def test_transparency_is_composed_over_white(tmp_path):
+def test_transparency_is_blended_with_white(tmp_path):
     rgba = np.zeros((16, 16, 4), np.uint8)
     rgba[:8] = (255, 0, 0, 255)
     Image.fromarray(rgba).save(tmp_path / "x.png")
@@ -105,11 +109,11 @@ def test_transparency_is_composed_over_white(tmp_path):
     np.testing.assert_array_equal(loaded[-1, 0], [1, 1, 1])
 
 
-def test_photographs_are_turned_as_the_camera_was_held(tmp_path):
+def test_exif_orientation_is_applied(tmp_path):
     upright = np.zeros((16, 24, 3), np.uint8)
     upright[:8] = 255
     exif = Image.Exif()
-    exif[0x0112] = 6  # turn by 90 degrees clockwise to view
+    exif[0x0112] = 6  # rotate by 90 degrees clockwise to view
     Image.fromarray(upright).rotate(90, expand=True).save(tmp_path / "x.png", exif=exif)
     np.testing.assert_array_equal(images.load(tmp_path / "x.png"), upright / 255)
 
@@ -121,7 +125,7 @@ def test_gray_with_alpha_stays_gray(tmp_path):
     )
 
 
-def test_gray_of_sixteen_bits_with_alpha_stays_gray(tmp_path):
+def test_16_bit_gray_with_alpha_stays_gray(tmp_path):
     levels = np.random.default_rng(0).integers(0, 2**16, (16, 20, 2), np.uint16)
     levels[:4, :, 1], levels[4:8, :, 1] = 0, 65535
     with open(tmp_path / "x.png", "wb") as file:
@@ -130,10 +134,10 @@ def test_gray_of_sixteen_bits_with_alpha_stays_gray(tmp_path):
     gray, alpha = levels[..., :1] / 65535, levels[..., 1:] / 65535
     loaded = images.load(tmp_path / "x.png")
     np.testing.assert_allclose(loaded, alpha * gray + 1 - alpha, atol=1e-6)
-    assert images.bits(tmp_path / "x.png") == 16
+    assert images.bit_depth(tmp_path / "x.png") == 16
 
 
-def test_a_palette_with_a_transparent_color(tmp_path):
+def test_palette_with_a_transparent_color(tmp_path):
     indices = np.random.default_rng(0).integers(0, 3, (16, 20), np.uint8)
     palette = Image.fromarray(indices, "P")
     palette.putpalette([255, 0, 0, 0, 0, 255, 0, 255, 0])
@@ -143,25 +147,25 @@ def test_a_palette_with_a_transparent_color(tmp_path):
         np.testing.assert_array_equal(images.load(tmp_path / f"x.{suffix}"), expected)
 
 
-def test_cmyk_is_read_as_ink(tmp_path):
+def test_cmyk_is_converted_to_rgb(tmp_path):
     ink = np.zeros((16, 16, 4), np.uint8)
     ink[:8, :, 1:3] = 255  # magenta and yellow: red
-    picture = Image.fromarray(ink, "CMYK")
-    for suffix in ("jpg", "tif"):  # JPEG, as Adobe's programs write it, is inverted
-        picture.save(tmp_path / f"x.{suffix}")
+    image = Image.fromarray(ink, "CMYK")
+    for suffix in ("jpg", "tif"):  # CMYK JPEG files are stored inverted, as by Adobe
+        image.save(tmp_path / f"x.{suffix}")
         loaded = images.load(tmp_path / f"x.{suffix}")
         np.testing.assert_allclose(loaded[:7], np.broadcast_to([1, 0, 0], (7, 16, 3)), atol=0.05)
         np.testing.assert_allclose(loaded[9:], 1, atol=0.05)
 
 
-def test_a_netpbm_file_says_what_is_white(tmp_path):
+def test_netpbm_is_scaled_by_its_maximum(tmp_path):
     levels = np.random.default_rng(0).integers(0, 4096, (16, 20)).astype(">u2")
     (tmp_path / "x.pgm").write_bytes(b"P5 20 16 4095\n" + levels.tobytes())
     loaded = images.load(tmp_path / "x.pgm")
     np.testing.assert_allclose(loaded[..., 0], levels / 4095, atol=1 / 65535)
 
 
-def test_samples_are_pictures():
+def test_samples_load():
     for name in images.SAMPLES:
         image = images.load(f"sample:{name}")
         assert min(image.shape[:2]) > 100
@@ -174,7 +178,7 @@ def test_resize_sets_the_short_side():
     assert image.dtype == np.float32
 
 
-def test_gray_is_pillows(tmp_path):
+def test_gray_agrees_with_pillow(tmp_path):
     levels = np.random.default_rng(0).integers(0, 256, (16, 20, 3), np.uint8)
     expected = np.asarray(Image.fromarray(levels).convert("L"))
     np.testing.assert_allclose(images.gray(levels / 255)[..., 0], expected / 255, atol=1 / 255)
@@ -190,13 +194,13 @@ def test_crop_to_square_takes_the_middle():
         assert (square.min(), square.max()) == (2, 17)
 
 
-def test_images_are_found_by_name(tmp_path):
+def test_find_returns_images_by_name(tmp_path):
     for name in ("b.png", "a.jpg"):
         Image.new("L", (16, 16)).save(tmp_path / name)
     (tmp_path / "notes.txt").write_text("no image")
-    found = images.find(["sample:moon", str(tmp_path)])
-    assert list(found) == ["moon", "a", "b"]
-    assert images.load(found["a"]).shape == (16, 16, 1)
+    paths = images.find(["sample:moon", str(tmp_path)])
+    assert list(paths) == ["moon", "a", "b"]
+    assert images.load(paths["a"]).shape == (16, 16, 1)
     with pytest.raises(ValueError, match="two images are called 'b'"):
         images.find([str(tmp_path), str(tmp_path / "b.png")])
     (tmp_path / "empty").mkdir()
@@ -208,32 +212,32 @@ def test_images_are_found_by_name(tmp_path):
         images.find([str(tmp_path / "empty")])
 
 
-def test_a_folders_photographs_among_what_systems_leave_there(tmp_path, caplog):
-    photographs = ["Cafe\u0301.JPG", "IMG_2.TIFF", "a.png", "b-1.jpeg", "b.jpg", "z.webp"]
-    for name in photographs:
+def test_find_skips_hidden_unsupported_and_duplicate_files(tmp_path, caplog):
+    supported = ["Cafe\u0301.JPG", "IMG_2.TIFF", "a.png", "b-1.jpeg", "b.jpg", "z.webp"]
+    for name in supported:
         Image.new("L", (16, 16)).save(tmp_path / name)
-    others = ["._a.png", ".hidden.png", ".DS_Store", "Thumbs.db", "desktop.ini", "IMG_2.CR2"]
-    others += ["scan.pdf", "logo.eps", "film.mpeg", "icon.ico", "note.txt", "data.h5"]
-    for name in others:
+    ignored = ["._a.png", ".hidden.png", ".DS_Store", "Thumbs.db", "desktop.ini", "IMG_2.CR2"]
+    ignored += ["scan.pdf", "logo.eps", "film.mpeg", "icon.ico", "note.txt", "data.h5"]
+    for name in ignored:
         (tmp_path / name).write_bytes(b"x")
     (tmp_path / "folder.png").mkdir()
-    found = images.find([str(tmp_path)])
-    assert [*found] == ["Café", "IMG_2", "a", "b-1", "b", "z"]
-    assert [*found.values()] == [str(tmp_path / name) for name in photographs]
-    assert [*images.load_all(found, images.load)] == [*found]
+    paths = images.find([str(tmp_path)])
+    assert [*paths] == ["Café", "IMG_2", "a", "b-1", "b", "z"]
+    assert [*paths.values()] == [str(tmp_path / name) for name in supported]
+    assert [*images.load_all(paths, images.load)] == [*paths]
     assert not caplog.messages
-    # One photograph twice counts once, the better one; one that cannot be read is named.
+    # Of two files with one name, the lossless one is used. Skipped photographs are named.
     Image.new("L", (16, 16)).save(tmp_path / "A.bmp")
     Image.new("L", (16, 16)).save(tmp_path / "B.png")
     (tmp_path / "telephone.HEIC").write_bytes(b"x")
-    found = images.find([str(tmp_path)])
-    assert [*found] == ["A", "B", "Café", "IMG_2", "b-1", "z"]
+    paths = images.find([str(tmp_path)])
+    assert [*paths] == ["A", "B", "Café", "IMG_2", "b-1", "z"]
     skipped = ["a.png' has the name", "b.jpg' has the name", "telephone.HEIC' cannot be read"]
     assert len(caplog.messages) == 3
     assert all(name in text for name, text in zip(skipped, caplog.messages, strict=True))
 
 
-def test_all_images_that_fail_are_named_at_once(tmp_path):
+def test_load_all_names_all_failures(tmp_path):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), np.uint8)).save(
         tmp_path / "good.png"
     )
@@ -248,7 +252,7 @@ def test_all_images_that_fail_are_named_at_once(tmp_path):
         images.load_all(images.find([str(tmp_path)]), images.load)
 
 
-def test_errors_are_clear(tmp_path):
+def test_load_error_messages(tmp_path):
     (tmp_path / "x.txt").write_text("no image")
     Image.new("L", (10, 40)).save(tmp_path / "small.png")
     for path, message in (
@@ -259,12 +263,12 @@ def test_errors_are_clear(tmp_path):
         with pytest.raises(ValueError, match=message):
             images.load(tmp_path / path)
     with pytest.raises(ValueError, match="does not exist"):
-        images.bits(tmp_path / "missing.png")
+        images.bit_depth(tmp_path / "missing.png")
     with pytest.raises(ValueError, match="astronaut, camera"):
         images.load("sample:lena")
 
 
-def test_too_many_pixels_are_refused_before_they_are_read(tmp_path, recwarn):
+def test_too_many_pixels_are_refused_before_decoding(tmp_path, recwarn):
     Image.new("1", (12000, 9000)).save(tmp_path / "large.png")
     with pytest.raises(ValueError, match="12000, 9000"):
         images.load(tmp_path / "large.png")

@@ -7,6 +7,7 @@ import pytest
 from scipy.stats import wasserstein_distance
 
 import isnas_jax as isnas
+from isnas_jax import registries
 from isnas_jax.ops import quality, spectra
 from isnas_jax.searching import metrics
 
@@ -21,10 +22,10 @@ def test_published_metrics_match_the_published_code(reference, name):
     names = [key.removeprefix("metric/") for key in arrays if key.startswith("metric/")]
     assert len(names) == 13
     for metric in names:
-        function = isnas.PUBLISHED_METRICS[metric]
-        found = jax.jit(jax.vmap(function, (None, 0)))(observed, outputs)
+        function = registries.PUBLISHED_METRICS[metric]
+        values = jax.jit(jax.vmap(function, (None, 0)))(observed, outputs)
         tolerance = 1e-2 if "hist" in metric else 1e-3
-        np.testing.assert_allclose(found, arrays[f"metric/{metric}"], tolerance, err_msg=metric)
+        np.testing.assert_allclose(values, arrays[f"metric/{metric}"], tolerance, err_msg=metric)
     assert spectra.strip(*observed.shape[:2]).sum() == arrays["strip_pixels"]
 
 
@@ -34,7 +35,7 @@ def pair(reference):
     return arrays["image"].transpose(1, 2, 0), arrays["outputs"][1].transpose(1, 2, 0)
 
 
-def test_spectrum_keeps_the_energy_and_centres_it(pair):
+def test_spectrum_keeps_the_energy_and_has_the_mean_in_the_center(pair):
     image = pair[0]
     psd = np.asarray(spectra.power_spectral_density(image))
     energy = np.square(image).mean(axis=(0, 1))
@@ -42,30 +43,30 @@ def test_spectrum_keeps_the_energy_and_centres_it(pair):
     np.testing.assert_allclose(psd[48, 32], image.mean(axis=(0, 1)) ** 2, rtol=1e-5)
 
 
-def test_clean_decibels_are_5_3_times_less_than_the_published_in_square(pair):
-    for ours, theirs in (("psd_db_mse", "psd db mse"), ("psd_db_strip_mse", "psd db strip mse")):
-        ratio = isnas.PUBLISHED_METRICS[theirs](*pair) / isnas.METRICS[ours](*pair)
+def test_squared_decibels_are_5_3_times_less_than_published(pair):
+    for name, published in (("psd_db_mse", "psd db mse"), ("psd_db_strip_mse", "psd db strip mse")):
+        ratio = registries.PUBLISHED_METRICS[published](*pair) / registries.METRICS[name](*pair)
         assert ratio == pytest.approx(np.log(10) ** 2, rel=1e-4)
 
 
-def test_clean_histogram_distance_is_scipys_up_to_the_bin_width(pair):
+def test_histogram_distance_equals_that_of_scipy_up_to_the_bin_width(pair):
     strip = spectra.strip(96, 64)
     samples = [np.asarray(spectra.power_spectral_density(image))[strip].ravel() for image in pair]
     width = np.ptp(np.concatenate(samples)) / metrics.BINS
     expected = wasserstein_distance(*samples)
     assert expected > 3 * width
-    assert isnas.METRICS["psd_strip_hist_emd"](*pair) == pytest.approx(expected, abs=float(width))
+    assert isnas.psd_strip_hist_emd(*pair) == pytest.approx(expected, abs=float(width))
 
 
-def test_clean_bandwidth_ignores_brightness_and_the_published_one_does_not(pair):
+def test_bandwidth_ignores_contrast_unlike_the_published_one(pair):
     image = pair[0]
     faint = 0.5 + 0.05 * (image - 0.5)
-    clean, published = isnas.METRICS["psd_99_bw"], isnas.PUBLISHED_METRICS["psd 99_per_bw"]
-    assert clean(image, faint) == pytest.approx(float(clean(image, image)), rel=1e-3)
+    bandwidth, published = isnas.psd_99_bw, registries.PUBLISHED_METRICS["psd 99_per_bw"]
+    assert bandwidth(image, faint) == pytest.approx(float(bandwidth(image, image)), rel=1e-3)
     assert published(image, faint) < 0.02 < published(image, image)
 
 
-def test_frequencies_and_their_negatives_are_treated_alike():
+def test_frequencies_and_their_negatives_are_both_in_the_ring_or_both_outside():
     """In floating point, the ring's edge fell between them at 65 of these square sizes."""
     for size in range(32, 1025):
         ring = spectra.strip(size, size)
@@ -75,7 +76,7 @@ def test_frequencies_and_their_negatives_are_treated_alike():
     np.testing.assert_array_equal(radius, radius[::-1, ::-1])
 
 
-def test_ring_holds_what_exact_fractions_say():
+def test_ring_is_that_of_exact_fractions():
     for height, width in ((20, 60), (60, 45), (100, 64)):
         for (row, column), inside in np.ndenumerate(spectra.strip(height, width)):
             squared = (
@@ -87,14 +88,13 @@ def test_ring_holds_what_exact_fractions_say():
 def test_bandwidth_of_one_frequency_is_its_diameter():
     rows = np.arange(128)[:, None, None] * np.ones((1, 128, 1))
     wave = np.float32(0.5 + 0.4 * np.cos(2 * np.pi * rows * 16 / 128))  # radius 1/8
-    found = isnas.METRICS["psd_99_bw"](wave, wave)
-    assert found == pytest.approx(0.25 / np.sqrt(2), abs=1 / metrics.CIRCLES)
+    assert isnas.psd_99_bw(wave, wave) == pytest.approx(0.25 / np.sqrt(2), abs=1 / metrics.CIRCLES)
 
 
-def test_random_says_nothing_but_is_repeatable(pair):
+def test_random_metric_is_uniform_and_repeatable(pair):
     noise = jax.random.uniform(jax.random.key(0), (200, 16, 16, 1))
-    scores = jax.vmap(isnas.METRICS["random"], (None, 0))(noise[0], noise)
-    assert isnas.METRICS["random"](*pair) == isnas.METRICS["random"](*pair)
+    scores = jax.vmap(registries.METRICS["random"], (None, 0))(noise[0], noise)
+    assert registries.METRICS["random"](*pair) == registries.METRICS["random"](*pair)
     assert len(np.unique(scores)) == 200
     assert abs(scores.mean() - 0.5) < 5 / (12 * 200) ** 0.5
 
@@ -102,13 +102,20 @@ def test_random_says_nothing_but_is_repeatable(pair):
 def test_all_metrics_are_finite_for_flat_images():
     flat = jnp.full((32, 32, 3), 0.5)
     image = jax.random.uniform(jax.random.key(0), (32, 32, 3))
-    for name, metric in isnas.METRICS.items():
+    for name, metric in registries.METRICS.items():
         assert np.isfinite(metric(image, flat)), name
 
 
 def test_unknown_metric_lists_the_valid_ones():
-    with pytest.raises(ValueError, match=r"psd_db_strip_mse.*psd db strip mse"):
-        isnas.METRICS["psnr"]
+    for error in (ValueError, KeyError):
+        with pytest.raises(error, match=r"psd_db_strip_mse.*psd db strip mse"):
+            registries.METRICS["psnr"]
+
+
+def test_published_metrics_can_be_looked_up_but_are_not_listed():
+    assert registries.METRICS["psd db mse"] is registries.PUBLISHED_METRICS["psd db mse"]
+    assert "psd db mse" not in registries.METRICS
+    assert registries.METRICS["psd_99_bw"] is isnas.psd_99_bw
 
 
 def test_psnr_and_luma():

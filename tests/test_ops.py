@@ -1,4 +1,4 @@
-"""Every operation against XLA's own form in float64, value and gradient."""
+"""Compare values and gradients of each operation with XLA's own in float64."""
 
 import functools
 
@@ -11,6 +11,8 @@ from jax import lax
 from isnas_jax import ops
 from isnas_jax.ops import _depthwise as depthwise
 from isnas_jax.ops import _winograd as winograd
+
+DTYPE_PROMOTION = "standard"
 
 NHWC = ("NHWC", "HWIO", "NHWC")
 
@@ -25,108 +27,111 @@ def normal(*shape, seed=0):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape))
 
 
-def assert_same_with_gradients(ours, plain, *arguments):
-    """Compares values, and vector-Jacobian products with a random cotangent."""
-    cotangent = normal(*jax.eval_shape(plain, *arguments).shape, seed=9)
+def assert_values_and_gradients_equal(function, reference, *arguments):
+    """Compare values, and vector-Jacobian products with a random cotangent."""
+    cotangent = normal(*jax.eval_shape(reference, *arguments).shape, seed=9)
 
     def evaluate(function):
-        value, pull = jax.vjp(function, *arguments)
-        return value, pull(cotangent)
+        value, pullback = jax.vjp(function, *arguments)
+        return value, pullback(cotangent)
 
-    value, gradients = jax.jit(evaluate, static_argnums=0)(ours)
-    expected, expected_gradients = jax.jit(evaluate, static_argnums=0)(plain)
+    value, gradients = jax.jit(evaluate, static_argnums=0)(function)
+    expected, expected_gradients = jax.jit(evaluate, static_argnums=0)(reference)
     assert value.dtype == jnp.float64
     np.testing.assert_allclose(value, expected, atol=1e-10)
-    for found, wanted in zip(gradients, expected_gradients, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=1e-9)
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient, expected, atol=1e-9)
 
 
 @pytest.mark.parametrize(("inputs", "outputs"), [(3, 9), (12, 5), (12, 9)])
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 def test_convolution(size, inputs, outputs):
-    def plain(x, kernel):
+    def reference(x, kernel):
         half = (size // 2,) * 2
         return lax.conv_general_dilated(x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC)
 
-    for height in (2, 8):  # less than the kernel, and more
+    for height in (2, 8):  # below and above the kernel size
         arguments = normal(2, height, 10, inputs), normal(size, size, inputs, outputs, seed=1)
-        assert_same_with_gradients(ops.convolution, plain, *arguments)
+        assert_values_and_gradients_equal(ops.convolution, reference, *arguments)
 
 
 @pytest.mark.parametrize("axes", [(0, 0), (0, None), (None, 0)])
-def test_convolutions_in_a_batch(axes):
-    def plain(x, kernel):
+def test_convolution_under_vmap(axes):
+    def reference(x, kernel):
         return lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=NHWC)
 
     x, kernel = normal(3, 2, 8, 10, 12), normal(3, 3, 3, 12, 9, seed=1)
     arguments = x if axes[0] == 0 else x[0], kernel if axes[1] == 0 else kernel[0]
-    ours, expected = (jax.vmap(function, axes) for function in (ops.convolution, plain))
-    assert_same_with_gradients(ours, expected, *arguments)
+    functions = (jax.vmap(function, axes) for function in (ops.convolution, reference))
+    assert_values_and_gradients_equal(*functions, *arguments)
 
 
-def test_gradients_of_gradients():
+def test_second_derivatives_of_convolution():
     x, kernel = normal(1, 8, 8, 9), normal(3, 3, 9, 9, seed=1)
 
-    def squares(of, x):
-        return jnp.square(jax.grad(lambda x: jnp.square(of(x, kernel)).sum())(x)).sum()
+    def squared_gradient(convolve, x):
+        return jnp.square(jax.grad(lambda x: jnp.square(convolve(x, kernel)).sum())(x)).sum()
 
-    def plain(x, kernel):
+    def reference(x, kernel):
         return lax.conv_general_dilated(x, kernel, (1, 1), [(1, 1)] * 2, dimension_numbers=NHWC)
 
-    found, expected = (
-        jax.grad(functools.partial(squares, of))(x) for of in (ops.convolution, plain)
+    actual, expected = (
+        jax.grad(functools.partial(squared_gradient, convolve))(x)
+        for convolve in (ops.convolution, reference)
     )
-    np.testing.assert_allclose(found, expected, rtol=1e-8)
+    np.testing.assert_allclose(actual, expected, rtol=1e-8)
 
 
 @pytest.mark.parametrize(("side", "size"), [(2, 3), (4, 5), (4, 7), (8, 3), (16, 7)])
-def test_no_convolution_of_a_step_is_naive(side, size):
-    """On CPUs all but direct convolutions are naive in a loop."""
+def test_gradients_in_a_scan_use_only_direct_convolutions(side, size):
+    """On CPUs, XLA runs a naive loop for any other convolution inside a scan."""
     x = jnp.zeros((1, side, side, 12), jnp.float32)
     kernel = jnp.zeros((size, size, 12, 12), jnp.float32)
 
     def step(carried, _):
-        value, pull = jax.vjp(ops.convolution, *carried)
-        return pull(value), None
+        value, pullback = jax.vjp(ops.convolution, *carried)
+        return pullback(value), None
 
-    steps = jax.jit(lambda *carried: lax.scan(step, carried, length=3)[0])
-    text = steps.lower(x, kernel).compile().as_text()
-    for line in text.splitlines():
+    scan = jax.jit(lambda *carried: lax.scan(step, carried, length=3)[0])
+    hlo = scan.lower(x, kernel).compile().as_text()
+    for line in hlo.splitlines():
         if " convolution(" in line:
             assert "dim_labels=b01f_01io->b01f" in line
-            for slow in ("lhs_dilate", "rhs_dilate", "rhs_reversal", "group_count"):
-                assert slow not in line
+            for attribute in ("lhs_dilate", "rhs_dilate", "rhs_reversal", "group_count"):
+                assert attribute not in line
 
 
 @pytest.mark.thorough
 @pytest.mark.parametrize(("size", "tolerance"), [(3, 3e-5), (5, 1e-4), (7, 6e-4)])
-def test_winograd_rounds_as_float32_does(size, tolerance):
-    """Its float32 values and gradients against the plain form in float64."""
+def test_winograd_is_accurate_to_float32(size, tolerance):
+    """Compare float32 values and gradients with XLA's convolution in float64."""
 
-    def plain(x, kernel):
+    def reference(x, kernel):
         return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=NHWC)
 
-    for height, width in ((16, 32), (17, 19)):  # whole tiles and parts of tiles
+    for height, width in ((16, 32), (17, 19)):  # complete and partial tiles
         x = normal(2, height + size - 1, width + size - 1, 32)
         kernel = normal(size, size, 32, 40, seed=1)
         single = x.astype(jnp.float32), kernel.astype(jnp.float32)
-        value, pull = jax.vjp(winograd.correlate, *single)
-        expected, expected_pull = jax.vjp(plain, *(a.astype(float) for a in single))
+        value, pullback = jax.vjp(winograd.correlate, *single)
+        expected, expected_pullback = jax.vjp(reference, *(a.astype(float) for a in single))
         cotangent = normal(*expected.shape, seed=9).astype(jnp.float32)
-        wanted = (expected, *expected_pull(cotangent.astype(float)))
-        for ours, exact in zip((value, *pull(cotangent)), wanted, strict=True):
-            assert ours.dtype == jnp.float32
-            np.testing.assert_allclose(ours, exact, atol=tolerance * float(exact.std()))
+        all_actual = (value, *pullback(cotangent))
+        all_expected = (expected, *expected_pullback(cotangent.astype(float)))
+        for actual, expected in zip(all_actual, all_expected, strict=True):
+            assert actual.dtype == jnp.float32
+            np.testing.assert_allclose(actual, expected, atol=tolerance * float(expected.std()))
 
 
-def test_large_convolutions_take_the_tiled_form():
+def test_winograd_is_used_from_16_pixels_and_channels():
     x, kernel = normal(1, 16, 16, 16), normal(3, 3, 16, 16, seed=1)
-    tiled, *direct = (
+    winograd_jaxpr, *other_jaxprs = (
         str(jax.make_jaxpr(ops.convolution)(*arguments))
         for arguments in ((x, kernel), (x[:, :8], kernel), (x[..., :15], kernel[:, :, :15]))
     )
-    assert "36" in tiled
-    assert all("36" not in text for text in direct)
+    # A 3 x 3 kernel takes 36 matrix products.
+    assert "36" in winograd_jaxpr
+    assert all("36" not in jaxpr for jaxpr in other_jaxprs)
 
 
 IMPLEMENTATIONS = [ops.Numerics("matmul"), ops.Numerics("conv")]
@@ -135,74 +140,76 @@ IMPLEMENTATIONS = [ops.Numerics("matmul"), ops.Numerics("conv")]
 @pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("channels", [3, 12])
 @pytest.mark.parametrize("stride", [1, 2])
-def test_reflected_convolution(stride, channels, numerics):
-    def ours(x, kernel):
+def test_convolution_with_reflection_padding(stride, channels, numerics):
+    def convolve(x, kernel):
         options = {"stride": stride, "padding": "reflect", "numerics": numerics}
         return ops.convolution(x, kernel, **options)
 
-    def plain(x, kernel):
+    def reference(x, kernel):
         x = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), mode="reflect")
         return lax.conv_general_dilated(x, kernel, (stride,) * 2, "VALID", dimension_numbers=NHWC)
 
     for shape in ((2, 8, 10, channels), (1, 2, 2, channels)):
-        assert_same_with_gradients(ours, plain, normal(*shape), normal(3, 3, channels, 5, seed=1))
+        x, kernel = normal(*shape), normal(3, 3, channels, 5, seed=1)
+        assert_values_and_gradients_equal(convolve, reference, x, kernel)
 
 
 @pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 5, 7])
 def test_transposed_convolution(size, numerics):
-    def ours(x, kernel):
+    def convolve(x, kernel):
         return ops.transposed_convolution(x, kernel, numerics=numerics)
 
-    def plain(x, kernel):
+    def reference(x, kernel):
         low = size - 1 - size // 2
         return lax.conv_general_dilated(
             x, kernel, (1, 1), [(low, low + 1)] * 2, lhs_dilation=(2, 2), dimension_numbers=NHWC
         )
 
     arguments = normal(2, 6, 4, 3), normal(size, size, 3, 5, seed=1)
-    assert_same_with_gradients(ours, plain, *arguments)
+    assert_values_and_gradients_equal(convolve, reference, *arguments)
 
 
 @pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_depthwise_convolution(size, numerics):
-    def ours(x, kernel):
+    def convolve(x, kernel):
         return ops.depthwise_convolution(x, kernel, numerics=numerics)
 
-    def plain(x, kernel):
+    def reference(x, kernel):
         half = (size // 2,) * 2
         return lax.conv_general_dilated(
             x, kernel, (1, 1), [half] * 2, dimension_numbers=NHWC, feature_group_count=4
         )
 
-    for height in (6, 32):  # less than a block of rows, and two
+    for height in (6, 32):  # less than one block of rows, and two blocks
         x, kernel = normal(2, height, 8, 4), normal(size, size, 1, 4, seed=1)
-        assert_same_with_gradients(ours, plain, x, kernel)
-        # What is lowered for a GPU.
-        np.testing.assert_allclose(depthwise.grouped(x, kernel), plain(x, kernel), atol=1e-10)
+        assert_values_and_gradients_equal(convolve, reference, x, kernel)
+        # The forms for GPUs.
+        actual, expected = depthwise.grouped_convolution(x, kernel), reference(x, kernel)
+        np.testing.assert_allclose(actual, expected, atol=1e-10)
         cotangent = normal(*x.shape, seed=9)
-        (expected,) = jax.vjp(functools.partial(plain, x), kernel)[1](cotangent)
-        found = depthwise.sums_of_blocks(x, cotangent, kernel)
-        np.testing.assert_allclose(found, expected, atol=1e-9)
+        (expected,) = jax.vjp(functools.partial(reference, x), kernel)[1](cotangent)
+        actual = depthwise.kernel_gradient_by_blocks(x, cotangent, kernel)
+        np.testing.assert_allclose(actual, expected, atol=1e-9)
 
 
-def test_depthwise_convolutions_follow_the_platform():
+def test_depthwise_convolution_depends_on_the_lowering_platform():
     def step(x, kernel):
         numerics = ops.Numerics("conv")
         convolve = functools.partial(ops.depthwise_convolution, numerics=numerics)
-        value, pull = jax.vjp(convolve, x, kernel)
-        return value, pull(value)
+        value, pullback = jax.vjp(convolve, x, kernel)
+        return value, pullback(value)
 
-    for platform, convolutions, blocks in (("cuda", 2, 1), ("tpu", 0, 0)):
+    for platform, num_convolutions, num_barriers in (("cuda", 2, 1), ("tpu", 0, 0)):
         traced = jax.jit(step).trace(normal(1, 32, 32, 4), normal(7, 7, 1, 4))
         text = traced.lower(lowering_platforms=(platform,)).as_text()
-        assert text.count("stablehlo.convolution") == convolutions, platform
-        assert text.count("optimization_barrier") == blocks, platform
+        assert text.count("stablehlo.convolution") == num_convolutions, platform
+        assert text.count("optimization_barrier") == num_barriers, platform
 
 
-def test_bfloat16_adds_up_in_float32():
-    """49 taps of one sign: the error is that of rounding once, 2^-9."""
+def test_depthwise_bfloat16_accumulates_in_float32():
+    """For 49 taps of one sign, the error is that of a single rounding, 2^-9."""
     rng = np.random.default_rng(0)
     x, kernel = (
         jnp.asarray(rng.uniform(1, 2, shape), jnp.bfloat16)
@@ -210,63 +217,69 @@ def test_bfloat16_adds_up_in_float32():
     )
     numerics = ops.Numerics("conv", dtype="bfloat16")
     convolve = functools.partial(ops.depthwise_convolution, numerics=numerics)
-    found, pull = jax.vjp(convolve, x, kernel)
-    exact, exact_pull = jax.vjp(depthwise.grouped, x.astype(float), kernel.astype(float))
-    np.testing.assert_allclose(found.astype(float), exact, rtol=2**-8)
-    pulled, expected = pull(found), exact_pull(found.astype(float))
-    blocks = depthwise.sums_of_blocks(x, found, kernel)
-    assert blocks.dtype == jnp.float32
-    for ours, wanted in zip((*pulled, blocks), (*expected, expected[1]), strict=True):
-        np.testing.assert_allclose(ours.astype(float), wanted, rtol=2**-8)
+    actual, pullback = jax.vjp(convolve, x, kernel)
+    exact, exact_pullback = jax.vjp(
+        depthwise.grouped_convolution, x.astype(float), kernel.astype(float)
+    )
+    np.testing.assert_allclose(actual.astype(float), exact, rtol=2**-8)
+    gradients, expected_gradients = pullback(actual), exact_pullback(actual.astype(float))
+    by_blocks = depthwise.kernel_gradient_by_blocks(x, actual, kernel)
+    assert by_blocks.dtype == jnp.float32
+    gradients, expected_gradients = (
+        (*gradients, by_blocks),
+        (*expected_gradients, expected_gradients[1]),
+    )
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        np.testing.assert_allclose(gradient.astype(float), expected, rtol=2**-8)
 
 
 @pytest.mark.parametrize("numerics", IMPLEMENTATIONS)
 def test_batch_norm(numerics):
-    ours = functools.partial(ops.batch_norm, numerics=numerics)
+    normalize = functools.partial(ops.batch_norm, numerics=numerics)
 
-    def plain(x, scale, bias):
+    def reference(x, scale, bias):
         mean, variance = x.mean((0, 1, 2)), x.var((0, 1, 2))
         return (x - mean) / jnp.sqrt(variance + 1e-5) * scale + bias
 
     arguments = 0.1 * normal(2, 6, 8, 4) + 5, normal(4, seed=1), normal(4, seed=2)
-    assert_same_with_gradients(ours, plain, *arguments)
+    assert_values_and_gradients_equal(normalize, reference, *arguments)
 
 
-def test_bfloat16_maps_have_statistics_in_float32():
+def test_batch_norm_of_bfloat16_has_float32_statistics():
     x = 0.1 * normal(1, 32, 32, 2) + 3
-    single = x.astype(jnp.bfloat16)
+    low_precision = x.astype(jnp.bfloat16)
     scale, bias = normal(2, seed=1).astype("float32"), normal(2, seed=2).astype("float32")
-    found, pull = jax.vjp(ops.batch_norm, single, scale, bias)
-    assert found.dtype == jnp.bfloat16
-    exact, exact_pull = jax.vjp(ops.batch_norm, single.astype(float), scale, bias)
-    # But for the rounding of what comes out: no sum over a map was rounded to 8 bits.
-    np.testing.assert_allclose(found.astype(float), exact, atol=2**-8 * float(abs(exact).max()))
-    cotangent = normal(*found.shape, seed=9).astype(jnp.bfloat16)
-    for ours, wanted in zip(
-        pull(cotangent)[1:], exact_pull(cotangent.astype(float))[1:], strict=True
-    ):
-        assert ours.dtype == jnp.float32
-        np.testing.assert_allclose(ours, wanted, rtol=1e-4, atol=1e-3)
+    actual, pullback = jax.vjp(ops.batch_norm, low_precision, scale, bias)
+    assert actual.dtype == jnp.bfloat16
+    exact, exact_pullback = jax.vjp(ops.batch_norm, low_precision.astype(float), scale, bias)
+    # Only the output is rounded to 8 bits, not the sums over the feature maps.
+    np.testing.assert_allclose(actual.astype(float), exact, atol=2**-8 * float(abs(exact).max()))
+    cotangent = normal(*actual.shape, seed=9).astype(jnp.bfloat16)
+    gradients = pullback(cotangent)[1:]
+    expected_gradients = exact_pullback(cotangent.astype(float))[1:]
+    for gradient, expected in zip(gradients, expected_gradients, strict=True):
+        assert gradient.dtype == jnp.float32
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-3)
 
 
-def test_batch_norm_keeps_its_digits_far_from_zero():
+def test_batch_norm_is_accurate_for_a_large_mean():
     x = 1e-3 * normal(1, 16, 16, 2) + 10
     single = ops.batch_norm(x.astype(jnp.float32), jnp.ones(2, "float32"), jnp.zeros(2, "float32"))
     exact = ops.batch_norm(x.astype(jnp.float32).astype(float), jnp.ones(2), jnp.zeros(2))
-    # Values of magnitude 10 carry 1e-6, a thousandth of the spread.
+    # float32 resolves 1e-6 at 10, which is 1e-3 of the standard deviation.
     np.testing.assert_allclose(single, exact, atol=3e-3)
 
 
-@pytest.mark.parametrize("place", [(0, 0), (8, 8), (5, 12)])
-def test_batch_norm_keeps_its_digits_beside_an_outlier(place):
-    x = normal(1, 16, 16, 1).at[0, *place].set(1e3).astype(jnp.float32)
+@pytest.mark.parametrize("position", [(0, 0), (8, 8), (5, 12)])
+def test_batch_norm_is_accurate_with_an_outlier(position):
+    x = normal(1, 16, 16, 1).at[0, *position].set(1e3).astype(jnp.float32)
     scale, bias = jnp.full(1, 100, "float32"), jnp.zeros(1, "float32")
     exact = ops.batch_norm(x.astype(float), scale.astype(float), bias.astype(float))
     np.testing.assert_allclose(ops.batch_norm(x, scale, bias), exact, rtol=1e-5, atol=1e-3)
 
 
 def interpolate(x, taps):
-    """Doubles a row by the definition: repeated edges, weights by distance."""
+    """Double the first axis by the definition: repeated edges, weights by distance."""
     size = len(x)
     out = np.zeros((2 * size, *x.shape[1:]))
     for i in range(2 * size):
@@ -291,15 +304,15 @@ def test_upsample(taps):
     x = normal(1, 5, 7, 2)
     rows = interpolate(np.asarray(x[0]), taps)
     expected = interpolate(rows.swapaxes(0, 1), taps).swapaxes(0, 1)
-    found, pull = jax.vjp(lambda x: ops.upsample(x, method=taps.__name__), x)
-    np.testing.assert_allclose(found[0], expected, atol=1e-12)
-    cotangent = normal(*found.shape, seed=1)
+    actual, pullback = jax.vjp(lambda x: ops.upsample(x, method=taps.__name__), x)
+    np.testing.assert_allclose(actual[0], expected, atol=1e-12)
+    cotangent = normal(*actual.shape, seed=1)
     down, across = interpolate(np.eye(5), taps), interpolate(np.eye(7), taps)
     adjoint = np.einsum("yi,xj,yxc->ijc", down, across, cotangent[0])
-    np.testing.assert_allclose(pull(cotangent)[0][0], adjoint, atol=1e-12)
+    np.testing.assert_allclose(pullback(cotangent)[0][0], adjoint, atol=1e-12)
 
 
-def test_nearest_upsample_and_pixel_shuffle():
+def test_nearest_upsampling_and_pixel_shuffle():
     x = normal(1, 3, 4, 8)
     np.testing.assert_array_equal(
         ops.upsample(x, method="nearest")[0], np.kron(x[0], np.ones((2, 2, 1)))
@@ -307,3 +320,15 @@ def test_nearest_upsample_and_pixel_shuffle():
     shuffled = ops.pixel_shuffle(x)
     for c, dy, dx in np.ndindex(2, 2, 2):
         np.testing.assert_array_equal(shuffled[:, dy::2, dx::2, c], x[..., 4 * c + 2 * dy + dx])
+
+
+def test_leaky_relu_has_gradients_by_input_and_slope():
+    x, slope = jnp.array([-2.0, -0.5, 0.0, 3.0]), jnp.array(0.3)
+
+    def total(x, slope):
+        return jnp.square(ops.leaky_relu(x, slope)).sum()
+
+    by_x, by_slope = jax.grad(total, (0, 1))(x, slope)
+    np.testing.assert_allclose(by_x, 2 * np.where(x >= 0, x, 0.09 * x), rtol=1e-6)
+    assert by_slope == pytest.approx(float((2 * 0.3 * jnp.square(jnp.minimum(x, 0))).sum()))
+    assert jax.grad(total, 1)(x, slope) == by_slope

@@ -8,10 +8,11 @@ import pytest
 from PIL import Image
 
 import isnas_jax as isnas
-from experiments import screenshots
+from experiments.proofs import screenshots
 from isnas_jax import figures, report
 from isnas_jax.io import images, records
 from isnas_jax.networks.genotypes import NUM_CELLS, decode_cell
+from isnas_jax.report.elements import MAX_COLUMNS, Bar, Chart, narrow_tables
 
 GENOTYPE = "5:0011000010011000010011110"
 COMMAND = "python -m experiments.search --image='<&>.png'"
@@ -19,16 +20,16 @@ COMMAND = "python -m experiments.search --image='<&>.png'"
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """What a search writes down, its numbers made up."""
+    """Folder of a finished search with made-up numbers."""
     folder = tmp_path_factory.mktemp("run")
     rng = np.random.default_rng(0)
     clean = rng.random((64, 96, 3)).astype(np.float32)
     curves = rng.random(20).astype(np.float32)
     problem = isnas.denoising(clean, sigma=25)
-    quality = {"psnr_ema": curves, "validation": curves, "psnr": curves}
     fit = isnas.Fit(
-        loss=curves, criterion=curves, output=clean, ema=clean, restored=clean, restored_at=7,
-        best=None, snapshots={}, variables=None, **quality,
+        loss=curves, validation=curves, psnr=curves, psnr_ema=curves, criterion=curves,
+        output=clean, ema=clean, restored=clean, restored_at=7, best=None, snapshots={},
+        variables=None,
     )  # fmt: skip
     record = report.write_restoration(
         folder, problem, clean, [report.Member(GENOTYPE, 0.75, fit)], clean
@@ -48,57 +49,97 @@ def folder(tmp_path_factory):
     scores = {"strip": np.array([[3.0], [1.0], [2.0]])}
     others = ["172:0000011001001001100111101", "316:0001010110110101110010111"]
     report.write_scores(folder, [GENOTYPE, *others], scores)
-    report.write_timings(folder, {"score": 1.25})
+    report.write_timings(folder, {"score": 61.25})
     report.write_page(folder)
     return folder
 
 
 class Elements(html.parser.HTMLParser):
+    """Start tags with attributes, and text, of an HTML page."""
+
     def __init__(self, text):
         super().__init__()
-        self.found, self.text = [], []
+        self.tags, self.text = [], []
         self.feed(text)
 
     def handle_starttag(self, tag, attributes):
-        self.found.append((tag, dict(attributes)))
+        self.tags.append((tag, dict(attributes)))
 
     def handle_data(self, data):
-        self.text.append(data)
+        if data.strip():
+            self.text.append(data.strip())
 
     def all(self, tag):
-        return [attributes for name, attributes in self.found if name == tag]
+        return [attributes for name, attributes in self.tags if name == tag]
 
 
-def test_the_page_needs_nothing_else_and_shows_the_files(folder):
+def read_page(folder):
+    return Elements((folder / report.PAGE).read_text())
+
+
+def test_page_is_self_contained_and_embeds_the_image_files(folder):
     text = (folder / report.PAGE).read_text()
     page = Elements(text)
     addresses = [image["src"] for image in page.all("img") if image["src"]]
     assert all(address.startswith("data:image/png;base64,") for address in addresses)
     assert not re.search(r"""(src|href)=["']?(https?:|//|file:)""", text)
-    # The two that a script fills are empty without it.
+    # A script fills the two images of the viewer, which is hidden without scripts.
     assert sum(not image["alt"] for image in page.all("img")) == 2
     shown = [base64.b64decode(address.partition(",")[2]) for address in addresses]
     for name in ("observed.png", "restored.png", "clean.png", "spectra.png"):
         assert (folder / name).read_bytes() in shown
-    said = "".join(page.text)
-    assert "<&>.png" in said
-    assert "stride 2; ReLU" in said
-    assert said.index("172:0000") < said.index("316:0001")  # by their scores
+    joined = "".join(page.text)
+    assert "<&>.png" in joined
+    assert "stride 2; ReLU" in joined
 
 
-def test_the_page_is_made_again_of_the_records_alone(folder):
+def test_candidates_are_sorted_by_score(folder):
+    joined = "".join(read_page(folder).text)
+    assert joined.index("172:0000") < joined.index("316:0001")
+
+
+def test_page_leads_with_images_then_statistics_then_folded_sections(folder):
+    page = read_page(folder)
+    tags = [tag for tag, _ in page.tags]
+    observed, restored = page.all("img")[:2]
+    assert [observed["alt"], restored["alt"]] == ["The image, observed", "The image, restored"]
+    assert tags.index("img") < tags.index("dl") < tags.index("details")
+    sections = [attributes for attributes in page.all("details") if "class" in attributes]
+    assert len(sections) == tags.count("h2") == 5
+    assert not any("open" in attributes for attributes in sections)
+    assert page.text[page.text.index("time") + 1] == "1 min 1 s"
+    assert "1 network" in page.text
+    assert f"75% {GENOTYPE}" in page.text
+
+
+def test_gain_is_shown_where_the_clean_image_is_known(tmp_path):
+    clean = np.random.default_rng(0).random((32, 48, 3)).astype(np.float32)
+    problem = isnas.denoising(np.clip(clean + 0.2, 0, 1), sigma=25)
+    member = report.Member("dip", 1.0, None)
+    records.write_json(tmp_path / "config.json", {"script": "restore"})
+    record = report.write_restoration(tmp_path, problem, 0.9 * clean, [member], clean)
+    report.write_page(tmp_path)
+    gain = record["restored"]["psnr"] - record["observed"]["psnr"]
+    assert f"+{gain:.2f} dB" in read_page(tmp_path).text
+    (tmp_path / "clean.png").unlink()
+    report.write_restoration(tmp_path, problem, 0.9 * clean, [member])
+    report.write_page(tmp_path)
+    assert not any(re.search(r"\d dB", text) for text in read_page(tmp_path).text)
+
+
+def test_page_is_reproducible_from_the_records(folder):
     before = (folder / report.PAGE).read_bytes()
     (folder / report.PAGE).unlink()
     report.write_page(folder)
     assert (folder / report.PAGE).read_bytes() == before
 
 
-def test_a_folder_without_records_is_refused(tmp_path):
+def test_folder_without_records_raises(tmp_path):
     with pytest.raises(ValueError, match=re.escape(f"{str(tmp_path)!r} holds no records")):
         report.write_page(tmp_path)
 
 
-def test_tables_of_a_comparison(tmp_path):
+def test_comparison_page_leads_with_the_gain_of_each_method(tmp_path):
     records.write_json(tmp_path / "config.json", {"script": "compare", "images": ["a.png"]})
     records.write_csv(tmp_path / "psnr.csv", [{"image": "a", "DIP": "28.1 ± 0.1", "BM3D": "27.70"}])
     runs = [
@@ -110,27 +151,93 @@ def test_tables_of_a_comparison(tmp_path):
     ]
     records.write_csv(tmp_path / "runs.csv", runs)
     report.write_page(tmp_path)
-    page = Elements((tmp_path / report.PAGE).read_text())
-    for shown in (
-        "denoising, 2 images, 1 seed. Mean PSNR: BM3D 29.60 dB, DIP 29.31 dB.",
+    page = read_page(tmp_path)
+    for text in (
+        "Comparison of 2 methods: denoising",
+        "BM3D has the highest mean PSNR over 2 images and 1 seed.",
+        "−0.37 to +0.95, 95 % interval",
         *("28.1 ± 0.1", "27.70", "28.12"),
     ):
-        assert shown in page.text
-    # Said once for those who see it.
-    assert {found["class"] for found in page.all("caption")} == {"unseen"}
-    assert any("standard error" in text for text in page.text)
+        assert text in page.text
+    chart = page.text[page.text.index("Gain in PSNR over DIP") + 2 :]
+    assert chart[:6] == ["BM3D", "+0.29 dB", "29.60 dB", "DIP", "+0.00 dB", "29.31 dB"]
+    tags = [tag for tag, _ in page.tags]
+    assert tags.index("ol") < tags.index("dl") < tags.index("details")
+    captions = [attributes["aria-label"] for attributes in page.all("table")]
+    assert len(set(captions)) == len(captions) == 2
+    assert all(page.text.count(caption) == 1 for caption in captions)
+    assert any("standard error" in caption for caption in captions)
 
 
-def test_cells_in_words_tell_all_cells_apart():
+def test_study_page_leads_with_kendalls_tau_of_each_metric(tmp_path):
+    config = {"script": "analyze", "dataset": "d", "genotypes": 9, "cases": {"denoising": ["a"]}}
+    records.write_json(tmp_path / "analysis.json", config)
+    control = {"control": 0.1, "control_low": -0.2, "control_high": 0.3, "n": 9}
+    rows = [
+        {"task": "denoising", "image": image, "outcome": outcome, "metric": metric}
+        | {"reference": reference, "tau": tau, "low": tau - 0.1, "high": tau + 0.1}
+        | control
+        for outcome, metric, tau in (
+            *(("best PSNR", "flat", -0.0001), ("best PSNR", "strip", -0.5)),
+            *(("PSNR increase", "flat", -0.3), ("constant", "flat", np.nan)),
+        )
+        for image in ("a", "mean")
+        for reference in ("observed", "clean")
+    ]
+    records.write_csv(tmp_path / "table1.csv", rows)
+    report.write_page(tmp_path)
+    page = read_page(tmp_path)
+    start = page.text.index("Kendall's τ between score and best PSNR") + 2
+    assert page.text[start : start + 9] == [
+        *("strip", "−0.50", "−0.60 to −0.40"),
+        *("flat", "0.00", "−0.10 to 0.10"),
+        *("random score", "0.10", "−0.20 to 0.30"),
+    ]
+    assert page.text.index("Other outcomes") > start
+    assert "PSNR increase" in page.text
+    lead = page.text[: page.text.index("Rank correlation by image")]
+    assert not any("nan" in text or "constant" in text for text in lead)
+
+
+def test_chart_scale_includes_zero_and_all_intervals():
+    bars = [Bar("a", -3.8, -5.6, -2.2, ""), Bar("b", 1.0, np.nan, np.nan, "")]
+    chart = Chart("", "", bars)
+    low, high = chart.limits()
+    assert low < -5.6
+    assert high > 1.0
+    assert chart.percent(low) == 0
+    assert chart.percent(high) == 100
+    assert chart.ticks() == [-4, -2, 0]
+    flat = Chart("", "", [Bar("a", 0.0, np.nan, np.nan, "")])
+    assert 0 <= flat.percent(0.0) < 100
+
+
+def test_wide_tables_are_split_and_repeat_the_leading_text_columns():
+    names = [f"image {number}" for number in range(13)]
+    row = {"method": "DIP", "reference": "N"} | dict.fromkeys(names, "-0.50 [-0.60, -0.40]")
+    tables = narrow_tables([row], "caption")
+    assert all(len(table.rows[0]) <= MAX_COLUMNS for table in tables)
+    assert all(list(table.rows[0])[:2] == ["method", "reference"] for table in tables)
+    assert [name for table in tables for name in list(table.rows[0])[2:]] == names
+    assert tables[0].caption == "caption; part 1 of 3"
+
+
+def test_empty_columns_are_dropped():
+    (table,) = narrow_tables([{"name": "a", "score": ""}, {"name": "b", "score": ""}], "caption")
+    assert [list(row) for row in table.rows] == [["name"], ["name"]]
+
+
+def test_cell_descriptions_are_unique():
     words = [isnas.Genotype(cell, "0" * 25).cell_in_words() for cell in range(NUM_CELLS)]
     assert len(set(words)) == NUM_CELLS
-    for index, said in enumerate(words):
+    for index, description in enumerate(words):
         cell = decode_cell(index)
-        assert (f"{cell.kernel} × {cell.kernel}" in said) == (cell.convolution != "identity")
-        assert ("leaky ReLU" in said) == (cell.activation == "leaky_relu")
+        kernel = f"{cell.kernel} × {cell.kernel}"
+        assert (kernel in description) == (cell.convolution != "identity")
+        assert ("leaky ReLU" in description) == (cell.activation == "leaky_relu")
 
 
-def test_drawings_have_a_line_or_a_square_for_each_skip():
+def test_drawings_have_one_line_or_square_per_skip():
     genotype = isnas.Genotype.parse(GENOTYPE)
     skips = np.array(genotype.skip_matrix())
     for level, source in np.ndindex(5, 5):
@@ -141,20 +248,20 @@ def test_drawings_have_a_line_or_a_square_for_each_skip():
     assert path["d"].count("M") == skips.sum()
 
 
-def test_a_result_draws_itself():
+def test_notebook_picture_has_the_pixels_and_an_escaped_caption():
     image = np.linspace(0, 1, 4 * 6 * 3, dtype=np.float32).reshape(4, 6, 3)
-    drawn = Elements(figures.picture(image, "a < b"))
-    (shown,) = drawn.all("img")
+    picture = Elements(figures.picture(image, "a < b"))
+    (shown,) = picture.all("img")
     with Image.open(io.BytesIO(base64.b64decode(shown["src"].partition(",")[2]))) as decoded:
         np.testing.assert_array_equal(np.asarray(decoded), np.round(image * 255))
-    assert "a < b" in "".join(drawn.text)
+    assert "a < b" in "".join(picture.text)
 
 
 @pytest.fixture(scope="module")
-def opened():
+def browser():
     try:
-        with screenshots.browser() as found:
-            yield found
+        with screenshots.browser() as browser:
+            yield browser
     except FileNotFoundError as error:
         pytest.skip(str(error))
 
@@ -166,87 +273,108 @@ def opened():
         for view in screenshots.VIEWS
     ],
 )
-def test_in_a_browser(opened, folder, view):
-    screenshots.look(opened, folder / report.PAGE, view)
-    run = opened.execute_script
-    assert opened.get_log("browser") == []
-    inner, content = run("return [innerWidth, document.documentElement.scrollWidth]")
-    assert (inner, content) == (screenshots.VIEWS[view][0],) * 2
-    # All images are there, none without an alternative text now.
+def test_page_in_a_browser(browser, folder, view):
+    screenshots.open_page(browser, folder / report.PAGE, view)
+    run = browser.execute_script
+    assert browser.get_log("browser") == []
+    for opened in (False, True):
+        run("document.querySelectorAll('details').forEach(d => d.open = arguments[0])", opened)
+        inner, content = run("return [innerWidth, document.documentElement.scrollWidth]")
+        assert (inner, content) == (screenshots.VIEWS[view][0],) * 2
+    # Scripts have filled the viewer, so every image has a source and a text alternative.
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
     dark = run("return getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
     assert dark == (view == "dark")
+    tops = run(
+        "return [...document.querySelectorAll('.hero img')].map(i => i.getBoundingClientRect())"
+    )
+    assert (tops[0]["left"] == tops[1]["left"]) == (view == "phone")
+    assert tops[0]["top"] == tops[1]["top"]
 
 
-def test_the_slider_divides_and_columns_sort(opened, folder):
-    screenshots.look(opened, folder / report.PAGE, "desktop")
-    run = opened.execute_script
+def test_slider_divides_two_images(browser, folder):
+    screenshots.open_page(browser, folder / report.PAGE, "desktop")
 
-    def seen_at(share):
-        """Which of the two images lies under a point, by where the line is."""
-        return run(
-            "const range = document.querySelector('[name=at]'); range.value = arguments[0];"
+    def image_at_center(divide):
+        """Return the class of the image at the center, for a position of the slider."""
+        return browser.execute_script(
+            "const viewer = document.querySelector('.viewer');"
+            "viewer.closest('details').open = true;"
+            "const range = viewer.querySelector('[name=at]'); range.value = arguments[0];"
             "range.dispatchEvent(new Event('input'));"
-            "const box = document.querySelector('.pair').getBoundingClientRect();"
+            "const pair = viewer.querySelector('.pair'); pair.scrollIntoView();"
+            "const box = pair.getBoundingClientRect();"
             "return document.elementFromPoint(box.left + box.width / 2, box.top + 20).className",
-            share,
+            divide,
         )
 
-    assert seen_at(20) == "over"
-    assert seen_at(80) == "under"
+    assert image_at_center(20) == "right"
+    assert image_at_center(80) == "left"
+
+
+def test_columns_sort(browser, folder):
+    screenshots.open_page(browser, folder / report.PAGE, "desktop")
     genotypes = (
-        "const table = [...document.querySelectorAll('table')].at(-2);"
+        "const table = document.querySelector('table[aria-label^=Candidates]');"
+        "table.closest('details').open = true;"
         "if (arguments[0]) table.querySelectorAll('th button')[2].click();"
         "return [...table.tBodies[0].rows].map(row => row.cells[1].textContent.split(':')[0])"
     )
+    run = browser.execute_script
     assert run(genotypes, False) == ["172", "316", "5"]
     assert run(genotypes, True) == ["172", "316", "5"]
     assert run(genotypes, True) == ["5", "316", "172"]
 
 
-def test_the_page_says_who_was_chosen_and_how_to_repeat_it(folder):
-    page = Elements((folder / report.PAGE).read_text())
-    said = [text.strip() for text in page.text if text.strip()]
-    assert COMMAND in said
-    cohort = said[said.index("The cohort") :]
+def test_page_shows_the_decision_and_the_command(folder):
+    page = read_page(folder)
+    assert COMMAND in page.text
+    cohort = page.text[page.text.index("Cohort") :]
     dip = cohort.index("dip")
-    assert cohort[dip - 1] == "selected"
-    assert cohort[dip + 1 : dip + 4] == ["0.1", "0.25", "9"]
-    assert cohort[cohort.index(GENOTYPE) - 1] != "selected"
-    assert said[said.index("seed") + 1] == "0"
+    assert cohort[dip + 1] == "selected"
+    assert cohort[dip + 2 : dip + 5] == ["0.1", "0.25", "9"]
+    assert cohort[cohort.index(GENOTYPE) + 1] != "selected"
+    assert page.text[page.text.index("seed") + 1] == "0"
     assert sum("cohort: " in image["alt"] for image in page.all("img")) == 2
 
 
-def test_an_observation_smaller_than_an_image_may_be(tmp_path):
+def test_tables_have_at_most_eight_columns(folder):
+    text = (folder / report.PAGE).read_text()
+    heads = re.findall(r"<thead>(.*?)</thead>", text)
+    assert heads
+    assert all(head.count("<th ") <= MAX_COLUMNS for head in heads)
+
+
+def test_difference_is_left_out_where_sizes_differ(tmp_path):
     clean = np.random.default_rng(0).random((64, 96, 3)).astype(np.float32)
     problem = isnas.super_resolution(clean[::8, ::8], 8)
     report.write_restoration(tmp_path, problem, clean, [report.Member("bicubic", 1.0, None)])
     records.write_json(tmp_path / "config.json", {"script": "restore"})
     page = Elements(report.write_page(tmp_path).read_text())
     assert any("observed" in image["alt"] for image in page.all("img"))
-    assert not any("less restored" in image["alt"] for image in page.all("img"))
+    assert not any("minus restored" in image["alt"] for image in page.all("img"))
 
 
-def test_the_page_of_a_run_that_goes_on_reloads_itself_until_the_result_is_there(tmp_path):
+def test_page_reloads_until_the_run_ends(tmp_path):
     clean = np.random.default_rng(0).random((32, 48, 3)).astype(np.float32)
     problem, restored = isnas.denoising(1 - clean, sigma=25), clean / 2
     records.write_json(tmp_path / "config.json", {"script": "search", "image": "\udcff.png"})
 
-    def page():
-        found = Elements((tmp_path / report.PAGE).read_text())
-        return found, [meta for meta in found.all("meta") if meta.get("http-equiv") == "refresh"]
+    def read():
+        page = read_page(tmp_path)
+        return page, [meta for meta in page.all("meta") if meta.get("http-equiv") == "refresh"]
 
     report.write_preview(tmp_path, problem, restored, "about 0:02:00 left, cohort 2/3")
-    found, refresh = page()
+    page, refresh = read()
     assert len(refresh) == 1
-    assert any(text.startswith("Running: about 0:02:00 left, cohort 2/3") for text in found.text)
+    assert any(text.startswith("Running: about 0:02:00 left, cohort 2/3") for text in page.text)
     np.testing.assert_allclose(images.load(tmp_path / "restored.png"), restored, atol=0.51 / 255)
     report.write_page(tmp_path, "")
-    found, refresh = page()
+    page, refresh = read()
     assert not refresh
-    assert any(text.startswith("Stopped at") for text in found.text)
+    assert any(text.startswith("Stopped at") for text in page.text)
     report.write_restoration(tmp_path, problem, clean, [report.Member("dip", 1.0, None)])
     report.write_page(tmp_path)
-    found, refresh = page()
+    page, refresh = read()
     assert not refresh
-    assert not any("so far" in image["alt"] for image in found.all("img"))
+    assert not any("so far" in image["alt"] for image in page.all("img"))

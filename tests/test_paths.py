@@ -1,3 +1,5 @@
+"""Test paths as users type, paste or drop them."""
+
 import pathlib
 import unicodedata
 
@@ -27,21 +29,21 @@ from isnas_jax.io import paths
         (" Sample: Moon", "sample:moon"),
     ],
 )
-def test_paths_as_people_type_them(text, path, tmp_path, monkeypatch):
+def test_from_text(text, path, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", "/home/me")
     assert paths.from_text(text) == path
     assert paths.from_text(path) == path
 
 
-def test_a_file_of_just_this_name_is_meant(tmp_path, monkeypatch):
+def test_an_existing_file_of_exactly_this_name_is_used(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in (" photo.png ", "'photo.png'"):
         pathlib.Path(name).touch()
         assert paths.from_text(name) == name
 
 
-def test_accents_are_found_in_either_spelling(tmp_path):
+def test_accents_match_in_both_unicode_forms(tmp_path):
     composed = str(tmp_path / "Café.png")
     decomposed = unicodedata.normalize("NFD", composed)
     pathlib.Path(decomposed).touch()
@@ -50,6 +52,6 @@ def test_accents_are_found_in_either_spelling(tmp_path):
 
 
 @pytest.mark.parametrize("text", ["https://example.org/a.png", "s3://a/b", "file://server/a.png"])
-def test_what_is_elsewhere_is_refused(text):
+def test_urls_are_refused(text):
     with pytest.raises(ValueError, match=rf"{text}'.*(download it|copy it here) first"):
         paths.from_text(text)

@@ -1,5 +1,6 @@
-"""What a process keeps of the programs it compiles."""
+"""Test how many compiled programs a process keeps in memory and on disk."""
 
+import functools
 import os
 import pathlib
 import subprocess
@@ -14,87 +15,107 @@ import isnas_jax as isnas
 from isnas_jax import _programs
 
 
-def measured(*what):
+def measure(*arguments):
+    """Run many_programs.py and return its output, rows of (mappings, resident MB)."""
     script = pathlib.Path(__file__).parent / "many_programs.py"
-    command = [sys.executable, script, *what]
+    command = [sys.executable, script, *arguments]
     environment = {name: value for name, value in os.environ.items() if "CACHE" not in name}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    return np.array([list(map(int, line.split())) for line in done.stdout.splitlines()])
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert process.returncode == 0, process.stderr
+    return np.array([list(map(int, line.split())) for line in process.stdout.splitlines()])
 
 
 @pytest.mark.thorough
-def test_thirty_networks_leave_no_more_than_four():
-    """Kept, the programs of each would add some 210 mappings and 9 MB.
+def test_memory_of_thirty_fits_stays_bounded():
+    """The programs of each network would otherwise add about 210 mappings and 9 MB.
 
-    A large network shows for as long as it is among the last few, so that the
-    memory of ten is compared with that of ten others by their medians.
+    The memory depends on the size of the latest networks, so the test compares
+    medians over ten networks each.
     """
-    mappings, resident = measured("fits").T
+    mappings, resident = measure("fits").T
     assert len(mappings) == 30
     assert mappings.max() < 2_500
     assert np.median(resident[20:]) < 1.05 * np.median(resident[10:20])
 
 
 @pytest.mark.thorough
-def test_scores_by_cells_keep_the_last_cells_only():
-    mappings, _ = measured("cells").T
+def test_batched_scoring_keeps_programs_of_the_latest_cells_only():
+    mappings, _ = measure("cells").T
     assert len(mappings) == 5
     assert mappings[-1] < 1.2 * mappings[1:3].max()
 
 
 @pytest.mark.thorough
-def test_scores_of_many_cells_keep_few_programs():
-    """All of them together would make 4,400 mappings."""
-    ((mappings, _),) = measured("scores", "80")
+def test_scoring_many_cells_keeps_few_programs():
+    """All programs together would take 4,400 mappings."""
+    ((mappings, _),) = measure("scores", "80")
     assert mappings < 3_500
 
 
-def test_only_the_latest_programs_are_kept():
-    programs, made = _programs.Programs(2), []
+def test_program_cache_evicts_the_least_recently_used():
+    programs, made_keys = _programs.ProgramCache(2), []
 
     def get(key):
         def make():
-            made.append(key)
+            made_keys.append(key)
             return jax.jit(lambda x: x + key)
 
         return programs.get(key, make)
 
     for key in (1, 2, 1, 3, 1, 2):
         assert get(key)(jnp.zeros(())) == key
-    assert made == [1, 2, 3, 2]
+    assert made_keys == [1, 2, 3, 2]
     assert len(programs) == 2
 
 
-def test_a_program_in_use_is_kept_whatever_others_ask_for():
-    programs, made = _programs.Programs(1), []
+def test_program_cache_keeps_a_program_in_use():
+    programs, made = _programs.ProgramCache(1), []
 
     def make():
         made.append(jax.jit(lambda x: x + 1))
         return made[-1]
 
-    with programs.use("mine", make) as mine:
+    with programs.use("in use", make) as program:
         for other in range(3):
             programs.get(other, lambda: jax.jit(lambda x: x))
-        assert programs.get("mine", make) is mine
+        assert programs.get("in use", make) is program
     programs.get("another", lambda: jax.jit(lambda x: x))
     assert len(programs) == 1
-    programs.get("mine", make)
+    programs.get("in use", make)
     assert len(made) == 2
 
 
-def test_compiled_programs_on_disk_take_no_more_than_they_may(tmp_path):
+def test_compilation_cache_deletes_the_oldest_programs_over_its_limit(tmp_path):
     for age, name in enumerate(("new-cache", "old-cache", "older-cache", "foreign")):
         (tmp_path / name).write_bytes(bytes(100))
         os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
-    before = jax.config.jax_compilation_cache_dir
-    isnas.use_compilation_cache(str(tmp_path), most=250)
-    isnas.use_compilation_cache(before)
+    previous_folder = jax.config.jax_compilation_cache_dir
+    isnas.use_compilation_cache(str(tmp_path), max_bytes=250)
+    isnas.use_compilation_cache(previous_folder)
     assert {path.name for path in tmp_path.iterdir()} == {"new-cache", "old-cache", "foreign"}
 
 
-def test_shapes_tell_structure_and_types_apart():
-    one, two = jnp.zeros(3), jnp.zeros(3, jnp.int32)
-    assert _programs.shapes(one) == _programs.shapes(jnp.ones(3))
-    different = [(one,), (two,), (one, None), (one, two), ((one,),), (jnp.zeros(4),)]
+def test_shapes_distinguish_structure_shape_and_dtype():
+    floats, integers = jnp.zeros(3), jnp.zeros(3, jnp.int32)
+    assert _programs.shapes(floats) == _programs.shapes(jnp.ones(3))
+    different = [(floats,), (integers,), (floats, None), (floats, integers)]
+    different += [((floats,),), (jnp.zeros(4),)]
     assert len({_programs.shapes(*trees) for trees in different}) == len(different)
+
+
+def test_equal_partials_share_a_program():
+    programs = _programs.ProgramCache(2)
+    first, second = (functools.partial(round, ndigits=2) for _ in range(2))
+    made = [
+        programs.get(("metric", part), lambda: jax.jit(lambda x: x)) for part in (first, second)
+    ]
+    assert made[0] is made[1]
+    other = programs.get(("metric", functools.partial(round, ndigits=3)), lambda: jax.jit(abs))
+    assert other is not made[0]
+
+
+def test_compiler_options_have_an_off_switch(monkeypatch):
+    options = _programs.compiler_options.__wrapped__
+    assert "xla_backend_optimization_level" in options()
+    monkeypatch.setenv("ISNAS_COMPILER_OPTIONS", "off")
+    assert options() is None

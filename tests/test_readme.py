@@ -1,4 +1,4 @@
-"""The README's calls from Python, as a user would paste them."""
+"""The Python code of the README and the notebook, as a user would paste it, and the site."""
 
 import dataclasses
 import pathlib
@@ -14,59 +14,79 @@ import pytest
 
 import isnas_jax as isnas
 
-TEXT = (pathlib.Path(__file__).parent.parent / "README.md").read_text()
-BLOCKS = re.findall(r"```python\n(.*?)```", TEXT, re.DOTALL)
+ROOT = pathlib.Path(isnas.__file__).parent.parent
+README = (ROOT / "README.md").read_text()
+DOCS = sorted((ROOT / "docs").rglob("*.md"))
 
 
 @pytest.mark.thorough
-def test_one_call_restores_with_good_defaults(monkeypatch):
-    """Blocks of pixels under noise: every result must be closer to the clean image.
+def test_readme_code_restores_with_the_defaults(monkeypatch):
+    """Blocks of pixels under noise: every restoration must be closer to the clean image.
 
-    By the default preset, but for fewer iterations of narrower networks.
+    The preset is the default with fewer iterations and narrower networks.
     """
 
     def short(problem):
         config = isnas.presets.quick(problem, iterations=150)
         return dataclasses.replace(config, network=isnas.NetworkConfig(channels=8))
 
-    monkeypatch.setattr("isnas_jax.searching.pipeline.quick", short)
+    monkeypatch.setattr("isnas_jax.searching.run.quick", short)
     clean = np.kron(np.eye(2), np.ones((16, 16)))[..., None] * np.array([0.6, 0.4, -0.1]) + 0.2
     noise = 0.1 * jax.random.normal(jax.random.key(7), clean.shape)
     names = {"noisy": clean + noise}
-    for block in BLOCKS:
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert blocks
+    for block in blocks:
         exec(compile(block, "README.md", "exec"), names)
-    before = np.square(noise).mean()
-    for result in (names["found"], names["dip"], names["fit"]):
-        assert np.square(result.restored - clean).mean() < 0.8 * before, result
-    assert names["found"].architecture in names["found"].cohort.members
-    assert names["scores"]["strip"].shape == (1, 1)
-    assert "Search of 4 candidates, cohort of 3" in repr(names["found"])
-    assert names["found"].plot().get_axes()
+    result, dip = names["result"], names["dip"]
+    for restored in (result.restored, dip.restored):
+        assert np.square(restored - clean).mean() < 0.8 * np.square(noise).mean()
+    assert result.architecture in result.cohort.members
+    assert "Search of 4 candidates, cohort of 3" in repr(result)
+    assert result.plot().get_axes()
 
 
-def test_presets_of_the_readme_are_there():
-    for name in re.findall(r"isnas\.presets\.(\w+)", TEXT):
-        assert isnas.PRESETS[name] is getattr(isnas.presets, name)
+def links(path):
+    """The targets of a page's links and pictures that are files, and their anchors."""
+    text = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)\s]+)\)", text):
+        if not target.startswith(("http", "mailto")):
+            yield target.partition("#")[::2]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "third_party" / "README.md", *DOCS])
+def test_links_lead_to_files(page):
+    for target, _ in links(page):
+        path = page.parent / target
+        pages = [
+            path.with_name(path.name + suffix) for suffix in (".md", ".ipynb")
+        ]  # as Sphinx has them
+        assert not target or any(file.exists() for file in (path, *pages)), target
+
+
+def test_readme_lists_every_page():
+    targets = {target for target, _ in links(ROOT / "README.md")}
+    pages = {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {"docs/index.md"} <= targets
 
 
 @pytest.mark.thorough
-def test_the_site_builds_strictly_and_names_all_that_is_public(tmp_path):
-    docs = pathlib.Path(isnas.__file__).parent.parent / "docs"
-    command = [sys.executable, "-m", "sphinx", "-q", "-W", str(docs), str(tmp_path)]
+def test_site_builds_without_warnings_and_documents_all_public_names(tmp_path):
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", str(ROOT / "docs"), str(tmp_path)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     reference = (tmp_path / "api.html").read_text()
-    described = {
+    documented = {
         name.rpartition(".")[2] for name in re.findall(r'id="(isnas_jax[^"]*)"', reference)
     }
     modules = {"interop", "presets"}
-    assert set(isnas.__all__) - modules <= described
+    assert set(isnas.__all__) - modules <= documented
+    assert {"METRICS", "STOPPING", "quick", "published"} <= documented
 
 
 @pytest.mark.thorough
-def test_the_quickstart_runs(tmp_path):
-    path = pathlib.Path(isnas.__file__).parent.parent / "docs" / "quickstart.ipynb"
-    notebook = nbformat.read(path, as_version=4)
+def test_quickstart_runs(tmp_path):
+    notebook = nbformat.read(ROOT / "docs" / "quickstart.ipynb", as_version=4)
     assert not any(cell.get("outputs") for cell in notebook.cells)
     nbclient.NotebookClient(
         notebook, timeout=300, resources={"metadata": {"path": tmp_path}}

@@ -1,4 +1,4 @@
-"""Files: found only by what they are of, written whole, by one at a time."""
+"""Test descriptions of inputs, cached results, file locks, output folders and JSON."""
 
 import concurrent.futures
 import configparser
@@ -20,14 +20,15 @@ import optax
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax.io import identity, records
+from isnas_jax import registries
+from isnas_jax.io import cache, identity, records
 from isnas_jax.report import paper
 
 ROOT = pathlib.Path(__file__).parent.parent
 GENOTYPE = isnas.Genotype(60, "0" * 25)
 
 
-def test_equal_content_is_described_alike_and_different_content_is_not():
+def test_descriptions_are_equal_for_equal_content_only():
     values = [
         None,
         1,
@@ -44,28 +45,28 @@ def test_equal_content_is_described_alike_and_different_content_is_not():
         [GENOTYPE] * 41,
         isnas.FitConfig(3),
         isnas.FitConfig(3, learning_rate=0.02),
-        isnas.METRICS["psd_db_mse"],
-        isnas.PUBLISHED_METRICS["psd db mse"],
-        isnas.PUBLISHED_METRICS["psd mse"],
+        isnas.psd_db_mse,
+        registries.PUBLISHED_METRICS["psd db mse"],
+        registries.PUBLISHED_METRICS["psd mse"],
         isnas.build_network(GENOTYPE, out_channels=1),
-        isnas.build_network("dip", out_channels=1),
+        isnas.build_network(isnas.dip, out_channels=1),
         isnas.denoising(np.zeros((20, 20, 1))),
         isnas.inpainting(np.zeros((20, 20, 1)), np.eye(20)),
         isnas.presets.quick(isnas.denoising(np.zeros((20, 20, 1)))),
     ]
-    described = [str(identity.describe(value)) for value in values]
-    assert len(set(described)) == len(values)
-    assert described == [str(identity.describe(value)) for value in values]
-    # What kind of array holds the content does not matter.
+    descriptions = [str(identity.describe(value)) for value in values]
+    assert len(set(descriptions)) == len(values)
+    assert descriptions == [str(identity.describe(value)) for value in values]
+    # NumPy and JAX arrays with equal content are equal.
     assert identity.describe(jnp.zeros(3)) == identity.describe(np.zeros(3, np.float32))
 
 
-def shifted(by):
-    return lambda observed, output: output.mean() + by
+def shifted_mean(shift):
+    return lambda observed, output: output.mean() + shift
 
 
-def weighed(by):
-    return lambda observed, output, by=by: output.mean() * by
+def scaled_mean(scale):
+    return lambda observed, output, scale=scale: output.mean() * scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +86,16 @@ class Twin(typing.NamedTuple):
 
 
 @pytest.mark.parametrize(
-    ("one", "same", "two"),
+    ("value", "equal", "different"),
     [
-        (shifted(1), shifted(1), shifted(2)),
-        (weighed(1), weighed(1), weighed(2)),
-        (jax.jit(shifted(1)), jax.jit(shifted(1)), jax.jit(shifted(2))),
-        (functools.partial(shifted, 3), functools.partial(shifted, 3), functools.partial(shifted)),
+        (shifted_mean(1), shifted_mean(1), shifted_mean(2)),
+        (scaled_mean(1), scaled_mean(1), scaled_mean(2)),
+        (jax.jit(shifted_mean(1)), jax.jit(shifted_mean(1)), jax.jit(shifted_mean(2))),
+        (
+            functools.partial(shifted_mean, 3),
+            functools.partial(shifted_mean, 3),
+            functools.partial(shifted_mean),
+        ),
         (Metric("a").measure, Metric("a").measure, Metric("b").measure),
         (Metric("a"), Metric("a"), Metric("b")),
         (Pair(1), Pair(1), Twin(1)),
@@ -105,34 +110,34 @@ class Twin(typing.NamedTuple):
         (np.array([1, "a"], object), np.array([1, "a"], object), np.array([1, "b"], object)),
     ],
 )
-def test_what_a_thing_carries_with_it_counts(one, same, two):
-    assert identity.describe(one) == identity.describe(same) != identity.describe(two)
+def test_data_in_functions_and_objects_is_described(value, equal, different):
+    assert identity.describe(value) == identity.describe(equal) != identity.describe(different)
 
 
-def test_descriptions_end():
-    looped = [1]
-    looped.append(looped)
-    assert identity.describe(looped) == [1, "again, 1 up"]
+def test_cycles_and_unsupported_types():
+    cyclic = [1]
+    cyclic.append(cyclic)
+    assert identity.describe(cyclic) == [1, "again, 1 up"]
 
     def recursive(depth):
         return recursive(depth - 1) if depth else 0
 
     assert identity.describe(recursive)
-    with pytest.raises(ValueError, match="depends on a object cannot be kept"):
+    with pytest.raises(ValueError, match="inputs of type object cannot be described"):
         identity.describe({"a": object()})
 
 
-def test_the_difference_is_named_where_it_is():
+def test_first_difference_names_the_path_and_both_values():
     before, now = ({"fit": {"a": 1, "b": [1, 2]}, "seed": seed} for seed in (0, 1))
-    assert identity.difference(before, before) is None
-    assert identity.difference(before, now) == "seed was 0 and is now 1"
+    assert identity.first_difference(before, before) is None
+    assert identity.first_difference(before, now) == "seed was 0 and is now 1"
     now["fit"]["b"] = [1, 3]
-    assert identity.difference(before, now) == "fit.b.1 was 2 and is now 3"
+    assert identity.first_difference(before, now) == "fit.b.1 was 2 and is now 3"
     now["fit"]["b"] = [3]
-    assert identity.difference(before, now) == "fit.b was of 2 entries and is now of 1"
+    assert identity.first_difference(before, now) == "fit.b had 2 entries and now has 1"
 
 
-def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):
+def test_cached_computes_once_and_refuses_other_inputs(tmp_path):
     calls, path = [], tmp_path / "deep" / "x.npz"
 
     def compute():
@@ -140,73 +145,73 @@ def test_arrays_are_computed_once_and_only_for_what_they_are_of(tmp_path):
         return {"a": np.arange(3)}
 
     for _ in range(2):
-        found = records.cached(path, {"seed": 0}, compute)
-        assert list(found) == ["a"]
-        np.testing.assert_array_equal(found["a"], np.arange(3))
+        arrays = cache.cached(path, {"seed": 0}, compute)
+        assert list(arrays) == ["a"]
+        np.testing.assert_array_equal(arrays["a"], np.arange(3))
     assert len(calls) == 1
-    with pytest.raises(ValueError, match=r"x\.npz' belongs to something else: seed was 0 and is"):
-        records.cached(path, {"seed": 1}, compute)
+    with pytest.raises(ValueError, match=r"x\.npz' belongs to other inputs: seed was 0 and is"):
+        cache.cached(path, {"seed": 1}, compute)
     assert [file.name for file in path.parent.iterdir()] == ["x.npz"]
 
 
-def test_of_two_at_one_file_the_second_waits_for_the_first(tmp_path):
-    calls, begun = [], threading.Event()
+def test_cached_computes_once_when_called_in_threads(tmp_path):
+    calls, started = [], threading.Event()
 
     def compute():
         calls.append(1)
-        begun.set()
+        started.set()
         time.sleep(0.5)
         return {"a": np.zeros(1)}
 
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        jobs = [pool.submit(records.cached, tmp_path / "x.npz", {}, compute) for _ in range(4)]
-        assert begun.wait(10)
+        jobs = [pool.submit(cache.cached, tmp_path / "x.npz", {}, compute) for _ in range(4)]
+        assert started.wait(10)
         for job in jobs:
             assert list(job.result(30)) == ["a"]
     assert len(calls) == 1
 
 
-def test_a_lock_ends_with_its_holder(tmp_path):
+def test_a_killed_process_releases_its_lock(tmp_path):
     path = tmp_path / "x"
     code = (
         "import pathlib, time, sys; from isnas_jax.io import records\n"
         "with records.file_lock(pathlib.Path(sys.argv[1])):\n"
-        "    print('held', flush=True); time.sleep(60)"
+        "    print('locked', flush=True); time.sleep(60)"
     )
     process = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE)
     process.stdout.readline()
-    with records.file_lock(path, wait=False) as held:
-        assert not held
+    with records.file_lock(path, wait=False) as acquired:
+        assert not acquired
     process.kill()
     process.wait()
-    with records.file_lock(path) as held:
-        assert held
+    with records.file_lock(path) as acquired:
+        assert acquired
 
 
-def test_versions_that_change_numbers_are_compared_and_others_only_recorded(tmp_path):
-    folder = records.claim_folder(tmp_path, {"seed": 0})
+def test_only_versions_that_can_change_results_are_compared(tmp_path):
+    folder = cache.claim_folder(tmp_path, {"seed": 0})
     config = records.read_json(folder / "config.json")
-    compared = {"backend", "isnas_jax source", "jax", "jaxlib", "optax", "flax"}
-    assert set(config["versions"]) == compared
+    expected = {"backend", "isnas_jax source", "jax", "jaxlib", "optax", "flax"}
+    assert set(config["versions"]) == expected
     config["recorded"]["pillow"] = "1.0"
     config["recorded"]["python"] = "2.7"
     records.write_json(folder / "config.json", config)
-    records.claim_folder(tmp_path, {"seed": 0})
+    cache.claim_folder(tmp_path, {"seed": 0})
     config["versions"]["optax"] = "0.0.1"
     records.write_json(folder / "config.json", config)
     with pytest.raises(ValueError, match=r"versions\.optax was '0\.0\.1' and is now"):
-        records.claim_folder(tmp_path, {"seed": 0})
+        cache.claim_folder(tmp_path, {"seed": 0})
 
 
-def test_of_different_starts_one_gets_the_folder(tmp_path):
-    def start(seed):
+def test_one_of_several_configs_gets_the_folder(tmp_path):
+    def claim(seed):
         try:
-            return records.claim_folder(tmp_path, {"seed": seed}) and seed
+            return cache.claim_folder(tmp_path, {"seed": seed}) and seed
         except ValueError:
             return None
 
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        owners = {seed for seed in pool.map(start, range(40)) if seed is not None}
+        owners = {seed for seed in pool.map(claim, range(40)) if seed is not None}
     assert len(owners) == 1
     assert records.read_json(tmp_path / "config.json")["seed"] in owners
 
@@ -216,12 +221,12 @@ def test_published_numbers_are_part_of_the_package():
     config.read(ROOT / "setup.cfg")
     patterns = config["options.package_data"]["isnas_jax.report"].split()
     report = ROOT / "isnas_jax" / "report"
-    inside = {path.name for pattern in patterns for path in report.glob(pattern)}
-    assert {"kendall_stopping.csv", "kendall_psnr.csv", "page.html"} <= inside
+    packaged = {path.name for pattern in patterns for path in report.glob(pattern)}
+    assert {"kendall_stopping.csv", "kendall_psnr.csv", "page.html"} <= packaged
     assert paper.PUBLISHED.is_relative_to(ROOT / "isnas_jax")
 
 
-def test_json_has_no_numbers_that_are_not_finite(tmp_path):
+def test_json_replaces_nonfinite_numbers(tmp_path):
     value = {"psnr": np.inf, "more": [-math.inf, (np.float64("nan"), 1.5)], "text": "inf"}
     records.write_json(tmp_path / "a.json", value)
     for text in ((tmp_path / "a.json").read_text(), records.to_json(value)):

@@ -5,8 +5,9 @@ import pytest
 import tiny
 
 import isnas_jax as isnas
+from isnas_jax import registries
 from isnas_jax.searching import lower_scores
-from isnas_jax.searching._sharing import Shared, forward
+from isnas_jax.searching._shared_forward import Shared, forward
 
 GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
 NETS = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in GENOTYPES]
@@ -19,9 +20,9 @@ def problem():
     return isnas.inpainting(image, jax.random.bernoulli(jax.random.key(2), 0.5, (40, 64)))
 
 
-def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
+def test_scores_are_metrics_of_the_operator_of_random_outputs(problem):
     names = ("psd_db_strip_mse", "psd_99_bw")
-    metrics = {name: isnas.METRICS[name] for name in names}
+    metrics = {name: registries.METRICS[name] for name in names}
     scores = isnas.score(KEY, NETS, problem, metrics, isnas.RandomInits(2))
     for row, net in enumerate(NETS):
         outputs = isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(2))
@@ -32,23 +33,25 @@ def test_scores_are_the_metric_of_forward_of_random_outputs(problem):
     assert len(np.unique(scores["psd_db_strip_mse"])) == 4
 
 
-@pytest.mark.parametrize("kinds", [(46,), pytest.param((5, 200, 316), marks=pytest.mark.thorough)])
-def test_shared_computation_changes_nothing(kinds):
-    """Encoders, chains and cells that genotypes share against each network alone."""
+@pytest.mark.parametrize(
+    "indices", [(46,), pytest.param((5, 200, 316), marks=pytest.mark.thorough)]
+)
+def test_shared_computation_changes_nothing(indices):
+    """Encoders, chains and cells that genotypes share equal those of each network alone."""
     skips = ("1" * 25, "0000011001001001100111101", "1101111101110011000011110")
     key, shared = jax.random.key(3), None
-    for cell in kinds:
+    for cell in indices:
         for bits in skips:
             net = isnas.build_network(isnas.Genotype(cell, bits), out_channels=1, channels=16)
             shared = shared or Shared(key, jax.random.uniform(KEY, (1, 64, 64, 1)))
-            alone, _ = net.init_with_output(key, shared.z)
-            np.testing.assert_allclose(forward(net, shared), alone, atol=2e-5)
+            single, _ = net.init_with_output(key, shared.z)
+            np.testing.assert_allclose(forward(net, shared), single, atol=2e-5)
     assert len(shared.of_cell.results) < 20
     assert len(shared.common.results) < 25
 
 
 def test_more_initializations_in_one_batch_score_the_same(problem):
-    metrics = {"m": isnas.METRICS["psd_db_strip_mse"]}
+    metrics = {"m": isnas.psd_db_strip_mse}
     nets = [
         tiny.SPACE.build(genotype, out_channels=1, channels=4) for genotype in tiny.GENOTYPES[:2]
     ]
@@ -61,43 +64,35 @@ def test_more_initializations_in_one_batch_score_the_same(problem):
 
 @pytest.mark.thorough
 @pytest.mark.parametrize("inits", [isnas.RandomInits(1), isnas.RandomInits(3, batch=2)])
-def test_genotypes_of_a_cell_by_one_program_score_the_same(problem, small_network, inits):
-    metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
+def test_genotypes_of_a_cell_in_batches_score_the_same(problem, small_network, inits):
+    metrics = {name: registries.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
     nets = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in genotypes]
     nets.insert(2, small_network(in_channels=5))
-    heard = []
-    alone, together = (
-        isnas.score(
-            KEY,
-            nets,
-            problem,
-            metrics,
-            inits,
-            together=together,
-            progress=lambda done, _: heard.append(done),
-        )
-        for together in (False, True)
-    )
+    single = isnas.score(KEY, nets, problem, metrics, inits)
+    events = []
+    batched = isnas.score(KEY, nets, problem, metrics, inits, batched=True, progress=events.append)
     for name in metrics:
-        np.testing.assert_allclose(together[name], alone[name], rtol=1e-3)
-    assert heard[-1] == 4 * inits.num
+        np.testing.assert_allclose(batched[name], single[name], rtol=1e-3)
+    done = [event.done for event in events]
+    assert done == sorted(done)
+    assert events[-1].done == events[-1].total == 4 * inits.num
 
 
 @pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
-def test_scores_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(platform):
+def test_scores_for_accelerators_have_full_precision_and_no_call_of_a_cpu_library(platform):
     net = isnas.build_network(
         isnas.Genotype(172, "1" * 25),
         out_channels=1,
         channels=32,
         numerics=isnas.Numerics("conv"),
     )
-    metrics = {name: isnas.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
+    metrics = {name: registries.METRICS[name] for name in ("psd_db_strip_mse", "psd_99_bw")}
     problem = isnas.denoising(jnp.zeros((32, 32, 1)))
     lowered = lower_scores(net, problem, metrics, platform, genotypes=2, inits=3)
     lines = lowered.as_text().splitlines()
     convolutions = [line for line in lines if "stablehlo.convolution" in line]
-    # All a forward pass has, some functions called twice; on a CPU it would be products.
+    # A forward pass has as many. On a CPU they would be matrix products.
     assert len(convolutions) > 30
     for line in lines:
         if "stablehlo.convolution" in line or "stablehlo.dot_general" in line:
@@ -107,13 +102,15 @@ def test_scores_for_accelerators_hold_full_precision_and_nothing_of_the_cpus(pla
 
 
 def test_order_of_genotypes_does_not_matter(problem):
-    metrics = {"m": isnas.METRICS["psd_99_bw"]}
-    there, back = (isnas.score(KEY, nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1]))
-    np.testing.assert_array_equal(there, back[::-1])
+    metrics = {"m": isnas.psd_99_bw}
+    forward_order, reverse = (
+        isnas.score(KEY, nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1])
+    )
+    np.testing.assert_array_equal(forward_order, reverse[::-1])
 
 
 @pytest.mark.thorough
-def test_vectorised_and_single_outputs_agree(problem):
+def test_vectorized_and_single_outputs_agree(problem):
     net = NETS[1]
     single, batch = (
         isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(3, batch=batch))
@@ -137,41 +134,36 @@ def test_shared_weights_vary_less_than_fresh_ones(problem):
 
 def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
     monkeypatch.setattr("isnas_jax.searching.scoring.BLOCK", 1)
-    metrics = {"m": isnas.METRICS["psd_db_mse"]}
-    seen = []
+    metrics = {"m": isnas.psd_db_mse}
+    events = []
     first, again = (
-        isnas.score(
-            KEY,
-            NETS,
-            problem,
-            metrics,
-            folder=tmp_path,
-            progress=lambda done, total: seen.append((done, total)),
-        )
+        isnas.score(KEY, NETS, problem, metrics, folder=tmp_path, progress=events.append)
         for _ in range(2)
     )
     np.testing.assert_array_equal(first["m"], again["m"])
-    assert seen == [(1, 2), (2, 2)]
+    assert [(event.stage, event.done, event.total) for event in events] == [
+        (("score",), 1, 2),
+        (("score",), 2, 2),
+    ]
     brighter = isnas.denoising(problem.observed + 0.1)
     other = isnas.score(KEY, NETS, brighter, metrics, folder=tmp_path)["m"]
     np.testing.assert_array_equal(other, isnas.score(KEY, NETS, brighter, metrics)["m"])
 
 
 @pytest.mark.thorough
-@pytest.mark.parametrize("setting", ["rank", "dtype", "x64"])
+@pytest.mark.parametrize("setting", ["rank", "x64"])
 def test_networks_and_metrics_trace_under_strict_settings(setting):
-    """Values and gradients of what all blocks are made of, and every metric."""
+    """Trace the values and gradients of all blocks, and every metric."""
     config = {
         "rank": lambda: jax.numpy_rank_promotion("raise"),
-        "dtype": lambda: jax.numpy_dtype_promotion("strict"),
         "x64": lambda: jax.enable_x64(True),
     }
     image = np.zeros((64, 64, 3), np.float32)
     with config[setting]():
-        for metric in (*isnas.METRICS.values(), *isnas.PUBLISHED_METRICS.values()):
+        for metric in (*registries.METRICS.values(), *registries.PUBLISHED_METRICS.values()):
             assert jax.eval_shape(metric, image, image).shape == ()
         for numerics in (isnas.Numerics("matmul"), isnas.Numerics("conv")):
-            for architecture in (*(isnas.Genotype(c, "1" * 25) for c in (38, 60, 315)), "dip"):
+            for architecture in (*(isnas.Genotype(c, "1" * 25) for c in (38, 60, 315)), isnas.dip):
                 net = isnas.build_network(
                     architecture, out_channels=3, channels=8, numerics=numerics
                 )
@@ -186,37 +178,40 @@ def test_networks_and_metrics_trace_under_strict_settings(setting):
 
 
 def test_scores_do_not_depend_on_64_bits(problem, small_network):
-    nets, metrics = [small_network()], {n: isnas.METRICS[n] for n in ("psd_db_mse", "random")}
+    nets, metrics = [small_network()], {n: registries.METRICS[n] for n in ("psd_db_mse", "random")}
     plain = isnas.score(KEY, nets, problem, metrics)
     with jax.enable_x64(True):
         wide = isnas.score(KEY, nets, problem, metrics)
-        drawn = isnas.SPACES["free"].sample(KEY, 3, 128)
-    assert drawn == isnas.SPACES["free"].sample(KEY, 3, 128)
+        drawn = isnas.free_space.sample(KEY, 3, 128)
+    assert drawn == isnas.free_space.sample(KEY, 3, 128)
     for name in metrics:
         np.testing.assert_array_equal(wide[name], plain[name])
 
 
-def test_what_cannot_be_scored(problem, small_network):
-    nets, metrics = [small_network()], {"m": isnas.METRICS["psd_db_strip_mse"]}
+def test_invalid_arguments_raise(problem, small_network):
+    nets, metrics = [small_network()], {"m": isnas.psd_db_strip_mse}
     small = isnas.denoising(np.zeros((8, 4, 1)))
     for arguments, message in (
         ((7, nets, problem, metrics), r"jax\.random\.key\(7\)"),
         ((KEY, [], problem, metrics), "at least one"),
-        ((KEY, ["dip"], problem, metrics), "'dip' is no network"),
-        ((KEY, nets, problem, ["psd_db_mse"]), "dictionary of functions by name"),
-        ((KEY, nets, problem, {"m": "psd_db_mse"}), "dictionary of functions by name"),
+        ((KEY, ["dip"], problem, metrics), "'dip' is not a Flax module"),
+        ((KEY, nets, problem, ["psd_db_mse"]), "dictionary of at least one function by name"),
+        ((KEY, nets, problem, {"m": "psd_db_mse"}), "dictionary of at least one function"),
+        ((KEY, nets, problem, {}), "dictionary of at least one function"),
         ((KEY, nets, small, metrics), "8 x 4 have no frequencies.*smallest side is 11"),
     ):
         with pytest.raises(ValueError, match=message):
             isnas.score(*arguments)
-    with pytest.raises(ValueError, match=r"give the genotype itself, Genotype\(cell=60"):
+    with pytest.raises(
+        ValueError, match=r"is a text; pass a genotype, such as isnas_jax\.Genotype\.parse"
+    ):
         isnas.build_network(str(GENOTYPES[0]), out_channels=1)
-    with pytest.raises(ValueError, match="is no genotype of this space"):
+    with pytest.raises(ValueError, match="is not a genotype of this space"):
         isnas.build_network(nets[0], out_channels=1)
 
 
 def test_networks_of_any_kind_are_scored(problem, small_network):
-    metrics = {"m": isnas.METRICS["psd_db_mse"]}
+    metrics = {"m": isnas.psd_db_mse}
     nets = [small_network(in_channels=5), NETS[0]]
     scores = isnas.score(KEY, nets, problem, metrics)["m"]
     output = isnas.random_outputs(KEY, nets[0], problem.shape)[0]

@@ -1,8 +1,9 @@
-"""The pipeline from a corrupted image to a restored one, and through the scripts."""
+"""Test the search from a corrupted image to a restored one, in Python and through the scripts."""
 
 import csv
 import dataclasses
 import functools
+import importlib
 import importlib.util
 import json
 import os
@@ -23,29 +24,26 @@ import pytest
 import scipy
 import scripts
 import tiny
+from absl import flags
+from conftest import SmallNetwork
 from PIL import Image
 
 import isnas_jax as isnas
 from experiments import streams
 from isnas_jax.io import images
-from isnas_jax.problems import TASKS
-from isnas_jax.searching import oracle
+from isnas_jax.searching import check_config, oracle, plan_restoration, plan_search
 
 BITS = "0000011001001001100111101"
 GENOTYPES = tuple(tiny.GENOTYPES[:2])
 SEARCH = isnas.SearchConfig(
-    strategy=isnas.GenotypeList(GENOTYPES),
-    space=tiny.SPACE,
-    cohort=2,
-    proxy=isnas.PROXIES["full"](64),
-    fit=isnas.FitConfig(8),
+    strategy=isnas.GenotypeList(GENOTYPES), space=tiny.SPACE, cohort=2, fit=isnas.FitConfig(8)
 )
-RECIPE = isnas.Config(isnas.NetworkConfig(channels=4), isnas.FitConfig(9), SEARCH)
+CONFIG = isnas.Config(isnas.NetworkConfig(channels=4), isnas.FitConfig(9), SEARCH)
 KEY = jax.random.key(0)
 
 
-def changed(**changes):
-    return dataclasses.replace(RECIPE, search=dataclasses.replace(SEARCH, **changes))
+def change_search(config=CONFIG, **changes):
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
 
 
 @pytest.fixture(scope="module")
@@ -55,142 +53,233 @@ def clean():
 
 @pytest.fixture(scope="module")
 def problem(clean):
-    return TASKS["denoising"].corrupt(jax.random.key(2), clean, sigma=25)
+    return isnas.add_noise(jax.random.key(2), clean, sigma=25)
 
 
 @pytest.fixture(scope="module")
 def finished(clean, problem, tmp_path_factory):
-    """A search, its folder, and what it said of its progress."""
-    folder, stages = tmp_path_factory.mktemp("search"), []
-    found = isnas.search(
-        KEY,
-        problem,
-        RECIPE,
-        clean=clean,
-        folder=folder,
-        progress=lambda stage, _: stages.append(stage),
-    )
-    return found, folder, stages
+    """Run a search; return its result, its folder and the stages of its events but previews."""
+    folder, events = tmp_path_factory.mktemp("search"), []
+    result = isnas.search(KEY, problem, CONFIG, clean=clean, folder=folder, progress=events.append)
+    return result, folder, [event.stage for event in events if event.image is None]
 
 
 def test_search_never_sees_the_clean_image_and_resumes_to_the_same_result(clean, problem, finished):
-    found, folder, stages = finished
+    result, folder, stages = finished
     garbage = jax.random.uniform(jax.random.key(3), clean.shape)
-    assert (stages[0], stages[-1]) == ("score", "restore")
-    assert set(stages) == {"score", "cohort 1/2", "cohort 2/2", "restore"}
-    assert found.candidates.scores.shape == (2, 1)
-    assert found.restored.shape == clean.shape
-    np.testing.assert_array_equal(found.restored, found.fits[found.selected].restored)
+    assert (stages[0], stages[-1]) == (("score",), ("restore", 1, 1))
+    assert set(stages) == {("score",), ("cohort", 1, 2), ("cohort", 2, 2), ("restore", 1, 1)}
+    assert result.candidates.scores.shape == (2, 1)
+    assert result.restored.shape == clean.shape
+    restoration = result.restorations[result.selected]
+    np.testing.assert_array_equal(result.restored, restoration.image)
+    np.testing.assert_array_equal(result.restored, restoration.fit.restored)
 
-    other = isnas.search(KEY, problem, RECIPE, clean=garbage, folder=folder)
-    assert other.selected == found.selected
-    np.testing.assert_array_equal(other.restored, found.restored)
-    np.testing.assert_array_equal(other.candidates.scores, found.candidates.scores)
+    other = isnas.search(KEY, problem, CONFIG, clean=garbage, folder=folder)
+    assert other.selected == result.selected
+    np.testing.assert_array_equal(other.restored, result.restored)
+    np.testing.assert_array_equal(other.candidates.scores, result.candidates.scores)
     assert not np.array_equal(
-        other.fits[other.selected].psnr_ema, found.fits[found.selected].psnr_ema
+        other.restorations[other.selected].fit.psnr_ema, restoration.fit.psnr_ema
     )
 
-    (chosen,) = found.cohort.fits(found.selected)
-    psnrs = oracle(found.cohort, problem, SEARCH.proxy, clean)
-    expected = -10 * np.log10(np.square(chosen.restored - np.asarray(clean)).mean())
-    assert psnrs[found.selected] == pytest.approx(expected, abs=1e-3)
+    (selected,) = result.cohort.fits(result.selected)
+    psnrs = oracle(result.cohort, problem, SEARCH.proxy, clean)
+    expected = -10 * np.log10(np.square(selected.restored - np.asarray(clean)).mean())
+    assert psnrs[result.selected] == pytest.approx(expected, abs=1e-3)
 
 
-def test_the_search_as_a_function_of_its_parts(problem, finished):
-    """Each stage by hand, with the keys that the pipeline gives it."""
-    found, *_ = finished
+def test_search_equals_its_stages_with_their_keys(problem, finished):
+    result, *_ = finished
     stages_key = jax.random.split(KEY, 3)[2]
     score_key, _, _, fit_key = jax.random.split(stages_key, 4)
     nets = [tiny.SPACE.build(g, out_channels=1, channels=4) for g in GENOTYPES]
     scores = isnas.score(score_key, nets, problem, {"m": SEARCH.metric})["m"][:, 0]
-    np.testing.assert_array_equal(found.candidates.scores[:, 0], scores)
+    np.testing.assert_array_equal(result.candidates.scores[:, 0], scores)
     order = np.argsort(scores)
-    assert found.cohort.members == [GENOTYPES[index] for index in order]
-    # A network's key is that of its name: what is drawn does not depend on the others.
+    assert result.cohort.members == [GENOTYPES[index] for index in order]
+    # The key of a network depends on its name only, so its fit does not depend on other members.
     keys = [jax.random.fold_in(fit_key, zlib.crc32(str(g).encode())) for g in GENOTYPES]
-    images = [isnas.fit(keys[index], nets[index], problem, SEARCH.fit).restored for index in order]
+    restored = [
+        isnas.fit(keys[index], nets[index], problem, SEARCH.fit).restored for index in order
+    ]
     weights = (scores.max() - scores[order] + np.ptp(scores)) / (3 * np.ptp(scores))
-    mean = weights[0] * images[0] + weights[1] * images[1]
-    distances = [np.square(image - mean).mean() for image in images]
-    assert found.selected == int(np.argmin(distances))
-    chosen = order[found.selected]
-    restored = isnas.fit(keys[chosen], nets[chosen], problem, RECIPE.fit).restored
-    np.testing.assert_array_equal(found.restored, restored)
+    mean = weights[0] * restored[0] + weights[1] * restored[1]
+    distances = [np.square(image - mean).mean() for image in restored]
+    assert result.selected == int(np.argmin(distances))
+    selected = order[result.selected]
+    expected = isnas.fit(keys[selected], nets[selected], problem, CONFIG.fit).restored
+    np.testing.assert_array_equal(result.restored, expected)
 
 
-def test_a_folder_serves_several_searches(clean, problem, finished, tmp_path):
-    """What they have in common is found there, what differs is computed."""
-    found, folder, _ = finished
+def test_searches_share_a_folder(clean, problem, finished, tmp_path):
+    """A search loads what an earlier one computed from equal inputs, and computes the rest."""
+    result, folder, _ = finished
     shared = tmp_path / "work"
     shutil.copytree(folder, shared)
-    kept = {file: file.read_bytes() for file in shared.iterdir()}
-    config = changed(combination=isnas.COMBINATIONS["mean"])
-    both = isnas.search(KEY, problem, config, clean=clean, folder=shared)
-    # Whom the first search chose is there; the other is fitted to the whole.
-    assert len(set(shared.iterdir()) - set(kept)) == 1
-    alone = isnas.search(KEY, problem, config, clean=clean)
-    np.testing.assert_array_equal(both.restored, alone.restored)
-    named, other = (
-        isnas.restore(KEY, problem, architecture, RECIPE, clean=clean, folder=shared)
-        for architecture in ("tiny-skip", found.architecture)
+    before = {file: file.read_bytes() for file in shared.iterdir()}
+    config = change_search(combination=isnas.uniform_mean)
+    mean = isnas.search(KEY, problem, config, clean=clean, folder=shared)
+    # The selected member's restoration is there; that of the other member is added.
+    assert len(set(shared.iterdir()) - set(before)) == 1
+    without_folder = isnas.search(KEY, problem, config, clean=clean)
+    np.testing.assert_array_equal(mean.restored, without_folder.restored)
+    baseline, selected = (
+        isnas.restore(KEY, problem, architecture, CONFIG, clean=clean, folder=shared)
+        for architecture in (tiny.TINY_SKIP, result.architecture)
     )
-    np.testing.assert_array_equal(other.restored, found.restored)
-    assert len(set(shared.iterdir()) - set(kept)) == 2
-    assert not np.array_equal(named.restored, found.restored)
-    posed = isnas.denoising(problem.observed.at[0, 0, 0].add(0.25), 25)
-    another = isnas.restore(KEY, posed, found.architecture, RECIPE, folder=shared)
-    assert not np.array_equal(another.restored, other.restored)
-    for file, content in kept.items():
+    np.testing.assert_array_equal(selected.restored, result.restored)
+    assert len(set(shared.iterdir()) - set(before)) == 2
+    assert not np.array_equal(baseline.restored, result.restored)
+    other_problem = isnas.denoising(problem.observed.at[0, 0, 0].add(0.25), 25)
+    other = isnas.restore(KEY, other_problem, result.architecture, CONFIG, folder=shared)
+    assert not np.array_equal(other.restored, selected.restored)
+    for file, content in before.items():
         assert file.read_bytes() == content
 
 
-def test_the_mean_of_the_cohort_is_that_of_its_restorations(problem):
-    config = changed(combination=isnas.COMBINATIONS["mean"])
-    stages = []
-    found = isnas.search(KEY, problem, config, progress=lambda stage, _: stages.append(stage))
-    after = stages[1 + max(i for i, stage in enumerate(stages) if stage.startswith("cohort")) :]
-    assert set(after) == {"restore 1/2", "restore 2/2"}
-    assert sorted(found.fits) == [0, 1]
-    assert found.weights.sum() == pytest.approx(1)
-    mean = sum(found.weights[rank] * fit.restored for rank, fit in found.fits.items())
-    np.testing.assert_allclose(found.restored, mean, atol=1e-6)
+def test_the_uniform_mean_restores_with_all_members(problem):
+    events = []
+    config = change_search(combination=isnas.uniform_mean)
+    result = isnas.search(KEY, problem, config, progress=events.append)
+    stages = [event.stage for event in events if event.image is None]
+    last_of_cohort = max(i for i, (kind, *_) in enumerate(stages) if kind == "cohort")
+    assert set(stages[last_of_cohort + 1 :]) == {("restore", 1, 2), ("restore", 2, 2)}
+    assert sorted(result.restorations) == [0, 1]
+    assert result.weights.sum() == pytest.approx(1)
+    mean = sum(result.weights[i] * member.image for i, member in result.restorations.items())
+    np.testing.assert_allclose(result.restored, mean, atol=1e-6)
+
+
+def test_the_cohort_is_fitted_as_the_restoration_by_default(problem):
+    """Without a split, the cohort's fits are the restorations, and nothing is fitted again."""
+    events = []
+    config = dataclasses.replace(change_search(fit=None), fit=isnas.FitConfig(8))
+    assert config.cohort_fit == config.fit
+    assert config.cohort_is_restoration
+    result = isnas.search(KEY, problem, config, progress=events.append)
+    assert {event.stage[0] for event in events} == {"score", "cohort", "preview"}
+    np.testing.assert_array_equal(result.restored, result.cohort.images[result.selected])
+    (fit,) = result.cohort.fits(result.selected)
+    assert result.restorations[result.selected].fit is fit
+
+
+@pytest.mark.parametrize(
+    ("config", "validates_restoration", "is_restoration"),
+    [
+        (CONFIG, False, False),  # another fit
+        (change_search(fit=None), True, True),
+        (change_search(fit=CONFIG.fit), True, True),
+        (change_search(fit=None, proxy=isnas.Crop(16)), False, False),
+        (
+            dataclasses.replace(
+                change_search(fit=None),
+                fit=isnas.FitConfig(9, isnas.LeastValidation(), split=isnas.HoldOut()),
+            ),
+            True,
+            False,
+        ),
+    ],
+)
+def test_what_the_fits_of_a_cohort_serve_for(config, validates_restoration, is_restoration):
+    assert config.cohort_validates_restoration == validates_restoration
+    assert config.cohort_is_restoration == is_restoration
+
+
+def test_plans_count_fits_and_iterations_of_each_stage(problem):
+    config = isnas.presets.quick(problem, iterations=100, folds=3)
+    assert plan_restoration(config, 2) == {"validate": (6, 100), "restore": (2, 40)}
+    assert plan_search(config) == {"cohort": (6, 100), "restore": (2, 40)}
+    members = (isnas.dip, isnas.observed)  # only the first has a network
+    assert plan_search(change_search(config, extra_members=members))["cohort"] == (9, 100)
+    fit = dataclasses.replace(config.fit, iterations=50)
+    plan = {"cohort": (6, 50), "validate": (6, 100), "restore": (2, 40)}
+    assert plan_search(change_search(config, fit=fit)) == plan
+    assert plan_search(CONFIG) == {"cohort": (2, 8), "restore": (1, 9)}
+    assert plan_search(change_search(fit=None)) == {"cohort": (2, 9)}
+
+
+def test_a_network_of_ones_own_is_a_baseline(problem):
+    small = isnas.Baseline("small", lambda task, **_: SmallNetwork())
+    config = change_search(cohort=0, extra_members=(small,), fit=None, selection=lambda cohort: 0)
+    result = isnas.search(KEY, problem, config)
+    assert result.architecture is small
+    restored = isnas.restore(KEY, problem, small, config).restored
+    np.testing.assert_array_equal(result.restored, restored)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"combination": lambda cohort, selected: np.zeros(2)}, r"weights are \[0\.0, 0\.0\]"),
+        ({"extra_members": ("dip",)}, "extra member 'dip' is neither a baseline nor a classical"),
+        ({"extra_members": "dip"}, "extra_members 'dip' must be a sequence"),
+        ({"extra_members": (isnas.dip, isnas.dip)}, "extra_members contain 'dip' more than once"),
+        ({"metric": "psd_db_mse"}, "metric 'psd_db_mse' is a name; look up the strategy"),
+        ({"selection": "closest"}, "selection 'closest' is a name"),
+        ({"space": "free"}, "space 'free' is a name"),
+        ({"proxy": "full"}, "proxy 'full' is a name"),
+        ({"combination": 1}, "combination 1 must be a function"),
+    ],
+)
+def test_search_config_refuses_names_and_values_of_wrong_types(changes, message):
+    with pytest.raises(ValueError, match=message):
+        change_search(**changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cohort": 3}, "a cohort of 3 from 2 candidates is impossible"),
+        ({"cohort": 0}, "a cohort of 0 from 2 candidates is impossible"),
+        ({"selection": isnas.lowest_validation}, "lowest_validation needs a split"),
+        ({"combination": isnas.Stack()}, "Stack needs a split"),
+        ({"fit": isnas.FitConfig(8, isnas.LeastValidation())}, "LeastValidation needs a split"),
+        ({"extra_members": (isnas.biharmonic,)}, "'biharmonic' restores inpainting, not"),
+    ],
+)
+def test_impossible_searches_are_refused_before_anything_is_computed(problem, changes, message):
+    with pytest.raises(ValueError, match=message):
+        check_config(problem, change_search(**changes))
+
+
+def test_a_restoration_without_a_split_is_refused_before_the_cohort_is_fitted(problem):
+    config = dataclasses.replace(CONFIG, fit=isnas.FitConfig(9, isnas.LeastValidation()))
+    with pytest.raises(ValueError, match="LeastValidation needs a split"):
+        check_config(problem, config)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"combination": lambda cohort, selected: np.zeros(2)}, r"the weights \[0\.0, 0\.0\]"),
         ({"combination": lambda cohort, selected: np.full(2, np.nan)}, "not negative and add up"),
-        ({"selection": lambda cohort: 2}, "2 was selected, where 0 to 1 can be"),
-        ({"cohort_selection": lambda key, candidates, size: [1, 1]}, r"cohort is \[1, 1\]"),
+        ({"selection": lambda cohort: 2}, "the selection returned 2; it must be 0 to 1"),
+        ({"cohort_selection": lambda key, candidates, size: [1, 1]}, r"the cohort \[1, 1\] must"),
     ],
 )
 def test_what_strategies_return_is_checked(clean, problem, finished, changes, message):
     with pytest.raises(ValueError, match=message):
-        isnas.search(KEY, problem, changed(**changes), clean=clean, folder=finished[1])
+        isnas.search(KEY, problem, change_search(**changes), clean=clean, folder=finished[1])
 
 
-def test_restoring_twice_in_a_folder_is_once(problem, tmp_path):
-    iterations = []
-    first, again = (
-        isnas.restore(
-            KEY,
-            problem,
-            GENOTYPES[0],
-            RECIPE,
-            folder=tmp_path,
-            progress=lambda _, news: iterations.append(news.iteration),
-        )
+def test_a_second_restoration_in_a_folder_loads_the_first(problem, tmp_path):
+    events = []
+    first, second = (
+        isnas.restore(KEY, problem, GENOTYPES[0], CONFIG, folder=tmp_path, progress=events.append)
         for _ in range(2)
     )
-    np.testing.assert_array_equal(first.restored, again.restored)
-    assert iterations == [9]
+    np.testing.assert_array_equal(first.restored, second.restored)
+    fitted = [event for event in events if event.image is None]
+    assert [(event.stage, event.done) for event in fitted] == [(("restore", 1, 1), 9)]
+    previews = [event.image for event in events if event.image is not None]
+    assert len(previews) == 2
+    np.testing.assert_array_equal(previews[0], first.restored)
 
 
-def test_what_is_no_problem_or_recipe_is_said(problem):
+def test_arguments_that_are_no_problem_or_config_are_refused(problem):
     for arguments, message in (
-        ((problem, "quick"), r"'quick' is no recipe; isnas_jax\.presets\.quick"),
-        ((problem.observed,), r"is no problem; isnas_jax\.denoising"),
+        ((problem, "quick"), r"'quick' is not a Config; isnas_jax\.presets\.quick"),
+        ((problem.observed,), r"is not a problem; isnas_jax\.denoising"),
     ):
         with pytest.raises(ValueError, match=message):
             isnas.search(KEY, *arguments)
@@ -199,21 +288,30 @@ def test_what_is_no_problem_or_recipe_is_said(problem):
 def test_presets_follow_the_problem(problem):
     published = isnas.presets.published(problem)
     assert (published.network.channels, published.fit.iterations) == (128, 1200)
+    longer = dataclasses.replace(published.fit, iterations=5000)
+    assert dataclasses.replace(published, fit=longer).cohort_fit.iterations == 1200
     assert published.search.strategy == isnas.RandomSearch(5000)
-    assert published.search.proxy == isnas.PROXIES["resize"](64)
+    assert published.search.proxy == isnas.Resize(64)
     enlarged = isnas.presets.published(isnas.super_resolution(problem.observed, 2))
-    assert enlarged.fit.iterations == enlarged.search.fit.iterations == 4500
-    assert enlarged.search.proxy == isnas.PROXIES["full"](64)
-    for sigma, most in ((50, 800), (25, 800), (15, 1333), (1, 2400), (None, 800)):
+    assert enlarged.fit.iterations == enlarged.cohort_fit.iterations == 4500
+    assert enlarged.search.proxy is None
+    holes = isnas.inpainting(*np.ones((2, 32, 32, 1)))
+    inpainting = isnas.presets.published(holes, learning_rate=0.02)
+    assert (inpainting.fit.iterations, inpainting.cohort_fit.iterations) == (9500, 1200)
+    assert inpainting.fit.learning_rate == inpainting.cohort_fit.learning_rate == 0.02
+    for sigma, longest in ((50, 800), (25, 800), (15, 1333), (1, 2400), (None, 800)):
         noisy = isnas.denoising(problem.observed, sigma)
-        assert isnas.presets.quick(noisy).fit.iterations == most
+        assert isnas.presets.quick(noisy).fit.iterations == longest
     quick = isnas.presets.quick(problem, iterations=1200)
-    assert quick.fit.stopping == isnas.STOPPING["validation"](1200)
-    assert quick.fit.split == isnas.SPLITS["bootstrap"](0.15)
-    for unknown in (isnas.denoising(problem.observed), isnas.inpainting(*np.ones((2, 32, 32, 1)))):
-        assert isnas.presets.quick(unknown).fit.split == isnas.SPLITS["held-out"](0.1)
+    assert quick.fit.iterations == quick.cohort_fit.iterations == 1200
+    assert quick.fit.stopping == isnas.LeastValidation()
+    assert quick.fit.split == isnas.CoupledBootstrap(0.15)
+    for unknown in (isnas.denoising(problem.observed), holes):
+        assert isnas.presets.quick(unknown).fit.split == isnas.HoldOut(0.1)
 
 
+TIMEOUT = 300  # seconds
+SCRIPTS = ("search", "restore", "score", "compare", "make_dataset", "analyze")
 PRESETS = pathlib.Path(__file__).parent.parent / "experiments" / "presets"
 
 TINY = ("--space=tiny", "--extensions=tiny", "--channels=4")
@@ -223,9 +321,9 @@ FAST = ("--image=sample:moon", "--size=32", "--iterations=4", "--architecture=ti
 def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     done = scripts.run("restore", *FAST, "--sigma=20", "--output_dir=a", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    name, *written = shlex.split((tmp_path / "a" / "command.txt").read_text())
+    name, *arguments = shlex.split((tmp_path / "a" / "command.txt").read_text())
     assert name == "isnas-restore"
-    done = scripts.run("restore", *written, "--output_dir=b", cwd=tmp_path)
+    done = scripts.run("restore", *arguments, "--output_dir=b", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "refresh" not in (tmp_path / "a" / "report.html").read_text()
     names = sorted(p.name for p in (tmp_path / "a").iterdir() if p.is_file())
@@ -245,8 +343,8 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
         "timings.json",
     ]
     for name in set(names) - {"timings.json", "report.html"}:
-        a, b = ((tmp_path / f / name).read_bytes() for f in "ab")
-        assert a == b, name
+        first, second = ((tmp_path / folder / name).read_bytes() for folder in "ab")
+        assert first == second, name
     restored = images.load(tmp_path / "a" / "restored.png")
     np.testing.assert_allclose(restored, np.load(tmp_path / "a" / "restored.npy"), atol=0.5 / 255)
     result = json.loads((tmp_path / "a" / "result.json").read_text())
@@ -258,7 +356,7 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
     images.save(tmp_path / "mine.png", np.zeros((32, 32, 1)), bits=16)
     mine = ("--image=mine.png", *FAST[1:], "--output_dir=mine")
     assert scripts.run("restore", *mine, cwd=tmp_path).returncode == 0
-    assert images.bits(tmp_path / "mine" / "restored.png") == 16
+    assert images.bit_depth(tmp_path / "mine" / "restored.png") == 16
     images.save(tmp_path / "mine.png", np.ones((32, 32, 1)))
     clash = scripts.run("restore", *mine, cwd=tmp_path)
     assert clash.returncode == 2
@@ -267,20 +365,37 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
 
 def test_flags_are_written_as_they_are_read(tmp_path):
     code = """
-import sys
-from absl import flags
-from isnas_jax.experiments import {0}
-for flag in flags.FLAGS.get_flags_for_module(sys.modules["isnas_jax.experiments.{0}"]) + [
-    flag for flag in flags.FLAGS.get_flags_for_module("isnas_jax.experiments.cli")
-]:
+from isnas_jax.experiments import help, {0} as script
+from isnas_jax.experiments.flags import define_common
+define_common()
+script.define_flags()
+assert len(help.own_flags()) > 3
+for flag in help.own_flags():
     if flag.value is None:
         flag.parse("1")
     value, text = flag.value, flag.serialize()
     flag.parse(text.partition("=")[2] if "=" in text else not text.startswith("--no"))
     assert flag.value == value or str(flag.value) == str(value), flag.name
 """
-    for name in ("search", "restore", "score", "compare", "make_dataset", "analyze"):
+    for name in SCRIPTS:
         scripts.succeed("-c", code.format(name), cwd=tmp_path)
+
+
+def test_scripts_define_flags_only_when_they_run():
+    """So both of their names, of a clone and of the package, can be imported in one process."""
+    for package in ("experiments", "isnas_jax.experiments"):
+        for name in SCRIPTS:
+            assert importlib.import_module(f"{package}.{name}").define_flags
+    assert not [module for module in flags.FLAGS.flags_by_module_dict() if "experiments" in module]
+
+
+def test_scripts_run_by_their_name_in_a_clone(tmp_path):
+    """They have the same flags as those of the package."""
+    command = [sys.executable, "-m", "experiments.restore", "--help"]
+    root = str(scripts.TESTS.parent)
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=TIMEOUT)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == scripts.run("restore", "--help", cwd=tmp_path).stdout
 
 
 def test_a_perfect_restoration_is_valid_json(tmp_path):
@@ -291,7 +406,7 @@ def test_a_perfect_restoration_is_valid_json(tmp_path):
     assert "inf dB" in (tmp_path / "out" / "report.html").read_text()
 
 
-def test_notes_on_what_is_hardly_reduced(tmp_path):
+def test_correlated_noise_and_jpeg_artifacts_get_a_note(tmp_path):
     clean = images.resize(images.gray(images.load("sample:moon")), 64)
     noise = np.random.default_rng(0).normal(size=clean.shape)
     blurred = scipy.ndimage.gaussian_filter(noise, (0.8, 0.8, 0))
@@ -304,35 +419,34 @@ def test_notes_on_what_is_hardly_reduced(tmp_path):
     for name, (image, note) in photos.items():
         levels = np.round(255 * image[..., 0].clip(0, 1)).astype(np.uint8)
         Image.fromarray(levels).save(tmp_path / name)
-        done = scripts.run(
-            "classical", f"--observed={name}", f"--output_dir=of_{name}", cwd=tmp_path
-        )
+        flags_of_run = (f"--observed={name}", f"--output_dir=out_{name}")
+        done = scripts.run("classical", *flags_of_run, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert done.stderr.startswith(note)
         assert len(done.stderr.splitlines()) == bool(note)
 
 
 @pytest.mark.skipif(bool(importlib.util.find_spec("bm3d")), reason="bm3d is installed")
-def test_a_member_without_its_package_says_which(tmp_path):
+def test_the_error_for_a_missing_package_names_it(tmp_path):
     done = scripts.run("search", *FAST[:2], "--extra_members=dip,BM3D", cwd=tmp_path)
     assert (done.returncode, done.stderr) == (2, "error: BM3D needs bm3d: pip install bm3d\n")
 
 
 def test_a_platform_without_a_device_is_one_line(tmp_path):
     command = [sys.executable, "-m", "isnas_jax.experiments.score", *FAST[:2]]
-    found = {**os.environ, "JAX_PLATFORMS": "cuda"}
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=found)
+    environment = {**os.environ, "JAX_PLATFORMS": "cuda"}
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
     if done.returncode:  # no GPU here
         assert done.stderr.startswith("error: JAX finds no device for JAX_PLATFORMS=cuda")
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
 
 
-def test_streams_cost_no_results(monkeypatch):
+def test_failing_streams_do_not_stop_a_run(monkeypatch):
     reader, writer = os.pipe()
     with open(writer, "w", encoding="ascii") as stream, open(reader, "rb", 0) as read:
         monkeypatch.setattr(sys, "stdout", stream)
         monkeypatch.setattr(sys, "stderr", None)
-        with streams.lenient():
+        with streams.tolerant_streams():
             print("28.1 ± 0.1", flush=True)
             assert read.read(100) == b"28.1 ? 0.1\n"
             read.close()
@@ -342,46 +456,56 @@ def test_streams_cost_no_results(monkeypatch):
         assert sys.stdout is stream
 
 
-def test_previews_get_better_and_end_with_the_result(tmp_path):
-    clean = jax.random.uniform(jax.random.key(1), (32, 32, 1))
-    noisy = TASKS["denoising"].corrupt(jax.random.key(2), clean, sigma=25)
-    fit = isnas.FitConfig(8, isnas.STOPPING["validation"](8), split=isnas.SPLITS["held-out"](0.2))
-    search_config = dataclasses.replace(
+def test_previews_get_better_and_end_with_the_result(problem):
+    fit = isnas.FitConfig(8, isnas.LeastValidation(), split=isnas.HoldOut(0.2))
+    search = dataclasses.replace(
         SEARCH,
         strategy=isnas.GenotypeList(tiny.GENOTYPES[:3]),
         cohort=3,
-        fit=fit,
-        space=isnas.SPACES["tiny"],
-        selection=isnas.SELECTIONS["validation"],
+        fit=None,
+        selection=isnas.lowest_validation,
     )
-    config = isnas.Config(isnas.NetworkConfig(channels=4), fit, search_config)
+    config = dataclasses.replace(CONFIG, fit=fit, search=search)
     previews, threads = [], set()
 
-    def preview(image):
-        previews.append(image)
-        threads.add(threading.current_thread())
+    def take(event):
+        if event.image is not None:
+            assert event.stage == ("preview",)
+            previews.append(event.image)
+            threads.add(threading.current_thread())
 
-    found = isnas.search(KEY, noisy, config, preview=preview)
+    result = isnas.search(KEY, problem, config, progress=take)
     assert threads == {threading.main_thread()}
     *_, best, last = previews
-    np.testing.assert_array_equal(last, found.restored)
-    np.testing.assert_array_equal(best, found.cohort.images[np.argmin(found.cohort.errors)])
-    members = [np.abs(found.cohort.images - image).max(axis=(1, 2, 3)) for image in previews[:-1]]
-    errors = [found.cohort.errors[np.argmin(distances)] for distances in members]
-    assert max(map(np.min, members)) == 0
+    np.testing.assert_array_equal(last, result.restored)
+    cohort = result.cohort
+    np.testing.assert_array_equal(best, cohort.images[np.argmin(cohort.errors)])
+    distances = [np.abs(cohort.images - image).max(axis=(1, 2, 3)) for image in previews[:-1]]
+    assert max(map(np.min, distances)) == 0
+    errors = [cohort.errors[np.argmin(distance)] for distance in distances]
     assert errors == sorted(errors, reverse=True)
+
+
+def test_there_are_no_previews_of_a_proxy(problem):
+    previews = []
+
+    def take(event):
+        if event.image is not None:
+            previews.append(event.image)
+
+    result = isnas.search(KEY, problem, change_search(proxy=isnas.Crop(16)), progress=take)
+    assert result.cohort.images.shape == (2, 16, 16, 1)
+    (preview,) = previews
+    np.testing.assert_array_equal(preview, result.restored)
 
 
 def test_search_script_writes_what_was_decided(tmp_path):
     (tmp_path / "list.txt").write_text("\n".join(map(str, GENOTYPES)))
-    flags = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=1")
-    flags += (
-        "--extra_members=tiny-skip,non-local means",
-        "--iterations=4",
-        "--split=held-out:0.2",
-        "--folds=2",
-    )
-    done = scripts.run("search", *flags, "--output_dir=out", cwd=tmp_path)
+    arguments = (*FAST[:2], *TINY, "--square", "--genotypes=list.txt", "--cohort=1")
+    arguments += ("--extra_members=tiny-skip,non-local means", "--iterations=4")
+    arguments += ("--split=held-out:0.2", "--folds=2", "--cohort_selection=top-half")
+    arguments += ("--combination=stack",)
+    done = scripts.run("search", *arguments, "--output_dir=out", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     with open(tmp_path / "out" / "cohort.csv", newline="") as file:
         rows = list(csv.DictReader(file))
@@ -390,8 +514,8 @@ def test_search_script_writes_what_was_decided(tmp_path):
     errors = [float(row["validation"]) for row in rows]
     assert rows[int(np.argmin(errors))]["selected"] == "True"
     result = json.loads((tmp_path / "out" / "result.json").read_text())
-    weighed = {row["member"]: row["weight"] for row in result["members"]}
-    assert weighed == {row["member"]: float(row["weight"]) for row in rows if float(row["weight"])}
+    weights = {row["member"]: row["weight"] for row in result["members"]}
+    assert weights == {row["member"]: float(row["weight"]) for row in rows if float(row["weight"])}
     assert images.load(tmp_path / "out" / "decisions.png").shape[1] > 500
     assert len(list((tmp_path / "out" / "cohort").iterdir())) == 3
 
@@ -410,7 +534,7 @@ BAD = {
     "a member twice": (
         "search",
         ["--image=sample:moon", "--size=32", "--extra_members=dip,non-local means,dip"],
-        "members name 'dip' more than once",
+        "extra_members contain 'dip' more than once",
     ),
     "missing file": ("restore", ["--image=nowhere.png"], "nowhere.png"),
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
@@ -460,7 +584,7 @@ BAD = {
     "unknown member": (
         "search",
         ["--image=sample:moon", "--extra_members=dop"],
-        "'dop' is none of",
+        "member 'dop' does not exist; choose from dip, nas-dip",
     ),
     "cohort too large for one method": (
         "compare",
@@ -470,7 +594,7 @@ BAD = {
     "no workers": ("search", ["--image=sample:moon", "--workers=0"], "workers 0"),
     "unknown runner": (
         "restore",
-        ["--image=sample:moon", "--runner=friends"],
+        ["--image=sample:moon", "--runner=threadz"],
         "threads, processes",
     ),
     "size of no proxy": (
@@ -498,8 +622,8 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
     (tmp_path / "one.txt").write_text(f"60:{BITS}\n")
     images.save(tmp_path / "mask.png", np.eye(20, 30)[..., None])
     (tmp_path / "bomb.png").write_bytes(png_header(60000, 60000))
-    module, flags, message = BAD[name]
-    done = scripts.run(module, *flags, cwd=tmp_path)
+    module, arguments, message = BAD[name]
+    done = scripts.run(module, *arguments, cwd=tmp_path)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
@@ -507,13 +631,18 @@ def test_bad_input_is_one_line_and_exit_code_2(tmp_path, name):
 
 
 def test_help_shows_the_flags_of_a_script(tmp_path):
-    told = scripts.run("search", "--help", cwd=tmp_path).stdout
-    titles = ["This script", "Corruption and run", "Fit", "Search", "Exit codes"]
-    places = [told.index(f"\n{title}\n") for title in titles]
-    assert places == sorted(places)
-    of = {"cohort_selection": 0, "sigma": 1, "iterations": 2, "metric": 3}
-    for flag, number in of.items():
-        assert places[number] < told.index(f"--{flag} ") < places[number + 1], flag
+    text = scripts.run("search", "--help", cwd=tmp_path).stdout
+    titles = ["This script", "Image", "Corruption and run", "Networks", "Fit"]
+    titles += ["Candidates and scores", "Search", "Runner", "All scripts", "Exit codes"]
+    positions = [text.index(f"\n{title}\n") for title in titles]
+    assert positions == sorted(positions)
+    groups = {"cohort_selection": "This script", "sigma": "Corruption and run"}
+    groups |= {"channels": "Networks", "iterations": "Fit", "folds": "Fit"}
+    groups |= {"num_inits": "Candidates and scores", "metric": "Search"}
+    groups |= {"extensions": "All scripts"}
+    for flag, title in groups.items():
+        number = titles.index(title)
+        assert positions[number] < text.index(f"--{flag} ") < positions[number + 1], flag
 
 
 @pytest.mark.parametrize("preset", sorted(PRESETS.glob("*.flags")), ids=lambda path: path.stem)
@@ -523,7 +652,7 @@ def test_flags_of_files_are_known(tmp_path, preset):
     assert "none.png" in done.stderr
 
 
-IDLE = {
+UNUSED = {
     "mask": ("restore", ["--image=sample:moon", "--mask=mask.png"]),
     "gray": ("restore", ["--observed=mask.png", "--gray"]),
     "square": ("search", ["--observed=mask.png", "--square"]),
@@ -559,29 +688,29 @@ IDLE = {
 }
 
 
-@pytest.mark.parametrize("case", IDLE)
+@pytest.mark.parametrize("case", UNUSED)
 def test_a_flag_without_effect_is_refused_before_anything_is_written(tmp_path, case):
     images.save(tmp_path / "mask.png", np.ones((32, 32, 1)))
-    name, flags = IDLE[case]
-    done = scripts.run(name, *flags, cwd=tmp_path)
+    name, arguments = UNUSED[case]
+    done = scripts.run(name, *arguments, cwd=tmp_path)
     (line,) = done.stderr.splitlines()
     assert done.returncode == 2
     assert line.startswith(f"error: --{case.split()[0]} has no effect ")
     assert not (tmp_path / "out").exists()
 
 
-def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
-    flags = (*FAST, "--iterations=10000000", "--stopping=fixed")
-    command = [sys.executable, "-m", "isnas_jax.experiments.restore", *flags, "--output_dir=out"]
-    # What a shell starts in the background inherits that SIGINT is ignored.
-    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+def test_ctrl_c_prints_one_line_on_how_to_resume(tmp_path):
+    arguments = (*FAST, "--iterations=10000000", "--stopping=fixed", "--output_dir=out")
+    command = [sys.executable, "-m", "isnas_jax.experiments.restore", *arguments]
+    # A process that a shell starts in the background inherits that SIGINT is ignored.
+    default_sigint = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
     process = subprocess.Popen(
         command,
         cwd=tmp_path,
         env=dict(os.environ, PYTHONPATH=str(scripts.TESTS)),
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=heed,
+        preexec_fn=default_sigint,
     )
     while not (tmp_path / "out" / "work").exists():
         assert process.poll() is None
@@ -590,5 +719,5 @@ def test_ctrl_c_is_one_line_that_says_how_to_go_on(tmp_path):
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 130
-    assert errors.strip().splitlines()[-1] == "stopped; the same command goes on where it was"
+    assert errors.strip().splitlines()[-1] == "stopped; the same command resumes the run"
     assert "Traceback" not in errors

@@ -7,7 +7,10 @@ import pytest
 import scipy.signal
 
 import isnas_jax as isnas
-from isnas_jax.problems import PROXIES, TASKS, CoupledBootstrap, HoldOut
+from isnas_jax import registries
+from isnas_jax.fitting import FitJob, fit_many
+from isnas_jax.problems import CoupledBootstrap, HoldOut
+from isnas_jax.registries import TASKS
 
 KEY = jax.random.key(3)
 
@@ -25,42 +28,40 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("task", OPTIONS)
-def test_held_out_measurements_are_fitted_or_validate_never_both(clean, task):
+def test_hold_out_divides_the_measurements(clean, task):
     problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
-    fitted, validation = isnas.hold_out(KEY, problem, 0.1)
-    ours, theirs, all_of_them = (np.asarray(p.weights) for p in (fitted, validation, problem))
-    np.testing.assert_array_equal(ours + theirs, all_of_them)
-    assert (ours * theirs == 0).all()
-    assert (theirs > 0).sum() == round(0.1 * (all_of_them > 0).sum())
-    # Evenly: each quarter of the image has its part of them, within five standard deviations.
-    for rows in np.array_split(theirs, 4):
-        expected = theirs.sum() / 4
+    training, validation = isnas.hold_out(KEY, problem, 0.1)
+    kept, held_out, total = (np.asarray(p.weights) for p in (training, validation, problem))
+    np.testing.assert_array_equal(kept + held_out, total)
+    assert (kept * held_out == 0).all()
+    assert (held_out > 0).sum() == round(0.1 * (total > 0).sum())
+    # Each quarter of the image holds out as many, within five standard deviations.
+    for rows in np.array_split(held_out, 4):
+        expected = held_out.sum() / 4
         assert abs(rows.sum() - expected) < 5 * expected**0.5
-    # Together they are the whole problem.
+    # The squared residuals of both parts sum to those of the problem.
     image = jax.random.uniform(jax.random.key(4), clean.shape)
-    whole = np.sum(problem.residual(image))
-    np.testing.assert_allclose(
-        np.sum(fitted.residual(image)) + np.sum(validation.residual(image)), whole, rtol=1e-5
-    )
-    other, _ = isnas.hold_out(jax.random.key(5), problem, 0.1)
-    assert not np.array_equal(other.weights, fitted.weights)
-    again, _ = isnas.hold_out(KEY, problem, 0.1)
-    np.testing.assert_array_equal(again.weights, fitted.weights)
-    assert PROXIES["crop"](16)(fitted).weights.shape == (16, 16, 1)
+    sums = [np.sum(p.squared_residual(image)) for p in (training, validation, problem)]
+    np.testing.assert_allclose(sums[0] + sums[1], sums[2], rtol=1e-5)
+    other_key, _ = isnas.hold_out(jax.random.key(5), problem, 0.1)
+    assert not np.array_equal(other_key.weights, training.weights)
+    same_key, _ = isnas.hold_out(KEY, problem, 0.1)
+    np.testing.assert_array_equal(same_key.weights, training.weights)
+    assert isnas.Crop(16)(training).weights.shape == (16, 16, 1)
 
 
 @pytest.mark.parametrize("task", OPTIONS)
-def test_folds_hold_out_what_others_do_not(clean, task):
+def test_folds_hold_out_disjoint_measurements(clean, task):
     problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
     folds = [np.asarray(HoldOut(0.25)(KEY, problem, fold)[1].weights) for fold in range(4)]
     known = np.asarray(problem.weights)
     np.testing.assert_array_equal(sum(folds), known)
     assert max(abs(fold.sum() - known.sum() / 4) for fold in folds) <= 0.75
-    with pytest.raises(ValueError, match="fold 5 of"):
+    with pytest.raises(ValueError, match=r"fold 4 of.*choose from 0 to 3"):
         HoldOut(0.25)(KEY, problem, 4)
 
 
-def test_the_folds_of_the_bootstrap_are_independent():
+def test_bootstrap_folds_have_independent_noise():
     noisy = isnas.denoising(jnp.full((200, 200, 1), 0.5), 25)
     noises = [
         np.asarray(CoupledBootstrap()(KEY, noisy, fold)[0].observed - 0.5).ravel()
@@ -69,83 +70,92 @@ def test_the_folds_of_the_bootstrap_are_independent():
     assert np.abs(np.corrcoef(noises) - np.eye(3)).max() < 5 / 200
 
 
-def test_the_bootstraps_noises_are_independent_and_as_strong_as_said():
+def test_bootstrap_noise_is_independent_with_the_documented_sigma():
     clean = jnp.full((200, 200, 1), 0.5)
     sigma, alpha = 25, 0.15
     noisy = isnas.denoising(clean + sigma / 255 * jax.random.normal(KEY, clean.shape), sigma)
-    fitted, validation = CoupledBootstrap(alpha)(jax.random.key(8), noisy)
-    noises = [np.asarray(p.observed - clean).ravel() * 255 for p in (fitted, validation)]
+    training, validation = CoupledBootstrap(alpha)(jax.random.key(8), noisy)
+    noises = [np.asarray(p.observed - clean).ravel() * 255 for p in (training, validation)]
     expected = [sigma * (1 + alpha) ** 0.5, sigma * (1 + 1 / alpha) ** 0.5]
     np.testing.assert_allclose([noise.std() for noise in noises], expected, rtol=0.02)
-    np.testing.assert_allclose([fitted.sigma, validation.sigma], expected, rtol=1e-6)
+    np.testing.assert_allclose([training.sigma, validation.sigma], expected, rtol=1e-6)
     assert abs(np.corrcoef(*noises)[0, 1]) < 5 / 200
-    # The two give back the observation: (y1 + alpha y2) / (1 + alpha).
-    both = (fitted.observed + alpha * validation.observed) / (1 + alpha)
-    np.testing.assert_allclose(both, noisy.observed, atol=1e-6)
+    # The observation is (y1 + alpha y2) / (1 + alpha).
+    combined = (training.observed + alpha * validation.observed) / (1 + alpha)
+    np.testing.assert_allclose(combined, noisy.observed, atol=1e-6)
 
 
-def test_validation_error_is_an_unbiased_measure_of_the_distance_to_the_clean_image():
-    """For an image made of the fitted part: its error less the noise is its distance squared."""
+def test_validation_error_is_the_squared_error_plus_a_constant():
+    """The constant is the variance of the validation noise.
+
+    It holds for an image that depends on the training problem alone.
+    """
     clean = jnp.tile(jnp.linspace(0.2, 0.8, 200)[:, None, None], (1, 200, 1))
     noise = 25 / 255 * jax.random.normal(KEY, clean.shape)
     problem = isnas.denoising(clean + noise, 25)
-    for split, strength in ((HoldOut(0.3), 1), (CoupledBootstrap(0.5), 3)):
-        fitted, validation = split(jax.random.key(9), problem)
-        # An average over columns, of what is fitted alone.
-        weights = jnp.broadcast_to(fitted.weights, clean.shape)
-        rows = (weights * fitted.observed).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
+    for split, noise_factor in ((HoldOut(0.3), 1), (CoupledBootstrap(0.5), 3)):
+        training, validation = split(jax.random.key(9), problem)
+        # The image is an average over columns, shifted by a constant.
+        weights = jnp.broadcast_to(training.weights, clean.shape)
+        rows = (weights * training.observed).sum(1, keepdims=True) / weights.sum(1, keepdims=True)
         image = jnp.broadcast_to(rows, clean.shape) + 0.05
-        expected = np.square(image - clean).mean() + strength * (25 / 255) ** 2
+        expected = np.square(image - clean).mean() + noise_factor * (25 / 255) ** 2
         assert validation.error(image) == pytest.approx(float(expected), rel=0.05)
 
 
-def test_what_cannot_be_split(clean):
-    with pytest.raises(ValueError, match="knows its sigma"):
+def test_invalid_splits_raise(clean):
+    with pytest.raises(ValueError, match="with a known sigma"):
         CoupledBootstrap()(KEY, isnas.denoising(clean))
     with pytest.raises(ValueError, match="fraction 1"):
         HoldOut(1)
-    with pytest.raises(ValueError, match="is none"):
+    with pytest.raises(ValueError, match=r"fold 0 of.*a larger fraction"):
         HoldOut(0.001)(KEY, isnas.denoising(clean[:16, :16]))
-    with pytest.raises(ValueError, match="held-out, bootstrap"):
-        isnas.SPLITS["folds"]
+    for error in (ValueError, KeyError):
+        with pytest.raises(error, match=r"split 'folds' does not exist.*held-out, bootstrap"):
+            registries.SPLITS["folds"]
 
 
-def test_fits_split_and_stop_by_themselves(clean, small_network):
+def test_fit_splits_its_problem_and_stops(clean, small_network):
     problem = isnas.denoising(clean[..., :1], 25)
-    config = isnas.FitConfig(
-        60, isnas.STOPPING["validation"](60), split=HoldOut(0.2), learning_rate=0.1
-    )
+    config = isnas.FitConfig(60, isnas.LeastValidation(), split=HoldOut(0.2), learning_rate=0.1)
     fit = isnas.fit(KEY, small_network(), problem, config)
     smoothed = scipy.signal.lfilter([0.1], [1, -0.9], fit.validation - fit.validation[0])
     assert fit.restored_at == np.argmin(smoothed)
-    fitted, validation = HoldOut(0.2)(jax.random.fold_in(KEY, 3), problem)
-    given = dataclasses.replace(config, split=None)
-    same = isnas.fit(KEY, small_network(), fitted, given, validation=validation)
+    training, validation = HoldOut(0.2)(jax.random.fold_in(KEY, 3), problem)
+    unsplit = dataclasses.replace(config, split=None)
+    (same,) = fit_many([FitJob(KEY, small_network(), training, validation=validation)], unsplit)
     np.testing.assert_array_equal(same.validation, fit.validation)
     with pytest.raises(ValueError, match="LeastValidation needs a validation problem"):
-        isnas.fit(KEY, small_network(), problem, given)
+        isnas.fit(KEY, small_network(), problem, unsplit)
 
 
-def test_a_cohort_shares_its_split(clean, small_network):
-    """With one genotype twice, only the initializations differ: the errors are of one split."""
+def test_cohort_members_have_the_same_split(clean, small_network):
     problem = isnas.denoising(clean[..., :1], 25)
 
-    class Plain:
+    class SmallSpace:
         def sample(self, key, num, channels):
             return list(range(num))
 
         def build(self, genotype, *, out_channels, channels, in_channels=None):
             return small_network(in_channels=2 + genotype)
 
-    search_config = isnas.FitConfig(5, isnas.STOPPING["validation"](5), split=HoldOut(0.2))
-    search = isnas.SearchConfig(
-        isnas.RandomSearch(2), 2, isnas.PROXIES["full"](64), search_config, space=Plain()
-    )
+    fit = isnas.FitConfig(5, isnas.LeastValidation(), split=HoldOut(0.2))
+    search = isnas.SearchConfig(isnas.RandomSearch(2), 2, space=SmallSpace(), fit=fit)
     config = isnas.Config(isnas.NetworkConfig(4), isnas.FitConfig(5), search)
-    found = isnas.search(KEY, problem, config)
-    weights = found.cohort.folds[0].problem.weights
+    result = isnas.search(KEY, problem, config)
+    weights = result.cohort.folds[0].problem.weights
     assert (weights == 0).sum() == round(0.2 * weights.size)
-    for fit in found.cohort.folds[0].fits:
+    for fit in result.cohort.folds[0].fits:
         residual = np.square(fit.ema - np.asarray(problem.observed))
         held_out = residual[np.asarray(weights) == 0].mean()
         assert fit.validation[-1] == pytest.approx(held_out, rel=1e-4)
+
+
+def test_a_proxy_without_measurements_is_refused_before_scoring():
+    mask = np.ones((48, 48))
+    mask[12:36, 12:36] = 0
+    problem = isnas.inpainting(np.full((48, 48, 1), 0.5, np.float32), mask)
+    config = isnas.presets.published(problem)
+    search = dataclasses.replace(config.search, proxy=isnas.Crop(16))
+    with pytest.raises(ValueError, match="fold 1 leaves no measurements"):
+        isnas.search(jax.random.key(0), problem, dataclasses.replace(config, search=search))

@@ -1,8 +1,9 @@
-"""A small dataset made and analysed by the scripts, killed on the way, and by its parts."""
+"""Test studies: a small dataset that the scripts make, kill, resume and analyze, and its parts."""
 
 import concurrent.futures
 import dataclasses
 import os
+import pathlib
 import pickle
 import signal
 import subprocess
@@ -21,15 +22,16 @@ import scripts
 import tiny
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import registries, study
 from isnas_jax.fitting import Decision
-from isnas_jax.io import images, records
-from isnas_jax.running import silent
+from isnas_jax.io import cache, images, records
+from isnas_jax.running import ignore
 from isnas_jax.study import analysis, compaction, store
 from isnas_jax.study.plan import run_trial
 from isnas_jax.study.work import Work
 
-FEW = pa.schema([])
+INPAINTING = registries.TASKS["inpainting"]
+DENOISING = registries.TASKS["denoising"]
 
 GENOTYPES = [str(genotype) for genotype in tiny.GENOTYPES[:2]]
 METRICS = (
@@ -52,9 +54,8 @@ FLAGS = (
     "--space=tiny",
     "--extensions=tiny",
 )
-
-
-OF_ONE_TASK = [flag for flag in FLAGS if not flag.startswith("--factor")]
+# For datasets without super-resolution.
+FLAGS_WITHOUT_FACTOR = [flag for flag in FLAGS if not flag.startswith("--factor")]
 
 
 def start(script, *flags, cwd):
@@ -69,12 +70,26 @@ def run(script, *flags, cwd):
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    place = tmp_path_factory.mktemp("study")
-    (place / "list.txt").write_text("\n".join(GENOTYPES))
-    code, errors = run("make_dataset", *FLAGS, "--output_dir=whole", cwd=place)
+def folder(tmp_path_factory):
+    """Return a folder with a list of genotypes and, in "whole", a dataset."""
+    folder = tmp_path_factory.mktemp("study")
+    (folder / "list.txt").write_text("\n".join(GENOTYPES))
+    code, errors = run("make_dataset", *FLAGS, "--output_dir=whole", cwd=folder)
     assert code == 0, errors
-    return place
+    return folder
+
+
+@pytest.fixture
+def small_baselines(small_network):
+    """Return a function that gives names to networks that compile quickly."""
+    return lambda *names: [
+        isnas.Baseline(name, lambda task, **_: small_network()) for name in names
+    ]
+
+
+def is_last_event(event):
+    """Return whether a unit has ended; the events of its fit have a larger total."""
+    return event.done == event.total == 1
 
 
 def files(folder):
@@ -85,11 +100,11 @@ def files(folder):
     )
 
 
-def test_dataset_has_a_row_for_everything(place):
-    fits = pd.read_parquet(place / "whole" / "fits")
+def test_dataset_has_a_row_for_each_fit_score_and_image(folder):
+    fits = pd.read_parquet(folder / "whole" / "fits")
     assert len(fits) == 2 * 2 * 3
-    assert len(pd.read_parquet(place / "whole" / "timings")) == 2 * 2 * 3 + 2
-    scores = pd.read_parquet(place / "whole" / "scores")
+    assert len(pd.read_parquet(folder / "whole" / "timings")) == 2 * 2 * 3 + 2
+    scores = pd.read_parquet(folder / "whole" / "scores")
     references = {"denoising": 2, "inpainting": 3, "super_resolution": 2}
     assert (scores.groupby("task").size() == pd.Series(references) * 2 * 2 * 2).all()
     assert set(scores["architecture"]) == set(GENOTYPES)
@@ -104,80 +119,79 @@ def test_dataset_has_a_row_for_everything(place):
         assert row.best_psnr == max(row.psnr) == row.psnr[row.best_at]
         assert row.best_psnr_ema == max(row.psnr_ema) == row.psnr_ema[row.best_ema_at]
         assert row.restored_psnr == pytest.approx(row.psnr_ema[row.restored_at], abs=1e-4)
-        picture = np.frombuffer(row.restored, np.uint8).reshape(32, 32, 1) / 255
-        mse = np.square(picture - clean[row.image]).mean()
+        restored = np.frombuffer(row.restored, np.uint8).reshape(32, 32, 1) / 255
+        mse = np.square(restored - clean[row.image]).mean()
         assert row.restored_psnr == pytest.approx(-10 * np.log10(mse), abs=0.02)
-    stored = pd.read_parquet(place / "whole" / "images").set_index(["image", "task"])
+    stored = pd.read_parquet(folder / "whole" / "images").set_index(["image", "task"])
     for (image, task), row in stored.iterrows():
-        of_case = fits[(fits["image"] == image) & (fits["task"] == task)]
+        case_fits = fits[(fits["image"] == image) & (fits["task"] == task)]
         if task == "super_resolution":
             assert (row["observed_height"], row["observed_width"]) == (16, 16)
-            assert of_case["observed_psnr"].isna().all()
+            assert case_fits["observed_psnr"].isna().all()
             continue
         pixels = np.frombuffer(row["observed"], np.uint8).reshape(32, 32) / 255
         mse = np.square(pixels - clean[image][..., 0]).mean()
-        np.testing.assert_allclose(of_case["observed_psnr"], -10 * np.log10(mse), atol=0.02)
+        np.testing.assert_allclose(case_fits["observed_psnr"], -10 * np.log10(mse), atol=0.02)
         if task == "inpainting":
             assert (pixels == 0).mean() == pytest.approx(0.5, abs=0.1)
 
 
 @pytest.mark.thorough
-def test_killed_three_times_the_dataset_is_that_of_an_unbroken_run(place):
-    moments = np.random.default_rng(5)
-    broken, before = place / "broken", 0
+def test_a_dataset_after_three_kills_equals_that_of_one_run(folder):
+    delays = np.random.default_rng(5)
+    killed, before = folder / "killed", 0
     for _ in range(3):
-        process = start("make_dataset", *FLAGS, "--output_dir=broken", cwd=place)
-        while len(files(broken)) <= before and process.poll() is None:
+        process = start("make_dataset", *FLAGS, "--output_dir=killed", cwd=folder)
+        while len(files(killed)) <= before and process.poll() is None:
             time.sleep(0.01)
-        time.sleep(moments.uniform(0, 0.05))
+        time.sleep(delays.uniform(0, 0.05))
         process.send_signal(signal.SIGKILL)
         process.communicate()
         assert process.returncode == -signal.SIGKILL
-        before = len(files(broken))
-        assert before < len(files(place / "whole"))
-    code, errors = run("make_dataset", *FLAGS, "--output_dir=broken", cwd=place)
+        before = len(files(killed))
+        assert before < len(files(folder / "whole"))
+    code, errors = run("make_dataset", *FLAGS, "--output_dir=killed", cwd=folder)
     assert code == 0, errors
-    assert files(broken) == files(place / "whole")
-    for name in files(broken):
-        assert (broken / name).read_bytes() == (place / "whole" / name).read_bytes(), name
-    assert not list((broken / "work").iterdir())
+    assert files(killed) == files(folder / "whole")
+    for name in files(killed):
+        assert (killed / name).read_bytes() == (folder / "whole" / name).read_bytes(), name
+    assert not list((killed / "work").iterdir())
 
 
-def test_a_run_with_other_settings_is_refused(place):
-    code, errors = run("make_dataset", *FLAGS, "--sigma=30", "--output_dir=whole", cwd=place)
+def test_a_dataset_of_other_flags_is_refused(folder):
+    code, errors = run("make_dataset", *FLAGS, "--sigma=30", "--output_dir=whole", cwd=folder)
     assert code == 2
     assert "sigma was 25.0 and is now 30.0" in errors
-    (place / "other.txt").write_text(GENOTYPES[1])
+    (folder / "other.txt").write_text(GENOTYPES[1])
     flags = (*FLAGS, "--genotypes=other.txt", "--output_dir=whole")
-    code, errors = run("make_dataset", *flags, cwd=place)
+    code, errors = run("make_dataset", *flags, cwd=folder)
     assert code == 2
     assert "genotypes" in errors
     assert len(errors.strip().splitlines()) == 1
 
 
-def test_the_library_refuses_another_study_and_names_the_difference(tmp_path):
-    first = small_study(genotypes=[], baselines=["tiny"], metrics={})
+def test_a_folder_of_another_study_is_refused(tmp_path):
+    first = small_study(genotypes=[], baselines=[tiny.TINY], metrics={})
     study.run(first, tmp_path, [])
     clean = np.asarray(first.cases[0].clean)
     for changes, difference in (
         ({"seed": 1}, "seed was 0 and is now 1"),
-        (
-            {"genotypes": [tiny.GENOTYPES[0]]},
-            "genotypes was of 0 entries and is now of 1",
-        ),
-        ({"metrics": {"m": isnas.METRICS["random"]}}, "metrics.m was None"),
+        ({"genotypes": [tiny.GENOTYPES[0]]}, "genotypes had 0 entries and now has 1"),
+        ({"baselines": [tiny.TINY_SKIP]}, r"baselines\.0\.name was 'tiny' and is now 'tiny-skip'"),
+        ({"metrics": {"m": registries.METRICS["random"]}}, "metrics.m was None"),
         ({"fit": {"inpainting": isnas.FitConfig(4)}}, r"fit\.inpainting\.iterations was 5"),
         (
-            {"cases": [study.pose(0, "camera", 1 - clean, "inpainting", missing=50)]},
+            {"cases": [study.pose(0, "camera", 1 - clean, INPAINTING, missing=50)]},
             r"cases\.0\.clean was",
         ),
     ):
         other = dataclasses.replace(first, **changes)
         with pytest.raises(ValueError, match=difference):
             study.run(other, tmp_path, [])
-    # A file of another study is refused even where the folder is the right one.
+    # A file of another study is refused even in the right folder.
     unit = study.FitUnit("tiny", first.cases[0], 0)
-    store.write(tmp_path / store.unit_path(*unit.name), store.table([], FEW), "0123456789abcdef")
+    empty = store.table([], pa.schema([]))
+    store.write(tmp_path / store.unit_path(*unit.name), empty, "0123456789abcdef")
     with pytest.raises(ValueError, match="study was '0123456789abcdef'"):
         study.run(first, tmp_path, [unit])
 
@@ -188,8 +202,8 @@ def test_a_worker_computes_the_digest_of_its_own_code(tmp_path):
     assert set(vars(pickle.loads(pickle.dumps(work)))) == {"study", "folder"}
 
 
-def test_no_two_units_share_a_file():
-    case = study.pose(0, "x", np.zeros((32, 32, 1)), "inpainting", missing=50)
+def test_different_units_have_different_files():
+    case = study.pose(0, "x", np.zeros((32, 32, 1)), INPAINTING, missing=50)
     names = [
         ("x-nas", "dip"),
         ("x", "nas-dip"),
@@ -207,67 +221,95 @@ def test_no_two_units_share_a_file():
     assert all(len(file.parts) == 2 for file in files)
 
 
-def test_a_unit_that_another_is_at_comes_last(tmp_path):
-    whole = small_study(genotypes=[], baselines=["tiny"], seeds=3)
-    todo, done = study.units(whole), []
-    held = (
-        tmp_path / "work" / (str(store.unit_path(*todo[0].name)).replace("/", "-")[:-8] + ".unit")
-    )
-    with records.file_lock(held):
+def test_a_unit_that_another_process_computes_comes_last(tmp_path):
+    whole = small_study(genotypes=[], baselines=[tiny.TINY], seeds=3)
+    todo, ended = study.units(whole), []
+    name = str(store.unit_path(*todo[0].name)).replace("/", "-").removesuffix(".parquet")
+
+    def report(event):
+        if is_last_event(event):
+            ended.append(int(event.stage[-1]))
+
+    with records.file_lock(tmp_path / "work" / f"{name}.unit"):
         pool = concurrent.futures.ThreadPoolExecutor(1)
-        report = lambda unit, news: done.append(unit.seed) if news is None else None  # noqa: E731
-        running = pool.submit(study.run, whole, tmp_path, todo, report=report, most=3)
-        while not done:
+        running = pool.submit(study.run, whole, tmp_path, todo, progress=report, job_fits=3)
+        while not ended:
             time.sleep(0.05)
             assert not running.done() or running.result()
     running.result()
-    assert done == [1, 2, 0]
+    assert ended == [1, 2, 0]
 
 
 def small_study(**changes):
     clean = images.resize(images.crop_to_square(images.load("sample:camera")), 32)
-    config = {
+    fields = {
         "seed": 0,
-        "cases": [study.pose(0, "camera", clean, "inpainting", missing=50)],
+        "cases": [study.pose(0, "camera", clean, INPAINTING, missing=50)],
         "genotypes": [tiny.GENOTYPES[1]],
         "baselines": [],
         "seeds": 1,
         "network": isnas.NetworkConfig(4),
         "fit": {"inpainting": isnas.FitConfig(5)},
         "follow": {"inpainting": 5},
-        "metrics": {"psd_db_mse": isnas.METRICS["psd_db_mse"]},
+        "metrics": {"psd_db_mse": isnas.psd_db_mse},
         "space": tiny.SPACE,
     }
-    return study.Study(**config | changes)
+    return study.Study(**fields | changes)
 
 
-def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
-    monkeypatch, small_network, tmp_path
+def test_a_study_builds_genotypes_and_baselines_by_their_names():
+    whole = small_study(baselines=[tiny.TINY])
+    (case,) = whole.cases
+    for name, genotype in (("tiny", tiny.GENOTYPES[0]), (GENOTYPES[1], tiny.GENOTYPES[1])):
+        net = whole.build(name, case.problem)
+        assert (net.genotype, net.channels, net.out_channels) == (genotype, 4, 1)
+
+
+def test_events_of_a_run_name_their_unit(tmp_path):
+    whole = small_study(baselines=[tiny.TINY])
+    todo, events = study.units(whole), []
+    assert study.run(whole, tmp_path, todo, progress=events.append) == {}
+    assert {event.stage for event in events} == {unit.name for unit in todo}
+    for unit in todo:
+        *of_fit, last = [event for event in events if event.stage == unit.name]
+        assert is_last_event(last)
+        if isinstance(unit, study.FitUnit):
+            loss = pd.read_parquet(tmp_path / store.unit_path(*unit.name))["loss"][0]
+            assert [(e.done, e.total, e.loss) for e in of_fit] == [(5, 5, loss[-1])]
+        else:
+            assert not of_fit
+    # A second run reports at once that all units have ended.
+    events.clear()
+    assert study.run(whole, tmp_path, todo, progress=events.append) == {}
+    assert [event.stage for event in events] == [unit.name for unit in todo]
+    assert all(map(is_last_event, events))
+
+
+def test_shards_whose_files_are_folded_meanwhile_make_the_dataset_of_one_run(
+    small_baselines, tmp_path
 ):
-    for name in ("one", "two", "three"):
-        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
-    whole = small_study(genotypes=[], baselines=["one", "two", "three"], seeds=3)
+    whole = small_study(genotypes=[], baselines=small_baselines("a", "b", "c"), seeds=3)
     todo = study.units(whole)
     study.run(whole, tmp_path / "plain", todo)
-    computed = []
+    ended, computed, lock = [], [], threading.Lock()
 
-    def shard(index):
-        def report(unit, news):
-            if news is None:
-                with lock:
-                    folded = compaction.compact(tmp_path / "folded", most=1)
-                    done.append((unit.name, folded))
-            elif news.iteration == news.iterations:
-                computed.append(unit.name)
+    def report(event):
+        if is_last_event(event):
+            with lock:
+                folded = compaction.compact(tmp_path / "folded", most=1)
+                ended.append((event.stage, folded))
+        elif event.done == event.total:
+            computed.append(event.stage)
 
-        ours = study.shard(todo, index, 2)
-        return study.run(whole, tmp_path / "folded", ours, report=report)
+    def run_shard(index):
+        shard = study.shard(todo, index, 2)
+        return study.run(whole, tmp_path / "folded", shard, progress=report)
 
-    done, lock = [], threading.Lock()
     with concurrent.futures.ThreadPoolExecutor(2) as pool:
-        assert [*pool.map(shard, range(2))] == [{}, {}]
-    assert sorted(name for name, _ in done) == sorted(unit.name for unit in todo)
-    assert sum(number for _, number in done) == len(todo)
+        assert [*pool.map(run_shard, range(2))] == [{}, {}]
+    names = sorted(unit.name for unit in todo)
+    assert sorted(name for name, _ in ended) == sorted(computed) == names
+    assert sum(number for _, number in ended) == len(todo)
     assert not list((tmp_path / "folded" / "fits").glob("*.parquet"))
     plain, folded = (
         {
@@ -278,10 +320,10 @@ def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
     )
     pd.testing.assert_frame_equal(folded["fits"], plain["fits"], check_exact=True)
     assert list(folded["timings"]["unit"]) == list(plain["timings"]["unit"])
-    # Nothing is computed again; what a kill left twice is removed the next time.
-    for file in ("fits", "timings/fits"):
-        left = next((tmp_path / "plain" / file).glob("*.parquet"))
-        (tmp_path / "folded" / file / left.name).write_bytes(left.read_bytes())
+    # No unit is computed again, and a file that a kill left is removed if its rows are folded.
+    for part in ("fits", "timings/fits"):
+        file = next((tmp_path / "plain" / part).glob("*.parquet"))
+        (tmp_path / "folded" / part / file.name).write_bytes(file.read_bytes())
     computed.clear()
     assert study.run(whole, tmp_path / "folded", todo) == {}
     assert not computed
@@ -292,12 +334,8 @@ def test_folded_in_the_middle_two_shards_make_the_dataset_of_one_run(
         compaction.compact(tmp_path)
 
 
-def test_a_plan_counts_what_there_is_to_do_and_tries_some_of_it(
-    monkeypatch, small_network, tmp_path
-):
-    for name in ("one", "two"):
-        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
-    whole = small_study(genotypes=[], baselines=["one", "two"], seeds=3)
+def test_a_plan_counts_unfinished_units_and_tries_some_of_them(small_baselines, tmp_path):
+    whole = small_study(genotypes=[], baselines=small_baselines("a", "b"), seeds=3)
     todo = study.units(whole)
     plan = study.plan(whole, todo)
     assert (plan.fits, plan.scores, plan.iterations, plan.programs) == (6, 0, 30, 2)
@@ -315,76 +353,72 @@ def test_a_plan_counts_what_there_is_to_do_and_tries_some_of_it(
     assert study.plan(whole, []).fits == 0
 
 
-def test_a_trial_compiles_the_steps_once_and_takes_scores_of_all_cases(caplog):
+def test_a_trial_compiles_the_steps_once_and_includes_scores(caplog):
     whole = small_study()
     (genotype,), (case,) = whole.genotypes, whole.cases
     with jax.log_compiles():
-        trial = run_trial(silent, whole, str(genotype), case, 1)
-    assert sum("XLA compilation of jit(_advance)" in line for line in caplog.messages) == 1
+        trial = run_trial(ignore, whole, str(genotype), case, 1)
+    assert sum("XLA compilation of jit(advance)" in line for line in caplog.messages) == 1
     assert trial.memory > 4 * 3 * 64**2
     assert trial.scoring > 0
 
 
-def test_curves_of_a_case_are_in_its_units_files_or_in_folded_ones(
-    monkeypatch, small_network, tmp_path
-):
-    for name in ("one", "two"):
-        monkeypatch.setitem(isnas.BASELINES, name, lambda task, **_: small_network())
+def test_curves_are_read_from_files_of_units_and_from_folded_files(small_baselines, tmp_path):
     clean = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
-    cases = [study.pose(0, image, clean, "inpainting", missing=50) for image in "ab"]
-    whole = small_study(genotypes=[], baselines=["one", "two"], seeds=2, cases=cases)
+    cases = [study.pose(0, image, clean, INPAINTING, missing=50) for image in "ab"]
+    whole = small_study(genotypes=[], baselines=small_baselines("a", "b"), seeds=2, cases=cases)
     study.run(whole, tmp_path, study.units(whole))
-    rows = pd.read_parquet(tmp_path / "fits")
-    rows = rows[(rows["image"] == "b") & (rows["seed"] == 1)].set_index("architecture")["loss"]
-    dataset = analysis.Dataset(tmp_path, pd.read_parquet(tmp_path / "fits"), pd.DataFrame(), 0)
+    fits = pd.read_parquet(tmp_path / "fits")
+    rows = fits[(fits["image"] == "b") & (fits["seed"] == 1)].set_index("architecture")["loss"]
+    dataset = analysis.Dataset(tmp_path, fits, pd.DataFrame(), 0)
     pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
-    kept = {path: path.read_bytes() for path in (tmp_path / "fits").glob("*.parquet")}
+    contents = {path: path.read_bytes() for path in (tmp_path / "fits").glob("*.parquet")}
     compaction.compact(tmp_path)
     pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
-    # Other cases' files are not looked into, and what is there twice counts once.
-    for path, content in kept.items():
+    # Files of other cases are not read, and rows that two files hold count once.
+    for path, content in contents.items():
         path.write_bytes(content if "+b+" in path.name else b"nothing")
     pd.testing.assert_series_equal(dataset.large("loss", "inpainting", "b", 1), rows)
 
 
-def test_units_are_the_same_alone_as_in_company(place):
-    """One genotype, image and task; a metric of the user's and a network that fails besides."""
-    (place / "one.txt").write_text(GENOTYPES[1])
-    (place / "mine.py").write_text(
-        "import isnas_jax\n\n"
-        "isnas_jax.METRICS['brightness'] = lambda observed, output: output.mean()\n"
-        "isnas_jax.BASELINES['broken'] = lambda task, **_: 1 / 0\n"
+def test_units_do_not_depend_on_other_units(folder):
+    """A part of the dataset, with a metric and a failing baseline of an extension."""
+    (folder / "one.txt").write_text(GENOTYPES[1])
+    (folder / "mine.py").write_text(
+        "from isnas_jax import Baseline, registries\n\n"
+        "registries.METRICS['brightness'] = lambda observed, output: output.mean()\n"
+        "registries.BASELINES['broken'] = Baseline('broken', lambda task, **_: 1 / 0)\n"
     )
-    alone = (
+    flags = (
         "--extensions=tiny,mine",
         f"--metrics={METRICS},brightness",
         "--genotypes=one.txt",
         "--images=sample:retina",
         "--tasks=inpainting:5",
         "--baselines=broken",
-        "--output_dir=alone",
+        "--output_dir=part",
     )
-    code, errors = run("make_dataset", *OF_ONE_TASK, *alone, cwd=place)
+    code, errors = run("make_dataset", *FLAGS_WITHOUT_FACTOR, *flags, cwd=folder)
     assert code == 3, errors
     failed = "failed: fits+inpainting+retina+broken+0: ZeroDivisionError: division by zero"
     assert errors.splitlines()[-1] == failed
-    assert len(files(place / "alone")) == 3
-    for name in files(place / "alone"):
-        whole, found = (pd.read_parquet(place / folder / name) for folder in ("whole", "alone"))
-        same = (whole["image"] == "retina") & (whole["task"] == "inpainting")
+    assert len(files(folder / "part")) == 3
+    for name in files(folder / "part"):
+        whole, part = (pd.read_parquet(folder / dataset / name) for dataset in ("whole", "part"))
+        whole = whole[(whole["image"] == "retina") & (whole["task"] == "inpainting")]
         if name.startswith("scores"):
-            assert found.pop("brightness").between(0.2, 0.8).all()
-        pd.testing.assert_frame_equal(found, whole[same].reset_index(drop=True), check_exact=True)
+            assert part.pop("brightness").between(0.2, 0.8).all()
+        pd.testing.assert_frame_equal(part, whole.reset_index(drop=True), check_exact=True)
 
 
-def test_scores_compare_outputs_with_the_observation_and_the_clean_image(place):
+def test_scores_compare_outputs_with_the_observation_and_the_clean_image(folder):
     (case,) = small_study().cases
     genotype = tiny.GENOTYPES[1]
-    found = pd.read_parquet(place / "whole" / "scores")
-    found = found[
-        (found["architecture"] == str(genotype))
-        & (found["image"] == "camera")
-        & (found["task"] == "inpainting")
+    scores = pd.read_parquet(folder / "whole" / "scores")
+    scores = scores[
+        (scores["architecture"] == str(genotype))
+        & (scores["image"] == "camera")
+        & (scores["task"] == "inpainting")
     ].pivot(index="output", columns="reference", values="psd_db_mse")
     net = tiny.SPACE.build(genotype, out_channels=1, channels=4)
     key, inits = study.key_of(0, "score"), isnas.RandomInits(2)
@@ -400,140 +434,156 @@ def test_scores_compare_outputs_with_the_observation_and_the_clean_image(place):
         return np.square(a - b).mean()
 
     for index, output in enumerate(outputs):
-        assert found.loc[index, "observed"] == pytest.approx(distance(observed, output))
-        assert found.loc[index, "clean"] == pytest.approx(distance(clean, output))
-        assert found.loc[index, "masked"] == pytest.approx(distance(observed, mask * output))
+        assert scores.loc[index, "observed"] == pytest.approx(distance(observed, output))
+        assert scores.loc[index, "clean"] == pytest.approx(distance(clean, output))
+        assert scores.loc[index, "masked"] == pytest.approx(distance(observed, mask * output))
 
 
 def test_metrics_of_a_study_match_the_published_code(reference):
     arrays = reference("metrics_camera_64x64")
     problem = isnas.denoising(arrays["image"].transpose(1, 2, 0))
     outputs = arrays["outputs"].transpose(0, 2, 3, 1)
-    found = isnas.evaluate(outputs, problem, isnas.PUBLISHED_METRICS)
+    values = isnas.score_outputs(outputs, problem, registries.PUBLISHED_METRICS)
     names = [key for key in arrays if key.startswith("metric/")]
     assert len(names) == 13
     for key in names:
-        values = found[key.removeprefix("metric/")]
-        np.testing.assert_allclose(values, arrays[key], 1e-3, err_msg=key)
+        name = key.removeprefix("metric/")
+        np.testing.assert_allclose(values[name], arrays[key], 1e-3, err_msg=name)
 
 
-def test_what_fails_is_written_down_and_tried_again_when_asked(
-    monkeypatch, small_network, tmp_path
+def test_failed_units_are_recorded_and_run_again_on_request(
+    small_network, small_baselines, tmp_path
 ):
-    broken, tried = [True], []
+    # Files, because a study's identity includes the data that its functions use.
+    enough_memory, builds = str(tmp_path / "enough_memory"), str(tmp_path / "builds")
 
     class Broken(small_network):
         def __call__(self, x):
             return np.nan * super().__call__(x)
 
-    def fragile(task, **widths):
-        tried.append(task)
-        if broken:
+    def build_fragile(task, **_):
+        with open(builds, "a") as file:
+            file.write(f"{task}\n")
+        if not os.path.exists(enough_memory):
             raise MemoryError("too  large")
         return small_network()
 
-    monkeypatch.setitem(isnas.BASELINES, "broken", lambda task, **widths: Broken())
-    monkeypatch.setitem(isnas.BASELINES, "fragile", fragile)
-    monkeypatch.setitem(isnas.BASELINES, "sound", lambda task, **widths: small_network())
-    whole = small_study(genotypes=[], baselines=["broken", "fragile", "sound"])
+    def count_builds():
+        with open(builds) as file:
+            return len(file.readlines())
+
+    baselines = [
+        isnas.Baseline("broken", lambda task, **_: Broken()),
+        isnas.Baseline("fragile", build_fragile),
+        *small_baselines("sound"),
+    ]
+    whole, folder = small_study(genotypes=[], baselines=baselines), tmp_path / "dataset"
     todo = study.units(whole)
     names = ["+".join(unit.name) for unit in todo]
 
-    failed = study.run(whole, tmp_path, todo)
+    failed = study.run(whole, folder, todo)
     assert list(failed) == names[:2]
     assert "FloatingPointError: the loss of" in failed[names[0]]
     assert "is not finite at iteration 0" in failed[names[0]]
     assert failed[names[1]] == "MemoryError: too large"
-    assert study.run(whole, tmp_path, todo) == failed
-    assert len(tried) == 1
-    broken.clear()
-    again = study.run(whole, tmp_path, todo, retry_failed=True)
-    assert again == {names[0]: failed[names[0]]}
-    assert len(tried) == 2
-    fits = pd.read_parquet(tmp_path / "fits")
+    assert study.run(whole, folder, todo) == failed
+    assert count_builds() == 1
+    pathlib.Path(enough_memory).touch()
+    failed_again = study.run(whole, folder, todo, retry_failed=True)
+    assert failed_again == {names[0]: failed[names[0]]}
+    assert count_builds() == 2
+    fits = pd.read_parquet(folder / "fits")
     assert set(fits["architecture"]) == {"fragile", "sound"}
-    assert list(pd.read_parquet(tmp_path / "failures" / "fits")["reason"]) == [*again.values()]
+    reasons = pd.read_parquet(folder / "failures" / "fits")["reason"]
+    assert list(reasons) == [*failed_again.values()]
 
 
 @dataclasses.dataclass(frozen=True)
-class Picky:
-    """A rule that breaks at the sight of a bright image."""
+class RaiseForBright:
+    """A stopping rule that raises an error for a bright image."""
 
-    def init(self, problem):
+    def init(self, problem, iterations):
         return ()
 
     def update(self, state, step):
-        def look(brightness):
+        def check(brightness):
             if brightness > 0.9:
                 raise ValueError("too bright")
             return brightness
 
         brightness = step.problem.observed.mean()
-        seen = jax.pure_callback(look, brightness, brightness)
-        return state, Decision(jnp.array(True), jnp.array(False), seen)
+        checked = jax.pure_callback(check, brightness, brightness)
+        return state, Decision(jnp.array(True), jnp.array(False), checked)
 
 
-def test_of_fits_that_a_worker_takes_at_once_one_fails_alone(monkeypatch, small_network, tmp_path):
-    monkeypatch.setitem(isnas.BASELINES, "small", lambda task, **_: small_network())
+def test_a_failing_fit_does_not_fail_the_others_of_its_job(small_baselines, tmp_path):
     clean_images = {"dark": np.zeros((32, 32, 1)), "bright": np.ones((32, 32, 1))}
     clean_images["darker"] = clean_images["dark"]
-    cases = [study.pose(0, *image, "denoising", sigma=5) for image in clean_images.items()]
-    fit = {"denoising": isnas.FitConfig(2, Picky())}
     whole = small_study(
-        cases=cases, genotypes=[], baselines=["small"], fit=fit, follow={"denoising": 2}
+        cases=[study.pose(0, *image, DENOISING, sigma=5) for image in clean_images.items()],
+        genotypes=[],
+        baselines=small_baselines("small"),
+        fit={"denoising": isnas.FitConfig(2, RaiseForBright())},
+        follow={"denoising": 2},
     )
-    (failed,) = study.run(whole, tmp_path, study.units(whole), most=3).items()
-    assert failed[0] == "fits+denoising+bright+small+0"
-    assert "too bright" in failed[1]
+    ((name, reason),) = study.run(whole, tmp_path, study.units(whole), job_fits=3).items()
+    assert name == "fits+denoising+bright+small+0"
+    assert "too bright" in reason
     assert set(pd.read_parquet(tmp_path / "fits")["image"]) == {"dark", "darker"}
     assert not list((tmp_path / "work").iterdir())
 
 
-def test_shares_may_open_their_folder_at_the_same_moment(tmp_path):
+def test_shards_can_claim_their_folder_at_the_same_time(tmp_path):
     config = {"size": 64}
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        for opened in pool.map(lambda _: records.claim_folder(tmp_path, config), range(400)):
-            assert [file.name for file in opened.glob("*.json")] == ["config.json"]
+        for claimed in pool.map(lambda _: cache.claim_folder(tmp_path, config), range(400)):
+            assert [file.name for file in claimed.glob("*.json")] == ["config.json"]
     assert len(list(tmp_path.iterdir())) == 1
 
 
-def test_shares_divide_the_work_by_architecture():
-    todo = study.units(small_study(genotypes=tiny.GENOTYPES[:5], baselines=["tiny"], seeds=2))
+def test_shards_divide_the_architectures():
+    todo = study.units(small_study(genotypes=tiny.GENOTYPES[:5], baselines=[tiny.TINY], seeds=2))
     assert len(todo) == 6 * 2 + 5
-    shares = [study.shard(todo, index, 3) for index in range(3)]
-    assert sorted(unit.name for share in shares for unit in share) == sorted(
+    shards = [study.shard(todo, index, 3) for index in range(3)]
+    assert sorted(unit.name for shard in shards for unit in shard) == sorted(
         unit.name for unit in todo
     )
-    assert [len({unit.architecture for unit in share}) for share in shares] == [2, 2, 2]
-    with pytest.raises(ValueError, match="share 3 of 3"):
+    assert [len({unit.architecture for unit in shard}) for shard in shards] == [2, 2, 2]
+    with pytest.raises(ValueError, match="shard 3 of 3"):
         study.shard(todo, 3, 3)
 
 
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"genotypes": tiny.GENOTYPES[:1] * 2}, "is there twice"),
-        ({"baselines": ["unet"]}, "choose from dip"),
+        ({"genotypes": tiny.GENOTYPES[:1] * 2}, "nearest:0 occurs twice"),
+        ({"baselines": [tiny.TINY, tiny.TINY]}, "tiny occurs twice"),
+        ({"baselines": ["dip"]}, "baseline 'dip' is not a baseline, such as isnas_jax.dip"),
         ({"seeds": 0}, "seeds 0"),
         ({"follow": {"inpainting": 3}}, "cannot be followed"),
     ],
 )
-def test_studies_that_cannot_be(changes, message):
+def test_impossible_studies_are_refused(changes, message):
     with pytest.raises(ValueError, match=message):
         small_study(**changes)
 
 
-def test_every_table_and_figure_comes_out_of_one_command(place):
+def test_a_case_takes_a_task_and_not_its_name():
+    with pytest.raises(ValueError, match="task 'denoising' is a name"):
+        study.pose(0, "camera", np.zeros((32, 32, 1)), "denoising", sigma=5)
+
+
+def test_one_command_writes_all_tables_and_figures(folder):
     flags = ("--dataset=whole", "--output_dir=report", "--resamples=20")
-    code, errors = run("analyze", *flags, cwd=place)
+    code, errors = run("analyze", *flags, cwd=folder)
     assert code == 0, errors
-    names = {path.name for path in (place / "report").iterdir()}
+    names = {path.name for path in (folder / "report").iterdir()}
     outcomes = ("optimal_stopping_iteration", "best_PSNR", "PSNR_increase")
     for task in ("denoising", "inpainting", "super_resolution"):
         for figure in ("histograms", "qualitative"):
             assert {f"{figure}-{task}.png", f"{figure}-{task}.pdf"} <= names
         if task == "super_resolution":
-            continue  # whose observation has no PSNR to increase
+            continue  # its observations have another size, and no PSNR
         assert {f"figure1-{task}.png", f"figure1-{task}.pdf"} <= names
         assert {f"figure2-{task}-{image}.png" for image in ("camera", "retina")} <= names
         tables = [f"table1-{task}-{outcome}" for outcome in outcomes]
@@ -541,22 +591,24 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
         for table in tables:
             assert {f"{table}.{suffix}" for suffix in ("txt", "md", "tex", "csv")} <= names
 
-    fits = pd.read_parquet(place / "whole" / "fits")
+    fits = pd.read_parquet(folder / "whole" / "fits")
     denoised = fits[(fits["task"] == "denoising") & fits["architecture"].str.contains(":")]
-    reached = denoised.pivot(index="architecture", columns="image", values="best_psnr_ema")
-    agreement = pd.read_csv(place / "report" / "agreement-denoising.csv", index_col=["of", "image"])
-    tau = scipy.stats.kendalltau(reached["camera"], reached["retina"]).statistic
+    best = denoised.pivot(index="architecture", columns="image", values="best_psnr_ema")
+    agreement = pd.read_csv(
+        folder / "report" / "agreement-denoising.csv", index_col=["ranking", "image"]
+    )
+    tau = scipy.stats.kendalltau(best["camera"], best["retina"]).statistic
     assert agreement.loc[("best PSNR", "camera"), "retina"] == pytest.approx(tau)
 
-    long = pd.read_csv(place / "report" / "table1.csv")
-    scores = pd.read_parquet(place / "whole" / "scores")
+    long = pd.read_csv(folder / "report" / "table1.csv")
+    scores = pd.read_parquet(folder / "whole" / "scores")
     for row in long[long["image"] != "mean"].itertuples():
-        these = scores[
+        compared = scores[
             (scores["task"] == row.task)
             & (scores["image"] == row.image)
             & (scores["reference"] == row.reference)
         ]
-        score = these.groupby("architecture")[row.metric].mean()
+        score = compared.groupby("architecture")[row.metric].mean()
         fit = fits[(fits["task"] == row.task) & (fits["image"] == row.image)]
         fit = fit.set_index("architecture").loc[score.index]
         outcome = {
@@ -569,28 +621,30 @@ def test_every_table_and_figure_comes_out_of_one_command(place):
         assert row.n == 2
 
 
-def test_a_dataset_of_few_metrics_is_analysed_as_far_as_it_goes(place):
+def test_a_dataset_with_few_metrics_is_analyzed(folder):
     flags = ("--metrics=psd_db_strip_mse", "--genotypes=one.txt", "--output_dir=few")
-    (place / "one.txt").write_text(GENOTYPES[1])
-    code, errors = run("make_dataset", *OF_ONE_TASK, *flags, "--tasks=denoising:4:6", cwd=place)
+    (folder / "one.txt").write_text(GENOTYPES[1])
+    code, errors = run(
+        "make_dataset", *FLAGS_WITHOUT_FACTOR, *flags, "--tasks=denoising:4:6", cwd=folder
+    )
     assert code == 0, errors
-    analysis = ("--dataset=few", "--output_dir=few_report", "--resamples=20")
-    code, errors = run("analyze", *analysis, cwd=place)
+    flags = ("--dataset=few", "--output_dir=few_report", "--resamples=20")
+    code, errors = run("analyze", *flags, cwd=folder)
     assert code == 0, errors
-    names = {path.name for path in (place / "few_report").iterdir()}
+    names = {path.name for path in (folder / "few_report").iterdir()}
     assert {"table1.csv", "agreement-denoising.csv", "qualitative-denoising.png"} <= names
     assert not any(name.startswith("published") for name in names)
 
 
-def test_bad_requests_of_analysis_are_one_line(place):
-    (place / "failed" / "failures").mkdir(parents=True)
-    (place / "failed" / "failures" / "a.parquet").touch()
+def test_errors_of_an_analysis_are_one_line(folder):
+    (folder / "failed" / "failures").mkdir(parents=True)
+    (folder / "failed" / "failures" / "a.parquet").touch()
     for flags, message in (
         (["--dataset=nowhere"], "is no dataset"),
         (["--dataset=failed"], "holds no fits: 1 units failed"),
         (["--dataset=whole", "--metric=psd"], "choose from psd_db_mse"),
     ):
-        code, errors = run("analyze", *flags, "--output_dir=bad", cwd=place)
+        code, errors = run("analyze", *flags, "--output_dir=bad", cwd=folder)
         assert code == 2
         assert message in errors
         assert len(errors.strip().splitlines()) == 1

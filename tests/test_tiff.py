@@ -1,4 +1,4 @@
-"""TIFF files of scanners, cameras and microscopes, written by tifffile: read rightly or refused."""
+"""Test TIFF files as scanners, cameras and microscopes write them: read correctly or refused."""
 
 import numpy as np
 import pytest
@@ -14,10 +14,10 @@ FLOAT = RNG.uniform(0, 1, (20, 24)).astype(np.float32)
 WHITE_4095 = [(281, "H", 1, 4095, True)]
 
 
-def written(path, pixels, **options):
+def write_tiff(folder, pixels, **options):
     options = {"photometric": "rgb" if pixels.ndim == 3 else "minisblack", **options}
-    tifffile.imwrite(path / "x.tif", pixels, **options)
-    return path / "x.tif"
+    tifffile.imwrite(folder / "x.tif", pixels, **options)
+    return folder / "x.tif"
 
 
 READ = {
@@ -34,23 +34,23 @@ READ = {
         {"extratags": WHITE_4095, "photometric": "miniswhite"},
         (SIXTEEN >> 4) / 4095,
     ),
-    # Some programs declare the highest level that occurs.
-    "a maximum that is no white": (
+    # Some programs store the highest level that occurs.
+    "a maximum that is not white": (
         SIXTEEN // 2,
         {"extratags": [(281, "H", 1, 32766, True)]},
         (SIXTEEN // 2) / 65535,
     ),
-    "a maximum that is exceeded": (SIXTEEN, {"extratags": WHITE_4095}, SIXTEEN / 65535),
-    "black of 16 bits": (0 * SIXTEEN, {}, 0 * FLOAT),
+    "a maximum below the highest level": (SIXTEEN, {"extratags": WHITE_4095}, SIXTEEN / 65535),
+    "black in 16 bits": (0 * SIXTEEN, {}, 0 * FLOAT),
     "float": (FLOAT, {}, FLOAT),
     "float with noise": (1.4 * FLOAT - 0.2, {}, 1.4 * FLOAT - 0.2),
     "float, white is zero": (FLOAT, {"photometric": "miniswhite"}, 1 - FLOAT),
-    "color in planes": (
+    "8-bit color in planes": (
         np.stack([EIGHT, 255 - EIGHT, EIGHT]),
         {"planarconfig": "separate"},
         np.dstack([EIGHT, 255 - EIGHT, EIGHT]) / 255,
     ),
-    "a channel that is no alpha": (
+    "a fourth channel that is not alpha": (
         np.dstack([SIXTEEN] * 3 + [SIXTEEN // 2]),
         {"extrasamples": ["unspecified"]},
         np.dstack([SIXTEEN] * 3) / 65535,
@@ -66,9 +66,9 @@ READ = {
 
 
 @pytest.mark.parametrize("name", READ)
-def test_pixels_are_what_the_tags_say(name, tmp_path):
+def test_supported_formats_are_read_by_their_tags(name, tmp_path):
     pixels, options, expected = READ[name]
-    loaded = images.load(written(tmp_path, pixels, **options))
+    loaded = images.load(write_tiff(tmp_path, pixels, **options))
     assert loaded.dtype == np.float32
     expected = expected.reshape(20, 24, -1)
     assert loaded.shape == expected.shape
@@ -76,40 +76,44 @@ def test_pixels_are_what_the_tags_say(name, tmp_path):
 
 
 @pytest.mark.parametrize("compression", [None, "zlib"])
-@pytest.mark.parametrize("order", "<>")
-def test_premultiplied_color_is_composed_over_white(order, compression, tmp_path):
+@pytest.mark.parametrize("byte_order", "<>")
+def test_premultiplied_color_is_blended_with_white(byte_order, compression, tmp_path):
     rng = np.random.default_rng(0)
     color, alpha = rng.uniform(0, 1, (20, 24, 3)), rng.uniform(0, 1, (20, 24, 1))
     pixels = np.concatenate([color * alpha, alpha], axis=-1)
     pixels[:5] = 0
-    for levels in (np.uint8, np.uint16):
-        most = np.iinfo(levels).max
-        options = {"byteorder": order, "compression": compression, "extrasamples": ["assocalpha"]}
-        path = written(tmp_path, np.rint(pixels * most).astype(levels), **options)
+    for dtype in (np.uint8, np.uint16):
+        white = np.iinfo(dtype).max
+        options = {
+            "byteorder": byte_order,
+            "compression": compression,
+            "extrasamples": ["assocalpha"],
+        }
+        path = write_tiff(tmp_path, np.rint(pixels * white).astype(dtype), **options)
         expected = pixels[..., :3] + 1 - pixels[..., 3:]
-        # Color and alpha are rounded, and Pillow rounds 8 bits once more.
-        np.testing.assert_allclose(images.load(path), expected, atol=2 / most)
+        # Color and alpha are rounded, and Pillow rounds 8-bit images again.
+        np.testing.assert_allclose(images.load(path), expected, atol=2 / white)
 
 
 @pytest.mark.parametrize("pixels", [EIGHT, SIXTEEN, FLOAT, np.dstack([SIXTEEN] * 3)])
-def test_turned_scans(pixels, tmp_path):
-    upright = images.load(written(tmp_path, pixels))
-    turned = [upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1]]
-    turned += [image.transpose(1, 0, 2) for image in (turned[0], turned[3], turned[2], turned[1])]
-    for orientation, expected in enumerate(turned, start=1):
-        path = written(tmp_path, pixels, extratags=[(274, "H", 1, orientation, True)])
+def test_orientation_tag(pixels, tmp_path):
+    upright = images.load(write_tiff(tmp_path, pixels))
+    flipped = [upright, upright[:, ::-1], upright[::-1, ::-1], upright[::-1]]
+    transposed = [flipped[index].transpose(1, 0, 2) for index in (0, 3, 2, 1)]
+    for orientation, expected in enumerate(flipped + transposed, start=1):
+        path = write_tiff(tmp_path, pixels, extratags=[(274, "H", 1, orientation, True)])
         np.testing.assert_array_equal(images.load(path), expected, err_msg=str(orientation))
 
 
-def nan(count):
+def with_nans(count):
     pixels = FLOAT.copy()
     pixels.flat[:count] = np.nan
     return pixels
 
 
 REFUSED = {
-    "12 bits unmarked": (SIXTEEN >> 4, {}, r"levels up to 40\d\d only.* multiply by 16"),
-    "color of 12 bits": (np.dstack([SIXTEEN >> 4] * 3), {}, "nearly black"),
+    "12 bits in 16 without a tag": (SIXTEEN >> 4, {}, r"levels up to 40\d\d only.* multiply by 16"),
+    "color of 12 bits in 16": (np.dstack([SIXTEEN >> 4] * 3), {}, "nearly black"),
     "int8": (EIGHT.astype(np.int8), {}, "signed integers of 8 bits; convert"),
     "int16": (EIGHT.astype(np.int16), {}, "signed integers of 16 bits from 0 to 255; convert"),
     "int32": (EIGHT.astype(np.int32), {}, "signed integers of 32 bits from 0 to 255; convert"),
@@ -117,15 +121,15 @@ REFUSED = {
     "float16": (FLOAT.astype(np.float16), {}, "floating-point numbers of 16 bits; convert"),
     "float64": (FLOAT.astype(float), {}, "floating-point numbers of 64 bits; convert"),
     "float RGB": (np.dstack([FLOAT] * 3), {}, r"TIFF of 3 channels \(RGB\), floating-point"),
-    "float of levels": (255 * FLOAT, {}, r"range from 0\.\d+ to 25\d\.\d+; scale them"),
-    "NaN": (nan(7), {}, "7 of its values are not finite; give them"),
+    "float from 0 to 255": (255 * FLOAT, {}, r"range from 0\.\d+ to 25\d\.\d+; scale them"),
+    "NaN": (with_nans(7), {}, "7 of its values are not finite; replace them"),
     "five pages": (np.stack([EIGHT] * 5), {"photometric": "minisblack"}, "5 pages or frames"),
-    "two stains": (
+    "two channels": (
         np.dstack([EIGHT] * 2),
         {"photometric": "minisblack", "planarconfig": "contig", "extrasamples": ["unspecified"]},
         r"TIFF of 2 channels \(gray\), unsigned integers of 8 bits; convert",
     ),
-    "channels in planes": (
+    "three gray channels in planes": (
         np.stack([EIGHT] * 3),
         {"photometric": "minisblack", "planarconfig": "separate"},
         r"TIFF of 3 channels in separate planes \(gray\)",
@@ -145,23 +149,25 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_what_pillow_would_misread_is_refused_with_a_remedy(name, tmp_path):
+def test_unsupported_formats_are_refused_with_a_remedy(name, tmp_path):
     pixels, options, message = REFUSED[name]
-    path = written(tmp_path, pixels, **options)
-    with pytest.raises(ValueError, match=f"x.tif' cannot be read as an image: .*{message}") as told:
+    path = write_tiff(tmp_path, pixels, **options)
+    with pytest.raises(
+        ValueError, match=f"x.tif' cannot be read as an image: .*{message}"
+    ) as raised:
         images.load(path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(raised.value)
 
 
-def test_compressed_planes_of_sixteen_bits_are_refused(tmp_path):
+def test_compressed_16_bit_planes_are_refused(tmp_path):
     options = {"planarconfig": "separate", "compression": "zlib"}
-    path = written(tmp_path, np.stack([SIXTEEN] * 3), **options)
-    for read in (images.load, images.bits):
+    path = write_tiff(tmp_path, np.stack([SIXTEEN] * 3), **options)
+    for read in (images.load, images.bit_depth):
         with pytest.raises(ValueError, match=r"x.tif' cannot be read .* in separate planes"):
             read(path)
 
 
-def test_a_reduced_copy_is_no_page(tmp_path):
+def test_a_reduced_copy_does_not_count_as_a_page(tmp_path):
     for reduced in (True, False):
         with tifffile.TiffWriter(tmp_path / "x.tif") as file:
             file.write(SIXTEEN, photometric="minisblack")
@@ -174,7 +180,7 @@ def test_a_reduced_copy_is_no_page(tmp_path):
         images.load(tmp_path / "x.tif")
 
 
-def overwrite(path, **tags):
+def overwrite_tags(path, **tags):
     with tifffile.TiffFile(path, mode="r+b") as file:
         for name, value in tags.items():
             file.pages[0].tags[name].overwrite(value)
@@ -184,28 +190,28 @@ def test_packed_twelve_bits(tmp_path):
     levels = (SIXTEEN >> 4)[:, :16]
     first, second = levels[:, ::2], levels[:, 1::2]
     packed = np.stack([first >> 4, (first & 15) << 4 | second >> 8, second & 255], axis=-1)
-    path = written(tmp_path, packed.reshape(20, 24).astype(np.uint8))
-    overwrite(path, ImageWidth=16, BitsPerSample=12)
+    path = write_tiff(tmp_path, packed.reshape(20, 24).astype(np.uint8))
+    overwrite_tags(path, ImageWidth=16, BitsPerSample=12)
     np.testing.assert_allclose(images.load(path)[..., 0], levels / 4095, atol=1e-7)
 
 
-def test_no_photometric_interpretation(tmp_path):
-    path = written(tmp_path, EIGHT)
-    # The tag's number, in a little-endian directory, becomes one that means nothing.
+def test_a_missing_photometric_interpretation_is_refused(tmp_path):
+    path = write_tiff(tmp_path, EIGHT)
+    # Replace the tag's number, little-endian, by an unused one.
     content = path.read_bytes()
     assert content.count(b"\x06\x01\x03\x00") == 1
     path.write_bytes(content.replace(b"\x06\x01\x03\x00", b"\x08\x01\x03\x00"))
-    with pytest.raises(ValueError, match="no tag PhotometricInterpretation"):
+    with pytest.raises(ValueError, match="tag PhotometricInterpretation is missing"):
         images.load(path)
 
 
-def test_frames_of_other_formats(tmp_path):
+def test_several_frames_in_other_formats(tmp_path):
     frames = [Image.fromarray(EIGHT), Image.fromarray(255 - EIGHT)]
     for suffix in ("gif", "webp", "png"):
         path = tmp_path / f"x.{suffix}"
         frames[0].save(path, save_all=True, append_images=frames[1:])
         with pytest.raises(ValueError, match="2 pages or frames"):
             images.load(path)
-    # Telephones add further frames to a photograph, such as a depth map.
+    # Phones add frames such as a depth map after the photograph.
     frames[0].save(tmp_path / "x.jpg", "MPO", save_all=True, append_images=frames[1:])
     np.testing.assert_allclose(images.load(tmp_path / "x.jpg")[..., 0], EIGHT / 255, atol=0.3)

@@ -13,6 +13,7 @@ import flax.linen as nn
 import jax
 
 import isnas_jax as isnas
+from isnas_jax import registries
 
 UPSAMPLINGS = ("nearest", "bilinear", "bicubic")
 
@@ -91,11 +92,12 @@ class TinySpace:
 
 
 def baseline(genotype, task, *, out_channels, channels, in_channels):
-    """A named network, as `isnas.BASELINES` holds them."""
+    """Build a named network."""
     del task
     return TinyNetwork(genotype, out_channels, channels, in_channels)
 
 
-SPACE = isnas.SPACES["tiny"] = TinySpace()
-isnas.BASELINES["tiny"] = functools.partial(baseline, GENOTYPES[0])
-isnas.BASELINES["tiny-skip"] = functools.partial(baseline, GENOTYPES[1])
+SPACE = registries.SPACES["tiny"] = TinySpace()
+TINY = isnas.Baseline("tiny", functools.partial(baseline, GENOTYPES[0]))
+TINY_SKIP = isnas.Baseline("tiny-skip", functools.partial(baseline, GENOTYPES[1]))
+registries.BASELINES |= {"tiny": TINY, "tiny-skip": TINY_SKIP}

@@ -1,1 +1,1 @@
-"""Scripts that time this code and print ratios within one run."""
+"""Benchmarks: scripts that time isnas_jax and print ratios measured within one run."""

@@ -1,20 +1,19 @@
-r"""What a TPU's compiler plans for the steps of a fit or for scores, without a TPU.
+r"""Print the memory and operations that a TPU's compiler plans, without a TPU.
 
     python -m experiments.benchmarks.accelerator --size=512 --topologies=v5e:2x2
 
-Needs libtpu (the extra `tpu-check`). Compiling takes a minute or more a program.
-Operations and bytes are the compiler's own counts of one step, or of scoring some
-genotypes of a cell at a time (--scoring=8); times are not
-estimated. The memory is that of arguments, results and temporaries together.
+Compiles one step of a fit, or the scoring of several genotypes of a cell (--scoring=8).
+Operations and bytes are the compiler's counts; it does not estimate times. Memory is the sum
+of arguments, results and temporaries. Compilation takes a minute or more per program. Needs
+libtpu (the extra `tpu-check`).
 """
 
 import os
 import pathlib
 import time
-from collections.abc import Sequence
 from typing import Any
 
-# The compiler looks for the machine it is not on; this process computes on the CPU.
+# Without these, libtpu looks for a TPU on this machine. The process computes on the CPU.
 os.environ.update(
     JAX_PLATFORMS="cpu",
     TPU_SKIP_MDS_QUERY="1",
@@ -32,42 +31,31 @@ from isnas_jax.io import records
 from isnas_jax.networks import cell_network
 from isnas_jax.searching import lower_scores
 
-from .. import cli
+from ..main import run_script
 from . import machine
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "TPUs to compile for.")
-flags.DEFINE_integer("size", 512, "Side of the image in pixels.")
-flags.DEFINE_integer("channels", 128, "Width of the networks.")
-flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Whose steps to compile.")
-flags.DEFINE_list("implementations", ["conv"], "Also: products.")
-flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps.")
-flags.DEFINE_boolean("joint", False, "Instead, the network that serves all genotypes of a cell.")
-flags.DEFINE_integer("scoring", 0, "Instead, scores of so many genotypes of the cell at a time.")
-flags.DEFINE_boolean("remat", False, "Trade time for memory: keep fewer feature maps.")
-flags.DEFINE_string("json", None, "File to write the figures to.")
 
-
-def planned(text: str, numerics: isnas.Numerics, device: Any) -> dict[str, float]:
-    """What a device's compiler plans for a step of a genotype's fit, or for its cell's scores."""
+def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> dict[str, float]:
+    """Compile a fit's step or the scoring for a device; return memory, operations and time."""
     net = isnas.build_network(
-        isnas.Genotype.parse(text),
+        isnas.Genotype.parse(genotype),
         out_channels=3,
         channels=FLAGS.channels,
         remat=FLAGS.remat,
         numerics=numerics,
     )
     problem = isnas.denoising(jax.numpy.zeros((FLAGS.size, FLAGS.size, 3)))
-    begun = time.perf_counter()
+    start = time.perf_counter()
     if FLAGS.scoring:
-        metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
+        metrics = {"psd_db_strip_mse": isnas.psd_db_strip_mse}
         lowered = lower_scores(net, problem, metrics, device, genotypes=FLAGS.scoring)
     else:
-        served = cell_network(net)[0] if FLAGS.joint else net
-        lowered = lower_steps(served, problem, isnas.FitConfig(1, chunk=1), target=device)
+        net = cell_network(net)[0] if FLAGS.joint else net
+        lowered = lower_steps(net, problem, isnas.FitConfig(1, chunk=1), target=device)
     compiled = lowered.compile()
-    seconds = time.perf_counter() - begun
+    seconds = time.perf_counter() - start
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
     return {
@@ -79,25 +67,42 @@ def planned(text: str, numerics: isnas.Numerics, device: Any) -> dict[str, float
     }
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: every genotype in every form for every device."""
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "TPUs to compile for.")
+    flags.DEFINE_integer("size", 512, "Side of the image in pixels.")
+    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to compile.")
+    flags.DEFINE_list("implementations", ["conv"], "Of feature maps: conv, matmul.")
+    flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps: float32, bfloat16.")
+    flags.DEFINE_boolean("joint", False, "Compile the network that serves all genotypes of a cell.")
+    flags.DEFINE_integer(
+        "scoring", 0, "Compile the scoring of this many genotypes of a cell; 0: a fit."
+    )
+    flags.DEFINE_boolean("remat", False, "Recompute feature maps to save memory.")
+    flags.DEFINE_string("json", None, "File for the results.")
+
+
+def main() -> None:
+    """Compile every genotype with every implementation and dtype for every topology."""
     rows = []
     for topology in FLAGS.topologies:
         device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
-        for text in FLAGS.genotypes:
+        for genotype in FLAGS.genotypes:
             for implementation in FLAGS.implementations:
                 for dtype in FLAGS.dtypes:
                     numerics = isnas.Numerics(implementation, dtype=dtype)
-                    row = planned(text, numerics, device)
+                    row = compile_for(device, genotype, numerics)
                     rows.append(
-                        {"device": topology, "genotype": text}
+                        {"device": topology, "genotype": genotype}
                         | {"implementation": implementation, "dtype": dtype}
                         | row
                     )
                     print(
-                        f"{topology} {text} {implementation} {dtype}: {row['memory_gb']:.1f} GB, "
-                        f"{row['temporaries_gb']:.1f} of them temporaries; "
-                        f"{row['bytes_gb']:.1f} GB and {row['operations_t']:.2f} T operations; "
+                        f"{topology} {genotype} {implementation} {dtype}: "
+                        f"{row['memory_gb']:.1f} GB of memory ({row['temporaries_gb']:.1f} GB "
+                        f"temporaries), {row['bytes_gb']:.1f} GB accessed, "
+                        f"{row['operations_t']:.2f} T operations, "
                         f"compiled in {row['compile_s']:.0f} s",
                         flush=True,
                     )
@@ -108,4 +113,4 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

@@ -1,58 +1,62 @@
-r"""Count what a process keeps while it fits and scores many networks.
+r"""Print memory and memory mappings of a process that fits or scores many networks.
 
 python -m experiments.benchmarks.memory --fits=60 --channels=8
 python -m experiments.benchmarks.memory --fits=0 --num_genotypes=300 --channels=8
 """
 
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
 
 import isnas_jax as isnas
 
-from .. import cli
+from ..main import run_script
 from . import machine
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("fits", 60, "How many different networks to fit.")
-flags.DEFINE_integer("num_genotypes", 0, "How many to score, twice.")
-flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-flags.DEFINE_integer("channels", 8, "Width of the networks.")
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_integer("fits", 60, "Number of different networks to fit.")
+    flags.DEFINE_integer("num_genotypes", 0, "Number of genotypes to score, twice.")
+    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
+    flags.DEFINE_integer("channels", 8, "Channels of the feature maps.")
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: one network after the other, and what is left of them."""
+def main() -> None:
+    """Fit networks one after another, then score others, and print the memory meanwhile."""
     problem = isnas.denoising(jax.random.uniform(jax.random.key(0), (FLAGS.size, FLAGS.size, 1)))
     start = time.perf_counter()
 
-    def tell(done: int) -> None:
+    def print_memory(num_networks: int) -> None:
         print(
-            f"{done}: {machine.mappings()} mappings, {machine.resident_memory() / 1e6:.0f} MB "
-            f"resident, {time.perf_counter() - start:.0f} s",
+            f"{num_networks} networks: {machine.mappings()} mappings, "
+            f"{machine.resident_memory() / 1e6:.0f} MB resident, "
+            f"{time.perf_counter() - start:.0f} s",
             flush=True,
         )
 
-    def networks(number: int) -> list:
-        genotypes = isnas.SPACES["free"].sample(jax.random.key(5), number, FLAGS.channels)
+    def networks(num: int) -> list:
+        genotypes = isnas.free_space.sample(jax.random.key(5), num, FLAGS.channels)
         return [
             isnas.build_network(genotype, out_channels=1, channels=FLAGS.channels)
             for genotype in genotypes
         ]
 
-    tell(0)
-    for done, net in enumerate(networks(FLAGS.fits) if FLAGS.fits else [], start=1):
+    print_memory(0)
+    for num_fits, net in enumerate(networks(FLAGS.fits) if FLAGS.fits else [], start=1):
         isnas.fit(jax.random.key(1), net, problem, iterations=2)
-        if done % 5 == 0 or done == FLAGS.fits:
-            tell(done)
+        if num_fits % 5 == 0 or num_fits == FLAGS.fits:
+            print_memory(num_fits)
     if FLAGS.num_genotypes:
-        nets, metrics = networks(FLAGS.num_genotypes), {"m": isnas.METRICS["psd_db_strip_mse"]}
+        nets = networks(FLAGS.num_genotypes)
+        metrics = {"psd_db_strip_mse": isnas.psd_db_strip_mse}
         for key in jax.random.split(jax.random.key(2)):
             isnas.score(key, nets, problem, metrics)
-            tell(len(nets))
+            print_memory(len(nets))
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

@@ -1,4 +1,4 @@
-r"""Time the scoring of genotypes against this machine's matrix products.
+r"""Time the scoring of genotypes, relative to this machine's matrix products.
 
 python -m experiments.benchmarks.scoring --num_genotypes=100
 """
@@ -6,7 +6,6 @@ python -m experiments.benchmarks.scoring --num_genotypes=100
 import pathlib
 import statistics
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
@@ -14,28 +13,33 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax.io import records
 
-from .. import cli
+from .. import building
+from ..flags import define_scores
+from ..main import run_script
 from . import machine
 
 FLAGS = flags.FLAGS
 
-cli.define_score_flags()
-flags.DEFINE_string("preset", "quick", "Whose defaults the flags have.")
-flags.DEFINE_string("space", "free", "Where to draw genotypes from.")
-flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-flags.DEFINE_integer("channels", 128, "Width of the networks.")
-FLAGS.set_default("num_genotypes", 100)
-flags.DEFINE_integer("repeats", 3, "Warm runs after the cold one; their median counts.")
-flags.DEFINE_string("json", None, "File to write the figures to.")
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    define_scores()
+    flags.DEFINE_string("preset", "quick", "Preset with the defaults of the flags.")
+    flags.DEFINE_string("space", "free", "Search space to draw genotypes from.")
+    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
+    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    FLAGS.set_default("num_genotypes", 100)
+    flags.DEFINE_integer("repeats", 3, "Warm runs after the cold one; the result is their median.")
+    flags.DEFINE_string("json", None, "File for the results.")
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: score once cold, compilations included, and again warm; print the ratios."""
+def main() -> None:
+    """Score once with compilation and again without, and print the ratios."""
     draw_key, image_key, score_key = jax.random.split(jax.random.key(0), 3)
     problem = isnas.denoising(jax.random.uniform(image_key, (FLAGS.size, FLAGS.size, 3)))
-    config = cli.config(problem)
-    genotypes = cli.genotypes(draw_key, config)
-    metrics = {"psd_db_strip_mse": isnas.METRICS["psd_db_strip_mse"]}
+    config = building.config(problem)
+    genotypes = building.genotypes(draw_key, config)
+    metrics = {"psd_db_strip_mse": isnas.psd_db_strip_mse}
     inits = config.search.inits
     evaluations = len(genotypes) * inits.num
     flops = inits.num * sum(
@@ -44,12 +48,12 @@ def main(_: Sequence[str]) -> None:
     nets = [isnas.build_network(g, out_channels=3, channels=FLAGS.channels) for g in genotypes]
 
     def run(index: int) -> tuple[float, float]:
-        """Seconds, and the rate of matrix products right before and after."""
-        before, start = machine.matmul_rate(), time.perf_counter()
+        """Return seconds, and the mean rate of matrix products before and after."""
+        rate_before, start = machine.matmul_rate(), time.perf_counter()
         key = jax.random.fold_in(score_key, index)
         isnas.score(key, nets, problem, metrics, inits)
         seconds = time.perf_counter() - start
-        return seconds, statistics.mean([before, machine.matmul_rate()])
+        return seconds, statistics.mean([rate_before, machine.matmul_rate()])
 
     record = machine.describe() | {
         "genotypes": len(genotypes),
@@ -58,7 +62,7 @@ def main(_: Sequence[str]) -> None:
         "channels": FLAGS.channels,
         "mean_gflop": flops / evaluations / 1e9,
     }
-    compilations = machine.Compilations()
+    compilations = machine.CompilationCounter()
     cold, rate = run(0)
     record |= {"cold_s": cold, "cold_ratio": flops / cold / rate, "cold_P_gflops": rate / 1e9}
     record |= {"compilations": compilations.count, "compile_s": compilations.seconds}
@@ -83,4 +87,4 @@ def main(_: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

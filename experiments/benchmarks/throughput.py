@@ -1,10 +1,10 @@
-r"""Time a small study by several runners, compilation included: fits in an hour of a core.
+r"""Time a small study with several runners, as fits per core and hour, with compilation.
 
     python -m experiments.benchmarks.throughput --channels=16 --num_iterations=900
     python -m experiments.benchmarks.throughput --channels=128 --num_iterations=100 --num_images=2
 
-Each runner has a process of its own and no compilation cache; the first is
-taken again at the end, for machines whose speed varies. Ratios are of one run.
+Each runner runs in its own process without a compilation cache. The first runner runs again at
+the end, to show how much the speed of the machine varies.
 """
 
 import json
@@ -13,51 +13,42 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 
 import jax
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import registries, study
 from isnas_jax.io import records
 from isnas_jax.running import Runner, Threads, cores
 
-from .. import cli
+from ..main import run_script
 from . import machine
 
 FLAGS = flags.FLAGS
 
-flags.DEFINE_integer("channels", 16, "Width of the networks.")
-flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-flags.DEFINE_integer("num_genotypes", 3, "How many of them to draw.")
-flags.DEFINE_integer("num_images", 3, "How many of the photographs to fit.")
-flags.DEFINE_integer("num_iterations", 900, "Of each fit.")
-flags.DEFINE_list("runners", ["one at a time", "threads", "processes"], "Whom to compare.")
-flags.DEFINE_string("json", None, "File to write the figures to.")
-flags.DEFINE_string("only", None, "Time this runner, in this process.")
 
 PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 
 
 def runner(name: str) -> Runner:
-    """One of the registered, or one that does a unit after the other, as long ago."""
+    """Return a registered runner, or threads with one worker for "one at a time"."""
     if name == "one at a time":
         return lambda progress: Threads(progress, workers=1)
-    return isnas.RUNNERS[name]
+    return registries.RUNNERS[name]
 
 
-def timed(name: str) -> float:
-    """Seconds of the study by a runner."""
+def time_study(name: str) -> float:
+    """Return the seconds of the study with a runner."""
     key = jax.random.key(0)
     cases = []
     for image in PHOTOGRAPHS[: FLAGS.num_images]:
-        clean = machine.photograph(image, FLAGS.size)
-        cases.append(study.pose(0, image, clean, "denoising", sigma=25))
-    whole = study.Study(
+        clean = machine.load_photograph(image, FLAGS.size)
+        cases.append(study.pose(0, image, clean, registries.TASKS["denoising"], sigma=25))
+    small_study = study.Study(
         seed=0,
         cases=cases,
-        genotypes=isnas.SPACES["free"].sample(key, FLAGS.num_genotypes, FLAGS.channels),
+        genotypes=isnas.free_space.sample(key, FLAGS.num_genotypes, FLAGS.channels),
         baselines=[],
         seeds=1,
         network=isnas.NetworkConfig(FLAGS.channels),
@@ -65,38 +56,51 @@ def timed(name: str) -> float:
         follow={"denoising": FLAGS.num_iterations},
         metrics={},
     )
-    todo = [unit for unit in study.units(whole) if isinstance(unit, study.FitUnit)]
+    units = [unit for unit in study.units(small_study) if isinstance(unit, study.FitUnit)]
     with tempfile.TemporaryDirectory() as folder:
-        begun = time.perf_counter()
-        failed = study.run(whole, folder, todo, runner=runner(name))
-        seconds = time.perf_counter() - begun
+        start = time.perf_counter()
+        failed = study.run(small_study, folder, units, runner=runner(name))
+        seconds = time.perf_counter() - start
     if failed:
         raise ValueError(f"fits failed: {failed}")
     return seconds
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: the same study by each runner, in a process of its own."""
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_integer("channels", 16, "Channels of the feature maps.")
+    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    flags.DEFINE_integer("num_genotypes", 3, "Number of genotypes to draw.")
+    flags.DEFINE_integer("num_images", 3, "Number of photographs to fit, at most 6.")
+    flags.DEFINE_integer("num_iterations", 900, "Iterations per fit.")
+    flags.DEFINE_list("runners", ["one at a time", "threads", "processes"], "Runners to compare.")
+    flags.DEFINE_string("json", None, "File for the results.")
+    flags.DEFINE_string("only", None, "Time only this runner, in this process.")
+
+
+def main() -> None:
+    """Run the same study with each runner in its own process and print the throughput."""
     if FLAGS.only:
-        print(json.dumps(timed(FLAGS.only)))
+        print(json.dumps(time_study(FLAGS.only)))
         return
-    number, rows = FLAGS.num_genotypes * FLAGS.num_images, []
+    num_fits, rows = FLAGS.num_genotypes * FLAGS.num_images, []
     for name in [*FLAGS.runners, FLAGS.runners[0]]:
         command = [sys.executable, "-m", f"{__package__}.throughput", *sys.argv[1:]]
         command += [f"--only={name}", "--compilation_cache="]
-        done = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        seconds = json.loads(done.stdout)
+        process = subprocess.run(command, stdout=subprocess.PIPE, check=True)
+        seconds = json.loads(process.stdout)
         rows.append({"runner": name, "seconds": seconds})
         ratio = rows[0]["seconds"] / seconds
         print(
-            f"{name}: {number} fits in {seconds:.0f} s on {len(cores())} cores, "
-            f"{number / seconds * 3600 / len(cores()):.0f} in an hour of a core; {ratio:.2f} times",
+            f"{name}: {num_fits} fits in {seconds:.0f} s on {len(cores())} cores: "
+            f"{num_fits / seconds * 3600 / len(cores()):.0f} per core and hour, "
+            f"{ratio:.2f} times the first runner",
             flush=True,
         )
     if FLAGS.json:
-        record = machine.describe() | {"fits": number, "channels": FLAGS.channels, "runs": rows}
+        record = machine.describe() | {"fits": num_fits, "channels": FLAGS.channels, "runs": rows}
         records.write_json(pathlib.Path(FLAGS.json), record)
 
 
 if __name__ == "__main__":
-    cli.run(main)
+    run_script(main, define_flags)

@@ -1,1 +1,1 @@
-"""Measuring how to decide without the clean image, and the tables of it."""
+"""Measurements of decisions without the clean image: stopping, cohorts, selection, combination."""

@@ -1,204 +1,256 @@
-r"""Fit networks far past their best iteration, and keep what every decision would have seen.
+r"""Fit networks far past their best iteration and record the curves that every rule needs.
 
-    python -m experiments.decisions.curves --part=noise25 --images=sample:chelsea \
+    python -m experiments.decisions.curves --experiment=noise25 --images=sample:chelsea \
         --output_dir=decisions
 
-Each architecture of a part is fitted to the whole observation and to what each
-split leaves of it, some also to what further folds leave, from the same
-initialization. A killed run started again
-goes on where it was; several may share a folder, each with images of its own.
-What is kept of each fit: its curves, and the exponential mean at every 20th
-iteration.
+Each architecture of an experiment is fitted to all measurements and to the training
+problem of each split, always from the same initialization. Each fit stores its curves
+and the EMA at every 20th iteration. A command that was stopped resumes when it is
+repeated. Several commands may use one folder if their images differ.
 """
 
 import dataclasses
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
 from isnas_jax import study
-from isnas_jax.fitting import Fit, FitConfig, cached_fit
-from isnas_jax.fitting.stopping import Decision, MovingVariance, WindowedVariance
+from isnas_jax.fitting import (
+    Decision,
+    Fit,
+    FitConfig,
+    FitJob,
+    MovingVariance,
+    WindowedVariance,
+    cached_fit,
+)
 from isnas_jax.io import images
-from isnas_jax.networks import SPACES, NetworkConfig, network_for, parse_architecture
+from isnas_jax.networks import NetworkConfig, free_space, network_for, sample_genotypes
 from isnas_jax.problems import CoupledBootstrap, HoldOut, Problem, Split
+from isnas_jax.registries import TASKS
 from isnas_jax.registry import Registry
-from isnas_jax.searching import METRICS, score
+from isnas_jax.searching import psd_db_strip_mse, score
 from isnas_jax.searching.cohort import lowest
 from isnas_jax.study import store
 
-from .. import cli
+from .. import building
+from ..main import run_script
 
 FLAGS = flags.FLAGS
 
-EVERY = 20
+SNAPSHOT_INTERVAL = 20  # iterations between two stored EMAs
+ALL = "all"  # name of the fit to all measurements, next to those of the splits
 
 
 @dataclasses.dataclass(frozen=True)
-class Criteria:
-    """Never stops; records the variance of a window of 50 (even iterations) or ES-EMV's (odd)."""
+class RecordVariances:
+    """Never stop; record the windowed variance at even iterations, the moving one at odd ones."""
 
     windowed: WindowedVariance
     moving: MovingVariance
 
-    def init(self, problem):
-        return self.windowed.init(problem), self.moving.init(problem)
+    def init(self, problem, iterations):
+        return self.windowed.init(problem, iterations), self.moving.init(problem, iterations)
 
     def update(self, state, step):
-        windowed, first = self.windowed.update(state[0], step)
-        moving, second = self.moving.update(state[1], step)
-        criterion = jnp.where(step.iteration % 2 == 0, first.criterion, second.criterion)
+        windowed, windowed_decision = self.windowed.update(state[0], step)
+        moving, moving_decision = self.moving.update(state[1], step)
+        even = step.iteration % 2 == 0
+        criterion = jnp.where(even, windowed_decision.criterion, moving_decision.criterion)
         return (windowed, moving), Decision(jnp.array(True), jnp.array(False), criterion)
 
 
 @dataclasses.dataclass(frozen=True)
-class Part:
-    """A part of the measuring.
+class Experiment:
+    """Which networks to fit to which problem, and for how long.
 
     Attributes:
+      title: Heading of the experiment's tables.
       task: Name in `TASKS`.
-      options: Of its corruption.
-      iterations: How far to fit.
-      best: How many genotypes to fit, the best of a pool by score.
-      drawn: How many others of the pool to fit.
-      splits: By name; "whole" is fitted besides.
-      folds: How many, of the first split, for the baselines and the two genotypes
-        of the better scores among the drawn; the others have one.
-      baselines: Named networks to fit.
+      options: Arguments of the task's corruption.
+      iterations: Length of each fit.
+      num_top: Number of genotypes with the lowest scores to fit.
+      num_random: Number of other genotypes to fit.
+      splits: Splits by name.
+      folds: Number of folds of the first split. Baselines and the two random
+        genotypes of lower score are fitted to all folds, other genotypes to one.
+      baselines: Names in `BASELINES`.
       channels: Width of the networks.
-      pool: How many genotypes to draw and to score.
-      refit_factor: How much longer the whole is fitted than the part was, by default.
+      num_genotypes: Number of genotypes to draw and score.
+      refit_factor: Length of a refit relative to the validated fits.
     """
 
+    title: str
     task: str
     options: Mapping[str, float]
     iterations: int
-    best: int
-    drawn: int
+    num_top: int
+    num_random: int
     splits: Mapping[str, Split]
     folds: int = 1
     baselines: Sequence[str] = ("dip", "nas-dip")
     channels: int = 32
-    pool: int = 64
+    num_genotypes: int = 64
     refit_factor: float = 1.0
 
 
-_HELD: dict[str, Split] = {"held-out": HoldOut(0.1)}
+_HELD_OUT: dict[str, Split] = {"held-out": HoldOut(0.1)}
 _BOOTSTRAP: dict[str, Split] = {"bootstrap": CoupledBootstrap(0.15)}
-_BOTH = _HELD | _BOOTSTRAP
-PARTS = {
-    "noise25": Part("denoising", {"sigma": 25.0}, 800, 4, 4, _BOTH),
-    "inpainting": Part("inpainting", {"missing": 50.0}, 1200, 3, 3, _HELD, 3, refit_factor=1.5),
-    "enlarging": Part("super_resolution", {"factor": 2}, 1200, 3, 3, _HELD, 3, refit_factor=1.5),
-    "noise15": Part("denoising", {"sigma": 15.0}, 1100, 2, 2, _BOOTSTRAP),
-    "noise50": Part("denoising", {"sigma": 50.0}, 600, 2, 2, _BOOTSTRAP),
-    "wide": Part("denoising", {"sigma": 25.0}, 800, 1, 0, _BOOTSTRAP, 1, ("dip",), 128),
+_SIGMA_25 = Experiment(
+    "Denoising, σ = 25", "denoising", {"sigma": 25.0}, 800, 4, 4, _HELD_OUT | _BOOTSTRAP
+)
+_INPAINTING = Experiment(
+    "Inpainting, 50 % missing",
+    "inpainting",
+    {"missing": 50.0},
+    1200,
+    num_top=3,
+    num_random=3,
+    splits=_HELD_OUT,
+    folds=3,
+    refit_factor=1.5,
+)
+EXPERIMENTS = {
+    "noise25": _SIGMA_25,
+    "inpainting": _INPAINTING,
+    "super_resolution": dataclasses.replace(
+        _INPAINTING, title="Super-resolution ×2", task="super_resolution", options={"factor": 2}
+    ),
+    "noise15": Experiment(
+        "Denoising, σ = 15", "denoising", {"sigma": 15.0}, 1100, 2, 2, _BOOTSTRAP
+    ),
+    "noise50": Experiment("Denoising, σ = 50", "denoising", {"sigma": 50.0}, 600, 2, 2, _BOOTSTRAP),
+    "wide": dataclasses.replace(
+        _SIGMA_25,
+        title="Denoising, σ = 25, 128 channels",
+        num_top=1,
+        num_random=0,
+        splits=_BOOTSTRAP,
+        baselines=("dip",),
+        channels=128,
+    ),
 }
 
 
-class Unit(NamedTuple):
+class Network(NamedTuple):
     """One architecture on one image."""
 
     image: str
     architecture: str  # a genotype, or a name in `BASELINES`
-    origin: str  # "baseline", "best" or "drawn"
-    score: float  # nan of a baseline
-    folded: bool  # whether it is fitted to all folds
+    origin: str  # "baseline", "top" (lowest scores) or "random"
+    score: float  # nan for a baseline
+    all_folds: bool  # whether to fit it to all folds or to the first
 
 
-def pose(part: Part, image: str, seed: int, size: int) -> study.Case:
-    """An image's middle square in the part's task."""
+def load_case(experiment: Experiment, image: str, seed: int, size: int) -> study.Case:
+    """Return the experiment's problem for an image's middle square, resized to `size` pixels."""
     clean = images.resize(images.crop_to_square(images.load(image)), size)
-    return study.pose(seed, image.removeprefix("sample:"), clean, part.task, **part.options)
+    name = image.removeprefix("sample:")
+    return study.pose(seed, name, clean, TASKS[experiment.task], **experiment.options)
 
 
-def units(part: Part, case: study.Case, seed: int) -> Iterator[Unit]:
-    """Whom to fit: baselines, the best by score, others of the pool, in this order."""
-    for name in part.baselines:
-        yield Unit(case.image, name, "baseline", np.nan, True)
-    key = study.key_of(seed, "pool", case.image, part.task)
-    genotypes = SPACES["free"].sample(key, part.pool, part.channels)
-    config = NetworkConfig(part.channels)
+def networks(experiment: Experiment, case: study.Case, seed: int) -> Iterator[Network]:
+    """Yield the networks to fit: baselines, top genotypes by score, then random ones."""
+    for name in experiment.baselines:
+        yield Network(case.image, name, "baseline", np.nan, True)
+    key = study.key_of(seed, "pool", case.image, experiment.task)
+    total, num_top = experiment.num_genotypes, experiment.num_top
+    genotypes = sample_genotypes(key, total, channels=experiment.channels)
+    config = NetworkConfig(experiment.channels)
     nets = [network_for(case.problem, genotype, config) for genotype in genotypes]
-    scores = score(key, nets, case.problem, {"score": METRICS["psd_db_strip_mse"]})["score"]
-    order = lowest(scores.mean(axis=1), part.pool)
-    # The pool is drawn at random, so that its first are a random choice.
-    drawn = [index for index in range(part.pool) if index not in order[: part.best]][: part.drawn]
-    better = [index for index in order if index in drawn][:2]
-    for origin, chosen in (("best", order[: part.best]), ("drawn", drawn)):
-        for index in chosen:
+    scores = score(key, nets, case.problem, {"score": psd_db_strip_mse})["score"]
+    order = lowest(scores.mean(axis=1), total)
+    # The genotypes are drawn at random, so their first ones are a random choice.
+    random = [index for index in range(total) if index not in order[:num_top]]
+    random = random[: experiment.num_random]
+    top_half = [index for index in order if index in random][:2]
+    for origin, indices in (("top", order[:num_top]), ("random", random)):
+        for index in indices:
             value = float(scores[index].mean())
-            yield Unit(case.image, str(genotypes[index]), origin, value, index in better)
+            yield Network(case.image, str(genotypes[index]), origin, value, index in top_half)
 
 
-def splits_of(
-    part: Part, case: study.Case, seed: int, folded: bool = True
+def split_problems(
+    experiment: Experiment, case: study.Case, seed: int, all_folds: bool = True
 ) -> dict[str, tuple[Problem, Problem]]:
-    """What splits leave of a case, and what they validate with: the same for all architectures.
+    """Return the training and validation problem of each split, equal for all architectures.
 
-    By the splits' names, and for further folds of the first "held-out 2" and so on.
+    Further folds of the first split are named "held-out 2" and so on.
     """
-    key = study.key_of(seed, "split", case.image, part.task)
-    found = {name: split(key, case.problem) for name, split in part.splits.items()}
-    first, split = next(iter(part.splits.items()))
-    for fold in range(1, part.folds if folded else 1):
-        found[f"{first} {fold + 1}"] = split(key, case.problem, fold)
-    return found
+    key = study.key_of(seed, "split", case.image, experiment.task)
+    problems = {name: split(key, case.problem) for name, split in experiment.splits.items()}
+    first, split = next(iter(experiment.splits.items()))
+    for fold in range(1, experiment.folds if all_folds else 1):
+        problems[f"{first} {fold + 1}"] = split(key, case.problem, fold)
+    return problems
 
 
-def settings_of(part: Part) -> FitConfig:
-    """How a part's networks are fitted."""
-    criteria = Criteria(WindowedVariance(50), MovingVariance(start=0))
-    return FitConfig(part.iterations, criteria, snapshots=tuple(range(0, part.iterations, EVERY)))
+def fit_config(experiment: Experiment) -> FitConfig:
+    """Return the config of the experiment's fits."""
+    iterations = experiment.iterations
+    rule = RecordVariances(WindowedVariance(50), MovingVariance(start=0))
+    return FitConfig(iterations, rule, snapshots=tuple(range(0, iterations, SNAPSHOT_INTERVAL)))
 
 
-def fits(part: Part, case: study.Case, unit: Unit, seed: int, folder: Any) -> dict[str, Fit]:
-    """An architecture's fits to the whole and to what the splits leave, by the splits' names."""
-    problem = case.problem
-    architecture = parse_architecture(unit.architecture)
-    net = network_for(problem, architecture, NetworkConfig(part.channels))
-    problems = splits_of(part, case, seed, unit.folded)
-    # Validated like the others, so that one program serves all.
-    problems["whole"] = (problem, next(iter(problems.values()))[1])
-    found = {}
-    for name, (fitted, validation) in problems.items():
-        place = store.unit_path("fits", case.image, str(seed), unit.architecture, name)
-        found[name] = cached_fit(
-            study.key_of(seed, "fit", case.image, part.task, unit.architecture),
-            net,
-            fitted,
-            settings_of(part),
-            validation=validation,
-            clean=case.clean,
-            folder=pathlib.Path(folder, place.with_suffix("")),
+def fit_folder(folder: pathlib.Path, network: Network, seed: int, fitted_to: str) -> pathlib.Path:
+    """Return the folder of a network's fit to all measurements or to a split's training problem."""
+    path = store.unit_path("fits", network.image, str(seed), network.architecture, fitted_to)
+    return pathlib.Path(folder, path.with_suffix(""))
+
+
+def fits(
+    experiment: Experiment, case: study.Case, network: Network, seed: int, folder: pathlib.Path
+) -> dict[str, Fit]:
+    """Return a network's fits by name: to each split's training problem, and to "all"."""
+    architecture = building.architecture(network.architecture, free_space)
+    net = network_for(case.problem, architecture, NetworkConfig(experiment.channels))
+    problems = split_problems(experiment, case, seed, network.all_folds)
+    # With a validation problem like the others, so that all fits run the same program.
+    problems[ALL] = (case.problem, next(iter(problems.values()))[1])
+    return {
+        name: cached_fit(
+            FitJob(
+                study.key_of(seed, "fit", case.image, experiment.task, network.architecture),
+                net,
+                training,
+                case.clean,
+                validation,
+            ),
+            fit_config(experiment),
+            fit_folder(folder, network, seed, name),
         )
-    return found
+        for name, (training, validation) in problems.items()
+    }
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: image after image, score a pool, fit the chosen."""
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_string("experiment", None, f"One of {', '.join(EXPERIMENTS)}.")
+    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+    flags.DEFINE_string("output_dir", "decisions", "Folder for the fits.")
+    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    flags.DEFINE_integer("first_seed", 0, "First seed.")
+    flags.DEFINE_integer("num_seeds", 1, "Number of seeds.")
+
+
+def main() -> None:
+    """For each image and seed, score the genotypes, then fit the chosen networks."""
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
-    part = Registry("part", PARTS)[FLAGS.part]
-    folder = pathlib.Path(FLAGS.output_dir, FLAGS.part)
+    experiment = Registry("experiment", EXPERIMENTS)[FLAGS.experiment]
+    folder = pathlib.Path(FLAGS.output_dir, FLAGS.experiment)
     for path in images.find(FLAGS.images).values():
         for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):
-            case = pose(part, path, seed, FLAGS.size)
-            for unit in units(part, case, seed):
-                print(FLAGS.part, *unit, seed, flush=True)
-                for name, done in fits(part, case, unit, seed, folder).items():
-                    print(f"  {name}: {done}", flush=True)
+            case = load_case(experiment, path, seed, FLAGS.size)
+            for network in networks(experiment, case, seed):
+                print(FLAGS.experiment, *network, seed, flush=True)
+                for name, fit in fits(experiment, case, network, seed, folder).items():
+                    print(f"  {name}: {fit}", flush=True)
 
 
 if __name__ == "__main__":
-    flags.DEFINE_string("part", None, "What to measure: " + ", ".join(PARTS) + ".")
-    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
-    flags.DEFINE_string("output_dir", "decisions", "Folder of the fits.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-    flags.DEFINE_integer("first_seed", 0, "The first seed.")
-    flags.DEFINE_integer("num_seeds", 1, "How many seeds.")
-    cli.run(main)
+    run_script(main, define_flags)

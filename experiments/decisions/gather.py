@@ -1,13 +1,13 @@
-r"""Gather finished fits into two small tables, from which decisions can be judged again.
+r"""Gather finished fits into two small tables, which `tables` judges decisions from.
 
-    python -m experiments.decisions.gather --parts=noise25 --images=sample:chelsea \
+    python -m experiments.decisions.gather --experiments=noise25 --images=sample:chelsea \
         --input_dir=decisions --output_dir=docs/decisions
 
-`curves.parquet` has a row a fit with its curves at every 5th iteration, and of
-the debiased mean at every 20th. `members.parquet` has a row a case and split:
-how much what its members restored, stopped by the least error of the debiased
-mean, differs from the clean image, pair by pair, and their residuals at the
-measurements that validate. An image that is not finished in a part is left out.
+`curves.parquet` has one row per fit, with its curves at every 5th iteration and those of
+the bias-corrected EMA at every 20th. `members.parquet` has one row per case and split,
+with inner products between the errors of the members' restorations, and between their
+validation residuals. The fits of a member stop as by default. Cases with unfinished fits
+are skipped.
 """
 
 import pathlib
@@ -20,223 +20,255 @@ import pandas as pd
 from absl import flags
 
 from isnas_jax import study
-from isnas_jax.fitting import Fit
-from isnas_jax.io import images, records
+from isnas_jax.fitting import Fit, LeastValidation
+from isnas_jax.io import cache, images
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, classical
+from isnas_jax.registries import CLASSICAL
 from isnas_jax.registry import Registry
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.searching.presets import quick
-from isnas_jax.study import store
 
-from .. import cli
-from .curves import EVERY, PARTS, Part, Unit, pose, splits_of, units
+from ..main import run_script
+from .curves import (
+    ALL,
+    EXPERIMENTS,
+    SNAPSHOT_INTERVAL,
+    Experiment,
+    Network,
+    fit_folder,
+    load_case,
+    networks,
+    split_problems,
+)
+from .replay import at_interval, replay
 
 FLAGS = flags.FLAGS
 
-STEP = 5
+CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
+CASE = ["experiment", "image", "seed"]  # columns that identify a case
 
 
-class Recorded(NamedTuple):
-    """A fit, and at its snapshots the means without bias and their validation errors."""
+class RecordedFit(NamedTuple):
+    """A fit, and the bias-corrected EMA at its snapshots with the validation errors."""
 
     fit: Fit
-    means: list[np.ndarray]
-    errors: np.ndarray  # none of the whole, which is not validated
+    emas: list[np.ndarray]
+    errors: np.ndarray  # empty for the fit to all measurements
 
 
 class Member(NamedTuple):
-    """What someone made of a case: of the splits' parts, and of the whole."""
+    """Restorations by one network or classical method."""
 
     name: str
     origin: str
     score: float
-    of_parts: list[np.ndarray]
-    of_whole: np.ndarray
+    by_split: list[np.ndarray]  # from the training problem of each split
+    restored: np.ndarray  # from all measurements
+
+
+SplitProblems = Mapping[str, tuple[Problem, Problem]]
+Fits = Mapping[Network, Mapping[str, RecordedFit]]
 
 
 def load(
-    folder: pathlib.Path, part: Part, case: study.Case, unit: Unit, seed: int
-) -> dict[str, Recorded]:
-    """An architecture's fits by split; FileNotFoundError if one is not finished."""
-    found, splits = {}, splits_of(part, case, seed, unit.folded)
-    for name in ("whole", *splits):
-        place = store.unit_path("fits", unit.image, str(seed), unit.architecture, name)
-        kept = list((folder / place.with_suffix("")).glob("*.npz"))
-        if not kept:
-            raise FileNotFoundError(f"no fit in {folder / place.with_suffix('')}")
-        if len(kept) > 1:
-            raise ValueError(f"{len(kept)} fits in {folder / place.with_suffix('')}, not one")
-        arrays, _ = records.read_arrays(kept[0])
-        fit = Fit.of_arrays(arrays)
-        means, errors = list(debiased(fit).values()), np.zeros(0)
-        if name != "whole":
-            _, validation = splits[name]
-            errors = np.array([float(validation.error(jnp.asarray(mean))) for mean in means])
-        found[name] = Recorded(fit, means, errors)
-    return found
+    folder: pathlib.Path, experiment: Experiment, case: study.Case, network: Network, seed: int
+) -> dict[str, RecordedFit]:
+    """Return a network's fits by name; FileNotFoundError if one is not finished."""
+    fits, problems = {}, split_problems(experiment, case, seed, network.all_folds)
+    for name in (ALL, *problems):
+        path = fit_folder(folder, network, seed, name)
+        files = list(path.glob("*.npz"))
+        if not files:
+            raise FileNotFoundError(f"no fit in {path}")
+        if len(files) > 1:
+            raise ValueError(f"{len(files)} fits in {path}; there must be one")
+        arrays, _ = cache.read_arrays(files[0])
+        fit = Fit.from_arrays(arrays)
+        emas, errors = list(debiased(fit).values()), np.zeros(0)
+        if name != ALL:
+            _, validation = problems[name]
+            errors = np.array([float(validation.error(jnp.asarray(ema))) for ema in emas])
+        fits[name] = RecordedFit(fit, emas, errors)
+    return fits
 
 
-def thinned(values: Any) -> np.ndarray:
-    """Every 5th value, in four digits."""
-    return np.array([float(f"{value:.4g}") for value in values[::STEP]], np.float32)
+def debiased(fit: Fit, decay: float = 0.99) -> dict[int, np.ndarray]:
+    """Return the bias-corrected EMAs at the snapshots.
+
+    The EMA m_t starts from the first output x_0, whose weight is decay^t instead of
+    (1 - decay) decay^t: the excess is removed, and the rest is divided by its weights.
+    """
+    first = fit.snapshots[0]
+    return {
+        iteration: (ema - decay ** (iteration + 1) * first) / (1 - decay ** (iteration + 1))
+        for iteration, ema in fit.snapshots.items()
+    }
 
 
-def rows_of(
-    part: str, case: study.Case, seed: int, unit: Unit, fits: dict[str, Recorded]
+def thin(values: Any) -> np.ndarray:
+    """Return every 5th value, rounded to four digits."""
+    return np.array([float(f"{value:.4g}") for value in values[::CURVE_INTERVAL]], np.float32)
+
+
+def curve_rows(
+    experiment: str,
+    case: study.Case,
+    seed: int,
+    network: Network,
+    fits: Mapping[str, RecordedFit],
 ) -> list[dict[str, Any]]:
-    """A row a fit."""
+    """Return the rows of `curves.parquet` for one network, one per fit."""
     rows = []
-    for name, (fit, means, errors) in fits.items():
-        row: dict[str, Any] = {"part": part, **unit._asdict()}
-        row |= {"seed": seed, "fitted": name}
-        row |= {"loss": thinned(fit.loss), "psnr_ema": thinned(fit.psnr_ema)}
-        reached = [float(quality.psnr(image, case.clean)) for image in means]
-        row["psnr_debiased"] = np.array(reached).round(3)
-        if name == "whole":
-            # The variances take turns: a window's at even iterations, ES-EMV's at odd ones.
+    for name, (fit, emas, errors) in fits.items():
+        row: dict[str, Any] = {"experiment": experiment, **network._asdict()}
+        row |= {"seed": seed, "fitted_to": name}
+        row |= {"loss": thin(fit.loss), "psnr_ema": thin(fit.psnr_ema)}
+        psnrs = [float(quality.psnr(ema, case.clean)) for ema in emas]
+        row["psnr_debiased"] = np.array(psnrs).round(3)
+        if name == ALL:
+            # `RecordVariances` alternates: windowed at even iterations, moving at odd ones.
             row |= {
-                "psnr": thinned(fit.psnr),
-                "windowed": thinned(fit.criterion[::2][: len(fit.loss) // 2].repeat(2)),
-                "moving": thinned(fit.criterion[1::2].repeat(2)),
+                "psnr": thin(fit.psnr),
+                "windowed_variance": thin(fit.criterion[::2][: len(fit.loss) // 2].repeat(2)),
+                "moving_variance": thin(fit.criterion[1::2].repeat(2)),
             }
         else:
-            row["validation"] = thinned(fit.validation)
-            row["validation_debiased"] = errors
+            row |= {"validation": thin(fit.validation), "validation_debiased": errors}
         rows.append(row)
     return rows
 
 
-def debiased(fit: Fit, decay: float = 0.99) -> dict[int, np.ndarray]:
-    """The means at the snapshots without the first output's excess weight.
+def restore_position(errors: np.ndarray, iterations: int) -> int:
+    """Return the snapshot that the default rule restores with.
 
-    m_t = decay^t x_0 + ..., where x_0 deserves (1 - decay) decay^t.
+    Args:
+      errors: (N,) validation errors at the snapshots.
+      iterations: The most iterations of a fit.
     """
-    first = fit.snapshots[0]
-    return {
-        at: (mean - decay ** (at + 1) * first) / (1 - decay ** (at + 1))
-        for at, mean in fit.snapshots.items()
-    }
-
-
-def stop(errors: np.ndarray, most: int) -> int:
-    """Where the default rule stops among errors at every 20th iteration, of most iterations."""
-    recorded = pd.Series(errors[: most // EVERY])
-    smoothed, at = recorded.ewm(alpha=1 - 0.9**EVERY, adjust=False).mean().to_numpy(), 0
-    patience = most // 10 // EVERY
-    while (later := smoothed[at + 1 : at + 1 + patience]).size and later.min() < smoothed[at]:
-        at += 1 + int(np.argmax(later < smoothed[at]))
-    return at
+    rule = at_interval(LeastValidation(), SNAPSHOT_INTERVAL, iterations)
+    return replay(rule, errors[: iterations // SNAPSHOT_INTERVAL], SNAPSHOT_INTERVAL)
 
 
 def members_of(
-    part: Part,
-    case: study.Case,
-    splits: Mapping[str, tuple[Problem, Problem]],
-    fits: Mapping[Unit, Mapping[str, Recorded]],
+    experiment: Experiment, case: study.Case, problems: SplitProblems, fits: Fits
 ) -> list[Member]:
-    """What networks, stopped by the validation, and classical restorations made.
-
-    Those who were fitted to what all of the splits leave.
-    """
-    found, most = [], quick(case.problem).fit.iterations
-    for unit, of in fits.items():
-        if not splits.keys() <= of.keys():
+    """Return the restorations of all networks fitted to these splits, and the classical ones."""
+    members, iterations = [], quick(case.problem).fit.iterations
+    for network, recorded in fits.items():
+        if not problems.keys() <= recorded.keys():
             continue
-        stops = [stop(of[name].errors, most) for name in splits]
-        whole = of["whole"].means
-        later = min(round(part.refit_factor * float(np.mean(stops))), len(whole) - 1)
-        parts = [of[name].means[at] for name, at in zip(splits, stops, strict=True)]
-        found.append(Member(unit.architecture, unit.origin, unit.score, parts, whole[later]))
-    for name in classical.names_of(part.task):
-        parts = [classical.restore(name, fitted) for fitted, _ in splits.values()]
-        made = classical.restore(name, case.problem)
-        found.append(Member(name, "classical", np.nan, parts, made))
-    return found
+        stops = [restore_position(recorded[name].errors, iterations) for name in problems]
+        emas = recorded[ALL].emas
+        refit_stop = min(round(experiment.refit_factor * float(np.mean(stops))), len(emas) - 1)
+        by_split = [recorded[name].emas[at] for name, at in zip(problems, stops, strict=True)]
+        members.append(
+            Member(network.architecture, network.origin, network.score, by_split, emas[refit_stop])
+        )
+    for name, method in CLASSICAL.items():
+        if method.task == experiment.task:
+            by_split = [classical.restore(method, training) for training, _ in problems.values()]
+            restored = classical.restore(method, case.problem)
+            members.append(Member(name, "classical", np.nan, by_split, restored))
+    return members
 
 
-def cohort_of(
-    case: study.Case, splits: Mapping[str, tuple[Problem, Problem]], members: Sequence[Member]
-) -> Cohort:
-    """The members as a search has them."""
+def cohort_of(case: study.Case, problems: SplitProblems, members: Sequence[Member]) -> Cohort:
+    """Return the members as the cohort of a search, with one fold per split."""
     folds = [
-        Fold(*split, np.stack([member.of_parts[fold] for member in members]), [None] * len(members))
-        for fold, split in enumerate(splits.values())
+        Fold(
+            *problem, np.stack([member.by_split[fold] for member in members]), [None] * len(members)
+        )
+        for fold, problem in enumerate(problems.values())
     ]
     scores = np.array([member.score for member in members])
     return Cohort([member.name for member in members], scores, case.problem, folds)
 
 
-def pairs(
-    part: str,
-    case: study.Case,
-    seed: int,
-    splits: Mapping[str, tuple[Problem, Problem]],
-    fits: Mapping[Unit, Mapping[str, Recorded]],
+def member_row(
+    experiment: str, case: study.Case, seed: int, problems: SplitProblems, fits: Fits
 ) -> dict[str, Any]:
-    """Inner products of all pairs of members, of true errors and of validation residuals."""
-    members = members_of(PARTS[part], case, splits, fits)
-    cohort, clean = cohort_of(case, splits, members), np.asarray(case.clean)
+    """Return a row of `members.parquet`; products of M members are (M, M), flattened."""
+    members = members_of(EXPERIMENTS[experiment], case, problems, fits)
+    cohort, clean = cohort_of(case, problems, members), np.asarray(case.clean)
     residuals = cohort.residuals.astype(np.float64)
 
-    def products(pictures):
-        off = (pictures - clean).reshape(len(members), -1).astype(np.float64)
-        return (off @ off.T / clean.size).ravel()
+    def error_products(restorations):
+        errors = (restorations - clean).reshape(len(members), -1).astype(np.float64)
+        return (errors @ errors.T / clean.size).ravel()
 
+    folds = f", {len(problems)} folds" if len(problems) > 1 else ""
     return {
-        "part": part,
+        "experiment": experiment,
         "image": case.image,
         "seed": seed,
-        "split": next(iter(splits)) + (f", {len(splits)} folds" if len(splits) > 1 else ""),
+        "split": next(iter(problems)) + folds,
         "names": cohort.members,
         "origins": [member.origin for member in members],
         "scores": cohort.scores,
-        "validation": (residuals @ residuals.T).ravel(),
-        "of_part": products(cohort.images),
-        "of_whole": products(np.stack([member.of_whole for member in members])),
+        "residual_products": (residuals @ residuals.T).ravel(),
+        "split_error_products": error_products(cohort.images),
+        "error_products": error_products(np.stack([member.restored for member in members])),
     }
 
 
-def main(_: Sequence[str]) -> None:
-    """The story: every finished case's fits and members."""
-    curves, members = [], []
-    for name in FLAGS.parts:
-        part = Registry("part", PARTS)[name]
+def case_rows(name: str, path: str, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Return a case's rows of both tables; FileNotFoundError if a fit is not finished."""
+    experiment = Registry("experiment", EXPERIMENTS)[name]
+    case = load_case(experiment, path, seed, FLAGS.size)
+    folder = pathlib.Path(FLAGS.input_dir, name)
+    fits = {
+        network: load(folder, experiment, case, network, seed)
+        for network in networks(experiment, case, seed)
+    }
+    curves = [
+        row
+        for network, recorded in fits.items()
+        for row in curve_rows(name, case, seed, network, recorded)
+    ]
+    problems = split_problems(experiment, case, seed)
+    members = [
+        member_row(name, case, seed, {split: problems[split]}, fits) for split in experiment.splits
+    ]
+    if experiment.folds > 1:
+        first = next(iter(experiment.splits))
+        folds = {split: pair for split, pair in problems.items() if split.startswith(first)}
+        members.append(member_row(name, case, seed, folds, fits))
+    return curves, members
+
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_list("experiments", list(EXPERIMENTS), "Experiments by name.")
+    flags.DEFINE_list("images", None, "The images that were fitted.")
+    flags.DEFINE_string("input_dir", "decisions", "Folder of the fits.")
+    flags.DEFINE_string("output_dir", "docs/decisions", "Folder for the tables.")
+    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    flags.DEFINE_integer("first_seed", 0, "First seed.")
+    flags.DEFINE_integer("num_seeds", 1, "Number of seeds.")
+
+
+def main() -> None:
+    """Gather the fits of each finished case and write the two tables."""
+    tables: dict[str, list[dict[str, Any]]] = {"curves": [], "members": []}
+    for name in FLAGS.experiments:
         for path in images.find(FLAGS.images).values():
             for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):
-                case = pose(part, path, seed, FLAGS.size)
                 try:
-                    fits = {
-                        unit: load(pathlib.Path(FLAGS.input_dir, name), part, case, unit, seed)
-                        for unit in units(part, case, seed)
-                    }
-                except FileNotFoundError:
-                    print(f"{name}: {case.image} with seed {seed} is not finished")
+                    curves, members = case_rows(name, path, seed)
+                except FileNotFoundError as error:
+                    print(f"{name}, {path}, seed {seed} skipped: {error}")
                     continue
-                for unit, found in fits.items():
-                    curves += rows_of(name, case, seed, unit, found)
-                splits = splits_of(part, case, seed)
-                for split in part.splits:
-                    members.append(pairs(name, case, seed, {split: splits[split]}, fits))
-                if part.folds > 1:
-                    first = next(iter(part.splits))
-                    folds = {n: of for n, of in splits.items() if n.startswith(first)}
-                    members.append(pairs(name, case, seed, folds, fits))
+                tables["curves"] += curves
+                tables["members"] += members
     folder = pathlib.Path(FLAGS.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    for rows, table in ((curves, "curves"), (members, "members")):
-        pd.DataFrame(rows).to_parquet(
-            folder / f"{table}.parquet", index=False, compression="zstd", compression_level=19
-        )
-        print(f"{len(rows)} rows in {folder / table}.parquet")
+    for table, rows in tables.items():
+        file = folder / f"{table}.parquet"
+        frame = pd.DataFrame(rows)
+        frame.to_parquet(file, index=False, compression="zstd", compression_level=19)
+        print(f"{len(rows)} rows in {file}")
 
 
 if __name__ == "__main__":
-    flags.DEFINE_list("parts", list(PARTS), "Parts by name.")
-    flags.DEFINE_list("images", None, "The images that were fitted.")
-    flags.DEFINE_string("input_dir", "decisions", "Folder of the fits.")
-    flags.DEFINE_string("output_dir", "docs/decisions", "Folder of the tables.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-    flags.DEFINE_integer("first_seed", 0, "The first seed.")
-    flags.DEFINE_integer("num_seeds", 1, "How many seeds.")
-    cli.run(main)
+    run_script(main, define_flags)

@@ -1,15 +1,18 @@
-"""Figures of arrays, whatever made them, drawn with matplotlib (an extra)."""
+"""Matplotlib figures, SVG diagrams and HTML images, drawn from arrays.
+
+Images are float32 (H, W, C) in [0, 1], C 1 or 3. Matplotlib is an optional dependency.
+"""
 
 from isnas_jax.figures.architecture import diagram, skip_matrix
 from isnas_jax.figures.notebook import image_uri, picture, png_uri
 from isnas_jax.figures.runs import Track, comparison, curves, decisions, fit, power_spectra
 from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
-from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, save, save_for_print, use_defaults
+from isnas_jax.figures.style import BLUE, GRAY, GREEN, ORANGE, save, save_for_print, use_defaults
 
 __all__ = [
     "BLUE",
+    "GRAY",
     "GREEN",
-    "GREY",
     "ORANGE",
     "Track",
     "comparison",

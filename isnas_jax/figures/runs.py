@@ -1,6 +1,8 @@
-"""Pictures of one run: images beside each other, spectra, curves.
+"""Figures of one run: images side by side, power spectra, curves.
 
-Images are (H, W, C) in [0, 1]. Each function returns a matplotlib figure.
+Images are (H, W, C) in [0, 1]. Curves are arrays [T] by name: `loss`, and where
+recorded `validation`, `psnr`, `psnr_ema` and `criterion` (see `Fit`). Each function
+returns a matplotlib figure.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,26 +11,26 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from isnas_jax.figures.style import BLUE, GREEN, GREY, ORANGE, new, show
+from isnas_jax.figures.style import BLUE, GRAY, GREEN, ORANGE, draw_image, subplots
 from isnas_jax.ops import spectra
 
 
 def comparison(images: Mapping[str, Any]) -> Any:
-    """Images side by side, each under its title; smaller ones are enlarged."""
-    figure, axes = new(1, len(images), (3 * len(images), 3.4))
+    """Draw images side by side at equal size, each under its title."""
+    figure, axes = subplots(1, len(images), (3 * len(images), 3.4))
     for axis, (title, image) in zip(axes[0], images.items(), strict=True):
-        show(axis, image)
+        draw_image(axis, image)
         axis.set_title(title, fontsize=10)
         axis.axis("off")
     return figure
 
 
 def power_spectra(images: Mapping[str, Any]) -> Any:
-    """Spectra in dB: the plane of each image, and all of them averaged over circles."""
+    """Draw the power spectra of images in dB: one plane per image, then all radial averages."""
     widths = [1] * len(images) + [1.5]
-    figure, axes = new(1, len(widths), (3.2 * sum(widths), 3), width_ratios=widths)
-    profiles = axes[0, -1]
-    for axis, (title, image) in zip(axes[0], images.items(), strict=False):
+    figure, axes = subplots(1, len(widths), (3.2 * sum(widths), 3), width_ratios=widths)
+    *planes, averages = axes[0]
+    for axis, (title, image) in zip(planes, images.items(), strict=True):
         image = np.asarray(image, np.float32)
         level = np.asarray(
             spectra.decibels(spectra.power_spectral_density(jnp.asarray(image)))
@@ -39,44 +41,44 @@ def power_spectra(images: Mapping[str, Any]) -> Any:
         radius = spectra.radius(*image.shape[:2])
         rings = np.minimum((radius * 64).astype(int), 32)
         counts = np.maximum(np.bincount(rings.ravel()), 1)
-        profile = np.bincount(rings.ravel(), level.ravel()) / counts
-        profiles.plot((np.arange(len(profile)) + 0.5)[:32] / 64, profile[:32], label=title)
-    profiles.axvspan(0.05, 0.1, color=GREY, alpha=0.2, label="strip")
-    profiles.set(xlabel="cycles per pixel", ylabel="PSD, dB")
-    profiles.legend(fontsize=8)
+        average = np.bincount(rings.ravel(), level.ravel()) / counts
+        averages.plot((np.arange(len(average)) + 0.5)[:32] / 64, average[:32], label=title)
+    averages.axvspan(0.05, 0.1, color=GRAY, alpha=0.2, label="strip")
+    averages.set(xlabel="cycles per pixel", ylabel="PSD, dB")
+    averages.legend(fontsize=8)
     return figure
 
 
 def curves(recorded: Mapping[str, np.ndarray], restored_at: int) -> Any:
-    """What a fit recorded by iteration: `Fit.curves`."""
+    """Draw the curves of a fit, one panel per quantity; a dashed line marks `restored_at`."""
     rows = len(_panels(recorded))
-    figure, axes = new(rows, 1, (6, 2.4 * rows), sharex=True)
+    figure, axes = subplots(rows, 1, (6, 2.4 * rows), sharex=True)
     _draw_curves(axes[:, 0], recorded, restored_at)
     return figure
 
 
 def fit(restored: Any, recorded: Mapping[str, np.ndarray], restored_at: int) -> Any:
-    """A restored image beside the curves of its fit."""
+    """Draw a restoration on the left and the curves of its fit on the right."""
     from matplotlib.figure import Figure
 
     rows = len(_panels(recorded))
     figure = Figure(figsize=(9, 2.2 * rows), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
-    picture, plots = parts
-    show(picture.subplots(), restored)
-    _draw_curves(plots.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], recorded, restored_at)
+    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
+    left, right = halves
+    draw_image(left.subplots(), restored)
+    _draw_curves(right.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], recorded, restored_at)
     return figure
 
 
 class Track(NamedTuple):
-    """What is drawn of a cohort's member.
+    """The curves and the outcome of one cohort member, for `decisions`.
 
     Attributes:
-      name: Of its architecture.
-      curves: What its fit recorded by iteration; empty without a fit.
-      restored_at: The iteration that it stands with; None without a fit.
-      selected: Whether it was chosen.
-      weight: Its share in the result.
+      name: Name of the member.
+      curves: Arrays [T] by name; empty without a fit.
+      restored_at: Iteration of the restoration; None without a fit.
+      selected: Whether the selection chose this member.
+      weight: Weight in the combination, in [0, 1].
     """
 
     name: str
@@ -87,34 +89,27 @@ class Track(NamedTuple):
 
 
 def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
-    """A result beside the curves of its cohort: where each stopped, who was chosen, what weighs.
+    """Draw a restoration on the left and the curves of its cohort on the right.
 
-    Errors of the validation by how much they exceed the least of all, where there
-    are some, else losses; below them, where there is a clean image, the PSNR of the
-    exponential means.
+    The upper panel shows validation errors in percent above their minimum, or losses
+    where there is no validation. With a clean image, the lower panel shows the PSNR of the EMA.
     """
     from matplotlib.figure import Figure
 
     recorded: set[str] = set().union(*(track.curves for track in tracks))
-    name, label = "loss", "loss"
+    criterion, label = "loss", "loss"
     if "validation" in recorded:
-        name, label = "validation", "validation error,\n% above the least"
-        errors = [track.curves[name] for track in tracks if name in track.curves]
-        least = min(np.nanmin(values) for values in errors)
-        tracks = [
-            track._replace(curves={**track.curves, name: 100 * (track.curves[name] / least - 1)})
-            if name in track.curves
-            else track
-            for track in tracks
-        ]
-    drawn = {name: label}
+        criterion, label = "validation", "validation error,\n% above the minimum"
+        tracks = _relative_to_minimum(tracks, criterion)
+    labels = {criterion: label}
     if "psnr_ema" in recorded:
-        drawn["psnr_ema"] = "PSNR, dB (evaluation)"
-    figure = Figure(figsize=(11, 1.6 + 2.4 * len(drawn)), layout="constrained")
-    parts: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
-    show(parts[0].subplots(), restored)
-    axes = parts[1].subplots(len(drawn), 1, sharex=True, squeeze=False)[:, 0]
-    for axis, (curve, label) in zip(axes, drawn.items(), strict=True):
+        labels["psnr_ema"] = "PSNR, dB (evaluation)"
+    figure = Figure(figsize=(11, 1.6 + 2.4 * len(labels)), layout="constrained")
+    halves: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
+    left, right = halves
+    draw_image(left.subplots(), restored)
+    axes = right.subplots(len(labels), 1, sharex=True, squeeze=False)[:, 0]
+    for axis, (curve, label) in zip(axes, labels.items(), strict=True):
         for track in tracks:
             title = f"{track.weight:.2f}  {track.name}{', selected' if track.selected else ''}"
             width = 1.8 if track.selected else 0.9
@@ -123,42 +118,59 @@ def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
                 at = track.restored_at
                 axis.plot(at, track.curves[curve][at], "o", color=line.get_color(), ms=7)
         axis.set_ylabel(label)
-    if name == "loss":
+    if criterion == "loss":
         axes[0].set_yscale("log")
     else:
-        # The start is far above; what decides is close to the least.
-        stops = [float(t.curves[name][t.restored_at]) for t in tracks if name in t.curves]
+        # The first errors are far above the range in which the decision is made.
+        stops = [
+            float(track.curves[criterion][track.restored_at])
+            for track in tracks
+            if criterion in track.curves
+        ]
         axes[0].set_ylim(-0.2 * max(1.0, *stops), 5 * max(1.0, *stops))
     axes[-1].set_xlabel("iteration (dot: restored)")
-    parts[1].legend(
+    right.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper left", fontsize=8, title="weight"
     )
     return figure
 
 
+def _relative_to_minimum(tracks: Sequence[Track], curve: str) -> list[Track]:
+    """Replace a curve by its excess over the minimum of all tracks, in percent."""
+    minimum = min(np.nanmin(track.curves[curve]) for track in tracks if curve in track.curves)
+    return [
+        track._replace(
+            curves={**track.curves, curve: 100 * (track.curves[curve] / minimum - 1)}
+            if curve in track.curves
+            else track.curves
+        )
+        for track in tracks
+    ]
+
+
 def _panels(recorded: Mapping[str, np.ndarray]) -> list[str]:
-    """The panels that there is something to draw in, from the top."""
-    panels = {
+    """Return the labels of the panels that have data, from the top."""
+    has_data = {
         "PSNR, dB (evaluation)": "psnr" in recorded,
         "loss": True,
         "criterion": bool(np.isfinite(recorded.get("criterion", np.nan)).any()),
     }
-    return [name for name, drawn in panels.items() if drawn]
+    return [label for label, drawn in has_data.items() if drawn]
 
 
 def _draw_curves(axes: Any, recorded: Mapping[str, np.ndarray], restored_at: int) -> None:
-    for axis, name in zip(axes, _panels(recorded), strict=True):
-        if name.startswith("PSNR"):
+    for axis, label in zip(axes, _panels(recorded), strict=True):
+        if label.startswith("PSNR"):
             axis.plot(recorded["psnr"], color=BLUE, lw=0.6, alpha=0.6, label="output")
-            axis.plot(recorded["psnr_ema"], color=ORANGE, label="exponential mean")
+            axis.plot(recorded["psnr_ema"], color=ORANGE, label="EMA")
             axis.legend(fontsize=8)
-        elif name == "loss":
+        elif label == "loss":
             axis.semilogy(recorded["loss"], color=BLUE, lw=0.8, label="fitted")
             if "validation" in recorded:
                 axis.semilogy(recorded["validation"], color=ORANGE, lw=0.8, label="validation")
                 axis.legend(fontsize=8)
         else:
             axis.semilogy(recorded["criterion"], color=GREEN)
-        axis.set_ylabel(name)
-        axis.axvline(restored_at, color=GREY, ls="--", lw=1)
+        axis.set_ylabel(label)
+        axis.axvline(restored_at, color=GRAY, ls="--", lw=1)
     axes[-1].set_xlabel("iteration (dashed: restored)")

@@ -1,6 +1,7 @@
-"""What all figures share. Matplotlib is an extra, imported where something is drawn.
+"""Colors, axes and files that all figures use.
 
-Figures are made without pyplot, so that drawing leaves a notebook's backend alone.
+Figures bypass pyplot, so drawing leaves a notebook's backend alone. Matplotlib is
+imported inside the functions because it is an optional dependency.
 """
 
 import io
@@ -12,10 +13,10 @@ import numpy as np
 
 from isnas_jax.io import records
 
-# Okabe and Ito's colors, told apart by every kind of color vision.
-BLUE, ORANGE, GREEN, GREY = "#0072B2", "#D55E00", "#009E73", "#777777"
+# From the palette of Okabe and Ito, which is safe for color vision deficiencies.
+BLUE, ORANGE, GREEN, GRAY = "#0072B2", "#D55E00", "#009E73", "#777777"
 
-# Without their date and version, pictures are the same for the same data.
+# Dates and versions are left out, so equal data gives equal files.
 _METADATA: dict[str, dict[str, Any]] = {
     ".png": {"Software": None},
     ".pdf": {"Creator": None, "Producer": None, "CreationDate": None},
@@ -23,10 +24,9 @@ _METADATA: dict[str, dict[str, Any]] = {
 
 
 def use_defaults() -> None:
-    """Makes this process draw in matplotlib's own style to files only.
+    """Reset matplotlib to its default style and to the file-only backend.
 
-    Neither a matplotlibrc nor the MPLBACKEND of a notebook, whose package may be missing, then
-    matters. For scripts; a notebook's figures keep the user's style.
+    Scripts call this to ignore a user's matplotlibrc and a notebook's MPLBACKEND.
     """
     os.environ["MPLBACKEND"] = "agg"
     import matplotlib
@@ -34,10 +34,10 @@ def use_defaults() -> None:
     matplotlib.rcdefaults()
 
 
-def new(
+def subplots(
     rows: int, columns: int, size: tuple[float, float], **options: Any
 ) -> tuple[Any, np.ndarray]:
-    """A figure of this size in inches and its axes, (rows, columns)."""
+    """Return a figure of a size in inches and its axes, (rows, columns)."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=size, layout="constrained")
@@ -45,7 +45,7 @@ def new(
 
 
 def save(figure: Any, *paths: pathlib.Path) -> None:
-    """Writes a figure as PNG or PDF, by suffix; equal figures make equal files."""
+    """Write a figure as PNG or PDF, chosen by suffix. Equal figures give equal files."""
     for path in paths:
         content = io.BytesIO()
         options = {"format": path.suffix[1:], "metadata": _METADATA[path.suffix]}
@@ -54,14 +54,13 @@ def save(figure: Any, *paths: pathlib.Path) -> None:
 
 
 def save_for_print(figure: Any, path: pathlib.Path) -> None:
-    """Writes a figure as PNG and as PDF, beside a path without suffix."""
+    """Write a figure as PNG and as PDF; `path` has no suffix."""
     save(figure, path.with_suffix(".png"), path.with_suffix(".pdf"))
 
 
-def show(axis: Any, image: Any) -> None:
-    """Draw an image (H, W, C) in [0, 1], its pixels sharp, without ticks."""
+def draw_image(axis: Any, image: Any) -> None:
+    """Draw an image (H, W, C), clipped to [0, 1], without smoothing or ticks."""
     image = np.clip(np.asarray(image), 0, 1)
-    gray = image.shape[-1] == 1
-    pixels = image[..., 0] if gray else image
+    pixels = image[..., 0] if image.shape[-1] == 1 else image
     axis.imshow(pixels, cmap="gray", vmin=0, vmax=1, interpolation="nearest")
     axis.set(xticks=[], yticks=[])

@@ -1,48 +1,50 @@
-"""Fitting networks to observations: settings, the loop, stopping rules, loss terms."""
+"""Fitting networks to observations: config, driver, stopping rules, regularizers."""
 
-from isnas_jax.fitting.config import OPTIMIZERS, FitConfig
-from isnas_jax.fitting.loop import (
-    Progress,
-    draw_noise_map,
-    fit,
-    fit_memory,
-    lower_steps,
-    program_memory,
-    update_ema,
-)
-from isnas_jax.fitting.many import FitJob, batched_by_default, fit_many, fit_stream
-from isnas_jax.fitting.regularizers import REGULARIZERS
-from isnas_jax.fitting.result import Fit
-from isnas_jax.fitting.stopping import (
-    STOPPING,
-    Decision,
+from isnas_jax.fitting.batch import batched_by_default
+from isnas_jax.fitting.cached import cached_fit
+from isnas_jax.fitting.config import FitConfig, Optimizer
+from isnas_jax.fitting.fit import fit, fit_each, fit_many
+from isnas_jax.fitting.job import FitJob
+from isnas_jax.fitting.lowering import fit_memory, lower_steps, program_memory
+from isnas_jax.fitting.refit import FoldFit, refit, unsplit, validates
+from isnas_jax.fitting.regularizers import Regularizer, TotalVariation
+from isnas_jax.fitting.result import Fit, Start
+from isnas_jax.fitting.rules import (
+    Discrepancy,
     FixedIterations,
+    LeastValidation,
+    MovingVariance,
     RunToEnd,
-    Step,
-    needs_validation,
+    WindowedVariance,
 )
-from isnas_jax.fitting.stored import Part, cached_fit, refit, unsplit, validates
+from isnas_jax.fitting.step import draw_noise_map, update_ema
+from isnas_jax.fitting.stopping import Decision, Step, StoppingRule, needs_validation
 
 __all__ = [
-    "OPTIMIZERS",
-    "REGULARIZERS",
-    "STOPPING",
     "Decision",
+    "Discrepancy",
     "Fit",
     "FitConfig",
     "FitJob",
     "FixedIterations",
-    "Part",
-    "Progress",
+    "FoldFit",
+    "LeastValidation",
+    "MovingVariance",
+    "Optimizer",
+    "Regularizer",
     "RunToEnd",
+    "Start",
     "Step",
+    "StoppingRule",
+    "TotalVariation",
+    "WindowedVariance",
     "batched_by_default",
     "cached_fit",
     "draw_noise_map",
     "fit",
+    "fit_each",
     "fit_many",
     "fit_memory",
-    "fit_stream",
     "lower_steps",
     "needs_validation",
     "program_memory",

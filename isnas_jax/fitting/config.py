@@ -1,53 +1,47 @@
-"""How a network is fitted: the one description of it that everything takes."""
+"""How a network is fitted."""
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import optax
 
 from isnas_jax.fitting.regularizers import Regularizer
-from isnas_jax.fitting.stopping import FixedIterations, StoppingRule
+from isnas_jax.fitting.rules import FixedIterations
+from isnas_jax.fitting.stopping import StoppingRule
 from isnas_jax.problems import Split
-from isnas_jax.registry import Registry, refuse_names, shown
+from isnas_jax.registry import refuse_names, short_repr
 
 # Takes the learning rate, which may be traced.
 Optimizer: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
 
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adam": optax.adam})
-
 
 @dataclasses.dataclass(frozen=True)
 class FitConfig:
-    """How a network is fitted. Numbers may change without anything being compiled again.
+    """How a network is fitted. A change of a number compiles nothing again.
 
     Attributes:
-      iterations: The most iterations to run; a refit may take refit_factor times
-        as many.
-      stopping: When to stop and which iteration to restore with.
-      learning_rate: The optimizer's.
-      input_noise_std: Standard deviation of the normal noise that is added to z
-        afresh at every iteration; published: 1/30.
-      ema_decay: Gamma of the exponential mean (equation 4).
-      optimizer: From the learning rate to optax's (init, update).
-      regularizers: What is added to the problem's loss.
-      split: Leaves measurements out of the fit to validate with.
-      folds: How many parts, by the split's folds, a cohort or a restoration fits
-        before the whole; `fit` takes the first.
-      refit_factor: How many times as long as a part was validated for the whole
-        is fitted: see `refit`.
-      refit_from: Fraction of the iterations that a validated fit chose after which a
-        refit leaves its trajectory, in [0, 1); 0 starts again from the
-        initialization. See `refit`.
-      debias: Divide the exponential mean by 1 - gamma^t, as if it had not
-        begun at the first output (not in equation 4).
-      snapshots: Iterations whose mean to return.
-      chunk: Iterations between reports; nothing else depends on it.
+      iterations: Largest number of iterations. A refit may take `refit_factor` times as many.
+      stopping: Chooses the iteration to restore with, and when to stop.
+      learning_rate: Learning rate of the optimizer.
+      input_noise_std: Standard deviation of the normal noise added to z, drawn again at every
+        iteration; published: 1/30.
+      ema_decay: Decay of the exponential moving average, gamma of equation 4.
+      debias: Correct the bias of the average: divide it by 1 - gamma^t (not in equation 4).
+      optimizer: Maps the learning rate to an optax transformation.
+      regularizers: Terms added to the problem's loss.
+      split: Divides the measurements for validation; None fits all of them.
+      folds: Number of splits that a search or a restoration fits. `fit` takes the first.
+      refit_factor: Length of a refit, as a multiple of the iterations that validation chose.
+      refit_from: Fraction of those iterations, in [0, 1), after which the refit leaves the
+        trajectory of the validated fit; 0 starts from the initialization. See `refit`.
+      snapshots: Iterations at which to store the average.
+      chunk: Iterations between two reports; results do not depend on it.
 
     Raises:
-      ValueError: For numbers that cannot be.
+      ValueError: If a value is outside of its range.
     """
 
     iterations: int
@@ -55,35 +49,31 @@ class FitConfig:
     learning_rate: float = 0.01
     input_noise_std: float = 1 / 30
     ema_decay: float = 0.99
+    debias: bool = False
     optimizer: Optimizer = optax.adam
     regularizers: tuple[Regularizer, ...] = ()
     split: Split | None = None
     folds: int = 1
     refit_factor: float = 1.0
     refit_from: float = 0.0
-    debias: bool = False
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
 
     def __post_init__(self) -> None:
-        refuse_names(
-            stopping=self.stopping,
-            optimizer=self.optimizer,
-            regularizers=self.regularizers,
-            split=self.split,
-        )
-        if not (hasattr(self.stopping, "init") and hasattr(self.stopping, "update")):
+        functions: dict[str, Any] = {"optimizer": self.optimizer, "split": self.split}
+        refuse_names(stopping=self.stopping, regularizers=self.regularizers, **functions)
+        is_rule = hasattr(self.stopping, "init") and hasattr(self.stopping, "update")
+        if isinstance(self.stopping, type) or not is_rule:
             raise ValueError(
-                f"stopping {shown(self.stopping)} is no rule; "
-                'isnas_jax.STOPPING["validation"](iterations) makes one'
+                f"stopping {short_repr(self.stopping)} is not a stopping rule; "
+                "isnas_jax.LeastValidation() is one"
             )
         for name in ("regularizers", "snapshots"):
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        for choice in (self.optimizer, *self.regularizers, self.split):
-            if choice is not None and not callable(choice):
-                raise ValueError(
-                    f"an optimizer, a term and a split are functions, not {shown(choice)}"
-                )
+        functions |= {f"regularizer {term!r}": term for term in self.regularizers}
+        for name, function in functions.items():
+            if function is not None and not callable(function):
+                raise ValueError(f"{name} must be a function, not {short_repr(function)}")
         for name in ("iterations", "folds", "chunk"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} {getattr(self, name)} must be at least 1")

@@ -1,18 +1,16 @@
-"""What can be added to a problem's loss.
+"""Regularizers: terms added to a problem's loss.
 
-A term is a hashable callable, (output, problem) -> scalar, traceable; output is
-the network's image (H, W, C). `REGULARIZERS` makes terms from a weight; add your own.
+A regularizer is a hashable function (output, problem) -> scalar that JAX can trace; output is
+the network's image, float32 (H, W, C).
 """
 
 import dataclasses
-from collections.abc import Callable
 from typing import Protocol
 
 import jax
 import jax.numpy as jnp
 
 from isnas_jax.problems import Problem
-from isnas_jax.registry import Registry
 
 
 class Regularizer(Protocol):
@@ -23,10 +21,13 @@ class Regularizer(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class TotalVariation:
-    """weight * mean |x(i + 1) - x(i)|, summed over rows and columns (anisotropic).
+    """Anisotropic total variation: weight * mean(abs(x(i + 1) - x(i))), rows plus columns.
 
-    Added to a deep image prior by Liu et al., "Image Restoration Using Total
-    Variation Regularized Deep Image Prior", ICASSP 2019.
+    Liu et al., "Image Restoration Using Total Variation Regularized Deep Image Prior", ICASSP
+    2019.
+
+    >>> isnas.FitConfig(600, regularizers=(isnas.TotalVariation(0.01),)).regularizers
+    (TotalVariation(weight=0.01),)
     """
 
     weight: float
@@ -35,8 +36,3 @@ class TotalVariation:
         del problem
         rows, columns = (jnp.abs(jnp.diff(output, axis=axis)).mean() for axis in (0, 1))
         return self.weight * (rows + columns)
-
-
-REGULARIZERS: Registry[Callable[[float], Regularizer]] = Registry(
-    "loss term", {"total variation": TotalVariation}
-)

@@ -1,4 +1,4 @@
-"""A finished fit, as arrays, in a file, in words and as a picture."""
+"""The result of a fit: arrays, a summary and a picture."""
 
 import dataclasses
 from typing import Any, NamedTuple
@@ -9,42 +9,38 @@ from isnas_jax import figures
 
 
 class Start(NamedTuple):
-    """Where a fit begins, or where a refit may leave another fit's trajectory.
+    """Where a fit begins, or where a refit leaves another fit's trajectory.
 
     Attributes:
-      variables: The network's parameters.
-      optimizer_state: The optimizer's.
+      variables: The network's parameters; None to initialize them.
+      optimizer_state: State of the optimizer; None to initialize it.
     """
 
-    variables: Any
+    variables: Any = None
     optimizer_state: Any = None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
 class Fit:
-    """A finished fit of T iterations, as NumPy arrays.
+    """The result of a fit that ran T iterations, as NumPy arrays.
 
     Attributes:
-      loss: [T] of the problem, without further terms.
-      validation: [T] error of the exponential mean on the validation problem,
-        or None without one.
-      psnr: [T] dB of the output, or None without a clean image.
-      psnr_ema: [T] dB of the exponential mean, or None without a clean image.
-      criterion: [T] of the stopping rule, nan where it has none.
-      output: [H, W, C] of the last iteration.
-      ema: [H, W, C] exponential mean at the last iteration.
-      restored: [H, W, C] the mean that the stopping rule chose.
+      loss: [T], the problem's loss, without regularizers.
+      validation: [T], validation error of the EMA, or None without a validation problem.
+      psnr: [T] dB, of the output, or None without a clean image.
+      psnr_ema: [T] dB, of the EMA, or None without a clean image.
+      criterion: [T], of the stopping rule; nan where it has none.
+      output: [H, W, C], the last output.
+      ema: [H, W, C], the exponential moving average at the last iteration.
+      restored: [H, W, C], the EMA that the stopping rule chose.
       restored_at: The iteration of `restored`.
-      best: [H, W, C] the mean closest to the clean image, or None; an oracle, not a
-        restoration.
-      snapshots: The mean at chosen iterations, those that were reached.
-      variables: The network's parameters after the last update; None if the
-        fit is kept in a file.
-      optimizer_state: The optimizer's after the last update; None as the variables.
-      parts: The fits to parts of the measurements that found how many iterations
-        to run; see `refit`.
-      start: Where a refit begins, by the settings' `refit_from`; None if that is 0 or
-        the fit was found in a file.
+      best: [H, W, C], the EMA closest to the clean image, or None; an oracle's choice.
+      snapshots: The EMA at chosen iterations, those that were reached.
+      variables: The network's parameters after the last update; None if loaded from a file.
+      optimizer_state: State of the optimizer after it; None if loaded from a file.
+      fold_fits: The validated fits that chose the length of this refit; see `refit`.
+      start: Where a refit leaves this fit, by `FitConfig.refit_from`; None if that is 0 or the
+        fit was loaded from a file.
     """
 
     loss: np.ndarray
@@ -60,7 +56,7 @@ class Fit:
     snapshots: dict[int, np.ndarray]
     variables: Any
     optimizer_state: Any = None
-    parts: tuple["Fit", ...] = ()
+    fold_fits: tuple["Fit", ...] = ()
     start: Start | None = None
 
     def __repr__(self) -> str:
@@ -80,38 +76,37 @@ class Fit:
         return figures.picture(self.restored, repr(self))
 
     def curves(self) -> dict[str, np.ndarray]:
-        """What was recorded at every iteration, by name, each [T].
+        """Return the recorded values by name, each [T].
 
-        With fits to parts, the validation is that of the first, as long as it is.
+        The validation error of a refit is that of its first validated fit, of that fit's length.
         """
         names = ("loss", "validation", "psnr", "psnr_ema", "criterion")
-        found = {name: getattr(self, name) for name in names}
-        if self.parts:
-            found["validation"] = self.parts[0].validation
-        return {name: values for name, values in found.items() if values is not None}
+        curves = {name: getattr(self, name) for name in names}
+        if self.fold_fits:
+            curves["validation"] = self.fold_fits[0].validation
+        return {name: values for name, values in curves.items() if values is not None}
 
     def plot(self) -> Any:
-        """A matplotlib figure: the restored image and the curves."""
+        """Return a matplotlib figure of the restored image and the curves."""
         return figures.fit(self.restored, self.curves(), self.restored_at)
 
     def arrays(self) -> dict[str, np.ndarray]:
-        """Curves and images, to be kept in a file: neither parameters nor other fits."""
-        taken = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
-        fields = {name: value for name, value in vars(self).items() if value is not None}
-        return taken | {
+        """Return curves and images to store in a file, without parameters and other fits."""
+        snapshots = {f"snapshot_{at}": image for at, image in self.snapshots.items()}
+        omitted = ("snapshots", "variables", "optimizer_state", "fold_fits", "start")
+        return snapshots | {
             name: np.asarray(value)
-            for name, value in fields.items()
-            if name not in ("snapshots", "variables", "optimizer_state", "parts", "start")
+            for name, value in vars(self).items()
+            if value is not None and name not in omitted
         }
 
     @classmethod
-    def of_arrays(cls, arrays: dict[str, np.ndarray]) -> "Fit":
-        """What `arrays` gave, back."""
+    def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Fit":
+        """Return the fit that has these `arrays`."""
         prefix = "snapshot_"
         values: dict[str, Any] = {field.name: None for field in dataclasses.fields(cls)}
-        values["parts"] = ()
         values |= {name: value for name, value in arrays.items() if not name.startswith(prefix)}
-        values["restored_at"] = int(values["restored_at"])
+        values["restored_at"], values["fold_fits"] = int(values["restored_at"]), ()
         values["snapshots"] = {
             int(name.removeprefix(prefix)): image
             for name, image in arrays.items()

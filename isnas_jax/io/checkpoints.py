@@ -1,4 +1,4 @@
-"""The state of a long computation on disk, so that a killed one goes on where it was."""
+"""Checkpoints: the state of a long computation on disk, to resume after an interruption."""
 
 import contextlib
 import dataclasses
@@ -10,52 +10,54 @@ from typing import Any, TypeVar
 
 from flax import serialization
 
-from isnas_jax.io import identity, records
+from isnas_jax.io import cache, identity, records
 
 Tree = TypeVar("Tree")
 
 
 @dataclasses.dataclass
 class Checkpoint:
-    """A file that holds the latest state of one computation.
+    """A file with the latest state of one computation.
 
-    The computation says what it depends on, so that the state of another is
-    refused; it is the file's only writer.
+    The file stores the inputs of the computation, so that only an equal computation
+    resumes from it. One computation at a time may use the file.
 
     Attributes:
-      path: The file; written whole or not at all.
-      seconds: The least time between two writes.
+      path: The file, replaced as a whole.
+      interval_seconds: Minimum time between two writes.
     """
 
     path: pathlib.Path
-    seconds: float = 60.0
-    _of: Any = None
-    _written: float = 0.0
+    interval_seconds: float = 60.0
+    _inputs: Any = None
+    _saved_at: float = 0.0
 
     @contextlib.contextmanager
-    def opened(self, of: Mapping[str, Any]) -> Iterator[None]:
-        """Keeps others from writing meanwhile.
+    def open(self, inputs: Mapping[str, Any]) -> Iterator[None]:
+        """Lock the file for a computation with these inputs while the context is open.
 
         Args:
-          of: What the computation depends on, to be described.
+          inputs: Everything that the computation depends on, by name.
 
         Raises:
-          ValueError: If another process or thread is writing the file.
+          ValueError: If another process or thread uses the file.
         """
         self.path = pathlib.Path(self.path)
-        with records.file_lock(self.path, wait=False) as held:
-            if not held:
+        with records.file_lock(self.path, wait=False) as acquired:
+            if not acquired:
                 raise ValueError(f"checkpoint {str(self.path)!r} is in use by another computation")
-            self._of = identity.of(of)
-            del of  # as large as what is computed
-            self._written = time.monotonic()
+            self._inputs = identity.describe_inputs(inputs)
+            del inputs  # the arrays can be large
+            self._saved_at = time.monotonic()
             yield
 
     def restore(self, tree: Tree) -> Tree:
-        """What was saved last in the structure of `tree`, or `tree` if nothing usable was.
+        """Return the saved state in the structure of `tree`.
+
+        Returns `tree` itself if the file is missing or damaged.
 
         Raises:
-          ValueError: If it is of another computation, naming the difference.
+          ValueError: If the file belongs to other inputs, naming the difference.
         """
         if not self.path.exists():
             return tree
@@ -63,17 +65,17 @@ class Checkpoint:
         if digest.decode(errors="replace") != identity.digest(content):
             records.warn_recomputed(records.DamagedError(self.path, "its digest does not agree"))
             return tree
-        described, _, state = content.partition(b"\n")
-        records.check(self.path, json.loads(described), self._of)
+        stored_inputs, _, state = content.partition(b"\n")
+        cache.check_inputs(self.path, json.loads(stored_inputs), self._inputs)
         return serialization.from_bytes(tree, state)
 
     @property
     def due(self) -> bool:
-        """Whether the last write is long enough ago for another."""
-        return time.monotonic() - self._written >= self.seconds
+        """Whether `interval_seconds` have passed since the last write."""
+        return time.monotonic() - self._saved_at >= self.interval_seconds
 
     def save(self, tree: Any) -> None:
-        """Writes a pytree of arrays."""
-        content = json.dumps(self._of).encode() + b"\n" + serialization.to_bytes(tree)
+        """Replace the file with the state, a pytree of arrays."""
+        content = json.dumps(self._inputs).encode() + b"\n" + serialization.to_bytes(tree)
         records.write_bytes(self.path, identity.digest(content).encode() + b"\n" + content)
-        self._written = time.monotonic()
+        self._saved_at = time.monotonic()

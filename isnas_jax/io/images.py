@@ -1,4 +1,7 @@
-"""Image files to arrays and back: float32 (H, W, C), 0 is black and 1 is white, C = 1 or 3."""
+"""Load, save, find, resize and crop images.
+
+Images are float32 (H, W, C) with 0 for black and 1 for white, where C is 1 or 3.
+"""
 
 import io
 import logging
@@ -19,11 +22,11 @@ T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
 _LOSSLESS = (".tif", ".tiff", ".png", ".bmp", ".ppm", ".pgm")
-# Photographs of telephones, cameras and microscopes that Pillow does not read.
+# Formats of phones, cameras and microscopes that Pillow does not read.
 _UNREADABLE = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
 _UNREADABLE |= {".raf", ".pef", ".srw", ".czi", ".lif", ".nd2"}
 
-# Photographs, micrographs and medical images that scikit-image ships with, no download needed.
+# Photographs, micrographs and medical images that are part of scikit-image.
 SAMPLES = (
     "astronaut",
     "camera",
@@ -40,23 +43,22 @@ SAMPLES = (
 
 
 def load(path: str | os.PathLike[str]) -> np.ndarray:
-    """Load an image.
+    """Load an image file or a sample.
 
-    Grayscale gives one channel, everything else three. Of 16 bits a channel all count in gray
-    and RGB, with or without alpha (PNG, TIFF), the upper eight elsewhere.
-    Transparency is composed over white, and a photograph is turned as its
-    camera was held (EXIF). Floating-point files may exceed [0, 1] by noise.
+    Grayscale files give one channel, all others three. 16-bit gray, RGB and RGBA files (PNG,
+    TIFF) keep their precision; other formats are reduced to 8 bits. Transparent pixels are
+    blended with white. The EXIF orientation is applied.
 
     Args:
-      path: A file Pillow can read, or "sample:NAME" with a name in `SAMPLES`.
+      path: A file that Pillow can read, or "sample:NAME" with a name in `SAMPLES`.
 
     Returns:
-      (H, W, C) float32 in [0, 1]; of floating-point files in [-1, 2].
+      (H, W, C) float32 in [0, 1]; for floating-point files in [-1, 2].
 
     Raises:
-      ValueError: If the file is missing, is not an image, is smaller than 16
-        pixels on a side, has more than 2**30 / 12 pixels or several pages, holds values
-        that are not finite or outside of these ranges, or does not say what is white.
+      ValueError: If the file is missing or not an image, has several pages, is smaller
+        than 16 pixels on a side or larger than 2**30 / 12 pixels, contains values that
+        are not finite or outside these ranges, or its level of white is unknown.
     """
     name = os.fspath(path)
     if name.startswith("sample:"):
@@ -74,14 +76,14 @@ def load(path: str | os.PathLike[str]) -> np.ndarray:
 
 
 def load_all(paths: Mapping[str, str], load: Callable[[str], T]) -> dict[str, T]:
-    """Load images, and report all that fail at once.
+    """Load images by name, and report all failures together.
 
     Args:
-      paths: By name; see `find`.
-      load: Of a path, `load` or a function that calls it.
+      paths: Paths by name, such as `find` returns.
+      load: Loads one path, such as `images.load`.
 
     Raises:
-      ValueError: Naming every image that could not be loaded, and why.
+      ValueError: If an image cannot be loaded, naming each one and the reason.
     """
     loaded, failures = {}, []
     for name, path in paths.items():
@@ -95,14 +97,14 @@ def load_all(paths: Mapping[str, str], load: Callable[[str], T]) -> dict[str, T]
     return loaded
 
 
-def bits(path: str | os.PathLike[str]) -> int:
-    """Return how many bits a channel needs to be saved as it was loaded, 8 or 16; see `load`.
+def bit_depth(path: str | os.PathLike[str]) -> int:
+    """Return the bits per channel, 8 or 16, that preserve the precision of a loaded image.
 
     Args:
-      path: As for `load`.
+      path: A file or sample; see `load`.
 
     Raises:
-      ValueError: If the file is missing or is no image that `load` takes.
+      ValueError: If the file is missing or not a supported image.
     """
     name = os.fspath(path)
     if name.startswith("sample:"):
@@ -122,33 +124,33 @@ def _sample(name: str) -> np.ndarray:
 
 
 def save(path: str | os.PathLike[str], image: np.ndarray, *, bits: int = 8) -> None:
-    """Writes (H, W, C) in [0, 1], rounded to the nearest level and clipped.
+    """Save an image, clipped to [0, 1] and rounded to the nearest level.
 
     Args:
-      path: The file; its suffix says in what format.
+      path: The file; its suffix determines the format.
       image: (H, W, C).
-      bits: Of a channel: 8, or 16 for PNG (in color by pypng).
+      bits: Bits per channel: 8, or 16 for PNG. 16-bit color needs pypng.
 
     Raises:
-      ValueError: For a format that is not known, or has not so many bits.
+      ValueError: If the format is unknown or does not support the bits.
     """
     path = pathlib.Path(path)
     records.write_bytes(path, encode(image, path.name, bits=bits))
 
 
 def encode(image: np.ndarray, name: str = "image.png", *, bits: int = 8) -> bytes:
-    """The content of an image file of this name, as `save` writes it."""
+    """Return the content of the file that `save` would write under a name."""
     suffix = pathlib.Path(name).suffix
-    kind = Image.registered_extensions().get(suffix.lower())
-    if not kind:
-        raise ValueError(f"no image format is called {suffix!r}; .png is one")
-    if bits != 8 and (bits, kind) != (16, "PNG"):
+    image_format = Image.registered_extensions().get(suffix.lower())
+    if not image_format:
+        raise ValueError(f"image format {suffix!r} does not exist; use .png, for example")
+    if bits != 8 and (bits, image_format) != (16, "PNG"):
         raise ValueError(f"{name} cannot have {bits} bits; .png takes 8 or 16, others 8")
-    content, level = io.BytesIO(), np.uint8 if bits == 8 else np.uint16
-    levels = np.rint(np.clip(np.asarray(image), 0, 1) * np.iinfo(level).max).astype(level)
+    content, dtype = io.BytesIO(), np.uint8 if bits == 8 else np.uint16
+    levels = np.rint(np.clip(np.asarray(image), 0, 1) * np.iinfo(dtype).max).astype(dtype)
     if bits == 8 or levels.shape[-1] == 1:
         pillow = Image.fromarray(levels[..., 0] if levels.shape[-1] == 1 else levels)
-        pillow.save(content, kind)
+        pillow.save(content, image_format)
     else:
         import png
 
@@ -159,9 +161,9 @@ def encode(image: np.ndarray, name: str = "image.png", *, bits: int = 8) -> byte
 
 
 def resize(image: np.ndarray, short_side: int) -> np.ndarray:
-    """Resizes (H, W, C) with antialiasing so that its shorter side has this many pixels.
+    """Resize a clean image (H, W, C), with antialiasing, to a given shorter side in pixels.
 
-    Only for clean images: it averages noise away.
+    Do not resize noisy images, because averaging pixels removes noise.
     """
     if short_side < SMALLEST_SIDE:
         raise ValueError(f"the shorter side must be at least {SMALLEST_SIDE}, not {short_side}")
@@ -176,13 +178,13 @@ def resize(image: np.ndarray, short_side: int) -> np.ndarray:
 
 
 def crop_to_multiple(image: np.ndarray, factor: int) -> np.ndarray:
-    """Cuts rows and columns off the end until both sides are multiples of a factor."""
+    """Crop the bottom and right so that both sides are multiples of `factor`."""
     height, width = (side - side % factor for side in image.shape[:2])
     return image[:height, :width]
 
 
 def crop_to_square(image: np.ndarray) -> np.ndarray:
-    """Cuts out the middle square."""
+    """Crop the largest square at the center."""
     height, width = image.shape[:2]
     side = min(height, width)
     top, left = (height - side) // 2, (width - side) // 2
@@ -190,66 +192,67 @@ def crop_to_square(image: np.ndarray) -> np.ndarray:
 
 
 def gray(image: np.ndarray) -> np.ndarray:
-    """(H, W, 1): the weights of ITU-R BT.601 for RGB, gray as it is."""
+    """Convert RGB to gray, (H, W, 1), with the weights of ITU-R BT.601; return gray unchanged."""
     if image.shape[-1] == 1:
         return image
     return image @ np.array([[0.299], [0.587], [0.114]], np.float32)
 
 
-def find(places: Sequence[str]) -> dict[str, str]:
-    """Find images by name: samples, files, and the image files of folders.
+def find(paths: Sequence[str]) -> dict[str, str]:
+    """Return the paths of images by name, from samples, files and folders.
 
-    A folder gives its files in the order of their names, the same on all systems. Hidden files
-    and subfolders do not count. Of files that differ by suffix or case only, a
-    lossless one counts; a warning names the others.
+    The name of a file is its stem. The images of a folder are sorted by name, in the same
+    order on all systems. Hidden files and subfolders are skipped. If files differ only in
+    suffix or case, the lossless one is used, and a warning names the others.
 
     Raises:
-      ValueError: If a folder holds no image, or images of two places have one name.
+      ValueError: If a folder contains no image, or two of the paths contain images of one name.
     """
-    found: dict[str, str] = {}
-    for place in places:
-        if place.startswith("sample:"):
-            inside = {place.removeprefix("sample:"): place}
-        elif os.path.isdir(place):
-            inside = _inside(pathlib.Path(place))
+    path_by_name: dict[str, str] = {}
+    for path in paths:
+        if path.startswith("sample:"):
+            new = {path.removeprefix("sample:"): path}
+        elif os.path.isdir(path):
+            new = _find_in_folder(pathlib.Path(path))
         else:
-            inside = {_composed(pathlib.Path(place).stem): place}
-        taken = {name.casefold(): name for name in found}
-        for name, file in inside.items():
-            if other := taken.get(name.casefold()):
-                raise ValueError(f"two images are called {name!r}: {found[other]} and {file}")
-        found |= inside
-    return found
+            new = {_normalize(pathlib.Path(path).stem): path}
+        used_names = {name.casefold(): name for name in path_by_name}
+        for name, file in new.items():
+            if other := used_names.get(name.casefold()):
+                raise ValueError(
+                    f"two images are called {name!r}: {path_by_name[other]} and {file}"
+                )
+        path_by_name |= new
+    return path_by_name
 
 
-def _composed(name: str) -> str:
-    """A file's name in the one spelling of accents that does not depend on the system."""
+def _normalize(name: str) -> str:
+    """Return a file name with composed accents, which some systems store decomposed."""
     return unicodedata.normalize("NFC", name)
 
 
-def _inside(folder: pathlib.Path) -> dict[str, str]:
-    """Files of a folder by name."""
+def _find_in_folder(folder: pathlib.Path) -> dict[str, str]:
     visible = [path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir()]
-    visible.sort(key=lambda path: (_composed(path.name), path.name))
-    known = decoding.suffixes()
-    files = [path for path in visible if path.suffix.lower() in known]
+    visible.sort(key=lambda path: (_normalize(path.name), path.name))
+    supported = decoding.suffixes()
+    files = [path for path in visible if path.suffix.lower() in supported]
     if not files:
-        kinds = ", ".join(sorted({path.suffix or path.name for path in visible})) or "no files"
+        suffixes = ", ".join(sorted({path.suffix or path.name for path in visible})) or "no files"
         raise ValueError(
-            f"folder {str(folder)!r} holds no image that can be read, but {kinds}; "
+            f"folder {str(folder)!r} holds no image that can be read, but {suffixes}; "
             "subfolders are not searched"
         )
 
     def key(path: pathlib.Path) -> str:
-        return _composed(path.stem).casefold()
+        return _normalize(path.stem).casefold()
 
     chosen: dict[str, pathlib.Path] = {}
     for path in sorted(files, key=lambda path: path.suffix.lower() not in _LOSSLESS):
         chosen.setdefault(key(path), path)
     _warn_skipped("has the name of another image", [p for p in files if chosen[key(p)] != p])
-    photographs = [path for path in visible if path.suffix.lower() in _UNREADABLE]
-    _warn_skipped("cannot be read", [path for path in photographs if key(path) not in chosen])
-    return {_composed(path.stem): str(path) for path in files if chosen[key(path)] == path}
+    unreadable = [path for path in visible if path.suffix.lower() in _UNREADABLE]
+    _warn_skipped("cannot be read", [path for path in unreadable if key(path) not in chosen])
+    return {_normalize(path.stem): str(path) for path in files if chosen[key(path)] == path}
 
 
 def _warn_skipped(reason: str, paths: Iterable[pathlib.Path]) -> None:

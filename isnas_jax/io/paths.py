@@ -1,4 +1,4 @@
-"""Paths as people type, paste and drop them."""
+"""Paths as users type, paste or drop them into a terminal."""
 
 import os
 import re
@@ -6,23 +6,23 @@ import unicodedata
 import urllib.parse
 import urllib.request
 
-_QUOTES = ('""', "''", "“”", "‘’")
+_QUOTE_PAIRS = ('""', "''", "“”", "‘’")
 
 
 def from_text(text: str) -> str:
-    """Return the path that a text means.
+    """Return the path that a user's text refers to.
 
-    Blanks and quotes around it are dropped unless a file has them in its name, `~` is the home
-    folder, and a `file:` URI becomes its path. A name whose accents are spelled otherwise on
-    disk is found. Samples ("sample:NAME") are written in lower case.
+    Surrounding spaces and quotes are removed, unless a file of exactly this name exists.
+    `~` becomes the home folder, and a `file:` URI its path. Accents match file names in
+    either Unicode form. Samples ("sample:NAME") become lower case.
 
     Raises:
-      ValueError: For the address of something on another computer.
+      ValueError: For a URL, or a `file:` URI of another computer.
     """
     if os.path.lexists(text) and not text.startswith("~"):
         return text
     path = text.strip()
-    if len(path) > 1 and path[0] + path[-1] in _QUOTES:
+    if len(path) > 1 and path[0] + path[-1] in _QUOTE_PAIRS:
         path = path[1:-1].strip()
     if path.lower().startswith("sample:"):
         return "sample:" + path.partition(":")[2].strip().lower()
@@ -32,7 +32,7 @@ def from_text(text: str) -> str:
             raise ValueError(f"{text!r} is on another computer; copy it here first")
         path = urllib.request.url2pathname(uri.path)
     elif re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", path):
-        raise ValueError(f"{text!r} is an address, not a path; download it first")
+        raise ValueError(f"{text!r} is a URL, not a path; download it first")
     path = os.path.expanduser(path)
-    spellings = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
-    return next((other for other in (path, *spellings) if os.path.lexists(other)), path)
+    normalized = (unicodedata.normalize(form, path) for form in ("NFC", "NFD"))
+    return next((variant for variant in (path, *normalized) if os.path.lexists(variant)), path)

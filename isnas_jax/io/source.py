@@ -1,8 +1,20 @@
-"""Digests of source code: the library's, and a user's modules with all modules they import.
+"""Digests of source code: of this library, and of a user's modules with all that they import.
 
-The digests ignore comments, docstrings, formatting and paths. Imports are found by
-reading the import statements, at any depth, without running anything. Imports by a
-computed name are not found.
+A cached result must be recomputed when the code behind it changes, and only then. A
+module's digest is therefore computed from its syntax tree, which holds no comments,
+formatting or paths, without the docstrings. For example, if `mine.py` contains
+
+    from helpers import blur
+
+    def metric(observed, output):
+        return abs(blur(observed) - output).mean()
+
+then `module_digests(["mine"])` returns {"mine": "307fefac5205dcbc", "helpers":
+"ee8988e81888f75e"}. Changing an operator in `helpers.py` changes the second digest; adding
+a comment does not.
+
+Import statements are found at any depth of the code without executing it. Imports by a
+computed name, such as `importlib.import_module(name)`, are not found.
 """
 
 import ast
@@ -19,136 +31,138 @@ import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple, TypeAlias
 
-# Parsing from several threads at once fails in CPython 3.11.
-_PARSING = threading.Lock()
+# CPython 3.11 fails when several threads parse at once.
+_PARSE_LOCK = threading.Lock()
 
-Kind: TypeAlias = Literal["library", "python", "installed", "own", "no file"]
+Origin: TypeAlias = Literal["library", "ignored", "installed", "user file", "no file"]
 
 # Packages that `identity.versions` compares as a whole.
 _LIBRARIES = ("isnas_jax", "jax", "jaxlib", "optax", "flax")
-# Packages that are recorded but not compared; their functions are described by name.
-_RECORDED = ("numpy", "scipy", "PIL")
-# Modules that only show results, or read inputs, which are described by their content.
+# Packages that are not compared, like the standard library.
+_IGNORED = ("numpy", "scipy", "PIL")
+# Modules of this package that cannot change a result. They only show results, or read
+# images, which are described by their pixels.
 _WITHOUT_EFFECT = ("experiments/", "figures/", "report/", "io/images.py")
 
 
 def digest(content: bytes) -> str:
-    """Hexadecimal digest, 16 digits."""
+    """Return the first 16 hexadecimal digits of the SHA-256 hash."""
     return hashlib.sha256(content).hexdigest()[:16]
 
 
 @functools.cache
-def library(root: pathlib.Path = pathlib.Path(__file__).parent.parent) -> str:
-    """Compute the digest of the package's modules that can change numbers, once per process."""
-    found = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
-    counting = sorted(name for name in found if not name.startswith(_WITHOUT_EFFECT))
-    return digest(repr([(name, _read(found[name], "").digest) for name in counting]).encode())
+def library_digest(root: pathlib.Path = pathlib.Path(__file__).parent.parent) -> str:
+    """Return one digest of all modules of this package that can change a result."""
+    paths = {path.relative_to(root).as_posix(): path for path in root.rglob("*.py")}
+    names = sorted(name for name in paths if not name.startswith(_WITHOUT_EFFECT))
+    return digest(repr([(name, _parse_file(paths[name], "").digest) for name in names]).encode())
 
 
-def kind(name: str) -> Kind:
-    """Classify a module by where its code comes from.
+def module_origin(name: str) -> Origin:
+    """Return where the code of a module comes from.
 
     Returns:
-      "library" for the packages that are compared as a whole, "python" for modules
-      that are not compared, "installed" for other packages in site-packages, "own"
-      for the user's files, and "no file" for notebooks and the script that is run.
+      "library" for this package and those with compared versions; "ignored" for the
+      standard library and packages that are not compared; "installed" for other packages in
+      site-packages; "user file" for all other files; and "no file" for notebooks and the
+      script that is run.
     """
     top = name.partition(".")[0]
     if top in _LIBRARIES and not name.startswith("isnas_jax.experiments"):
         return "library"
-    if top in _RECORDED:
-        return "python"
+    if top in _IGNORED:
+        return "ignored"
     file = _locate(name).file
     if file is not None:
-        return _kind_of_file(file)
-    return "python" if top in sys.stdlib_module_names and top != "__main__" else "no file"
+        return _file_origin(file)
+    return "ignored" if top in sys.stdlib_module_names and top != "__main__" else "no file"
 
 
 @functools.cache
-def _kind_of_file(file: str) -> Kind:
+def _file_origin(file: str) -> Origin:
     path = pathlib.Path(file).resolve()
     if not path.is_file():
         return "no file"
     if {"site-packages", "dist-packages"} & {*path.parts, *pathlib.Path(file).parts}:
         return "installed"
-    standard = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
-    inside = any(path.is_relative_to(pathlib.Path(folder).resolve()) for folder in standard)
-    return "python" if inside else "own"
+    standard_folders = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib")}
+    is_standard = any(path.is_relative_to(pathlib.Path(f).resolve()) for f in standard_folders)
+    return "ignored" if is_standard else "user file"
 
 
-def release(name: str) -> str:
-    """Return the name and version of the installed package that provides a module."""
-    found = importlib.metadata.packages_distributions().get(name.partition(".")[0], [])
-    return " ".join(f"{package} {importlib.metadata.version(package)}" for package in found)
+def installed_version(name: str) -> str:
+    """Return name and version of the installed packages that provide a module."""
+    packages = importlib.metadata.packages_distributions().get(name.partition(".")[0], [])
+    return " ".join(f"{package} {importlib.metadata.version(package)}" for package in packages)
 
 
-class _Place(NamedTuple):
-    """A module's file and, for a package, the folders of its modules."""
+class _Location(NamedTuple):
+    """The file of a module and, if it is a package, the folders of its submodules."""
 
     file: str | None = None
-    folders: Sequence[str] = ()
+    submodule_folders: Sequence[str] = ()
 
 
-def _locate(name: str) -> _Place:
-    """Find a module, loaded or not, without running any."""
+def _locate(name: str) -> _Location:
+    """Find a module, loaded or not, without executing code."""
     module = sys.modules.get(name)
     if name in ("__main__", "__mp_main__"):
-        return _Place()
+        return _Location()
     if module is not None:
-        return _Place(getattr(module, "__file__", None), list(getattr(module, "__path__", ())))
+        return _Location(getattr(module, "__file__", None), list(getattr(module, "__path__", ())))
     parent, _, last = name.rpartition(".")
     if not parent:
         spec = importlib.util.find_spec(name)
         if spec is None:
-            return _Place()
-        return _Place(
+            return _Location()
+        return _Location(
             spec.origin if spec.has_location else None, list(spec.submodule_search_locations or ())
         )
-    paths = [pathlib.Path(folder, last) for folder in _locate(parent).folders]
+    paths = [pathlib.Path(folder, last) for folder in _locate(parent).submodule_folders]
     for path in paths:
         if (path / "__init__.py").is_file():
-            return _Place(str(path / "__init__.py"), [str(path)])
+            return _Location(str(path / "__init__.py"), [str(path)])
         if path.with_name(f"{last}.py").is_file():
-            return _Place(str(path.with_name(f"{last}.py")))
-    return _Place(None, [str(path) for path in paths if path.is_dir()])
+            return _Location(str(path.with_name(f"{last}.py")))
+    return _Location(None, [str(path) for path in paths if path.is_dir()])
 
 
 class _Source(NamedTuple):
-    """A file's digest, and the names of the modules that it may import."""
+    """The digest of a file, and the names of the modules that it may import."""
 
     digest: str
     imports: Sequence[str]
 
 
-def _read(file: str | pathlib.Path, package: str) -> _Source:
-    """Read a source file of a package; other files are compared byte for byte."""
+def _parse_file(file: str | pathlib.Path, package: str) -> _Source:
+    """Digest a source file of a package by its syntax tree, and other files by their bytes."""
     content = pathlib.Path(file).read_bytes()
-    written: list[str] = []
+    tokens: list[str] = []
     imports: list[str] = []
     try:
-        with _PARSING:
+        with _PARSE_LOCK:
             tree = ast.parse(content)
-        for node in _write(tree, written.append):
+        for node in _serialize(tree, tokens.append):
             if isinstance(node, ast.ImportFrom):
                 names = [alias.name for alias in node.names]
-                imports += _imported(package, node.level, node.module or "", names)
+                imports += _imported_modules(package, node.level, node.module or "", names)
             else:
                 for alias in node.names:
-                    imports += _imported(package, 0, alias.name, ())
+                    imports += _imported_modules(package, 0, alias.name, ())
     except (SyntaxError, ValueError, RecursionError):
         return _Source(digest(content), ())
-    return _Source(digest(" ".join(written).encode()), imports)
+    return _Source(digest(" ".join(tokens).encode()), imports)
 
 
-def _write(tree: ast.AST, write: Callable[[str], None]) -> list[ast.Import | ast.ImportFrom]:
-    """Write a syntax tree without docstrings and positions, equally in all Python versions.
+def _serialize(tree: ast.AST, write: Callable[[str], None]) -> list[ast.Import | ast.ImportFrom]:
+    """Write a syntax tree without docstrings and positions, the same in all Python versions.
 
     Returns:
-      The import statements in it.
+      The import statements in the tree.
     """
     imports = []
 
-    def one(node: ast.AST) -> None:
+    def visit(node: ast.AST) -> None:
         write(node.__class__.__name__)
         if isinstance(node, ast.Import | ast.ImportFrom):
             imports.append(node)
@@ -158,7 +172,7 @@ def _write(tree: ast.AST, write: Callable[[str], None]) -> list[ast.Import | ast
                 continue
             if isinstance(value, ast.AST):
                 write(field)
-                one(value)
+                visit(value)
             elif value.__class__ is not list:
                 write(f"{field}={value!a}")
             elif value:
@@ -166,100 +180,113 @@ def _write(tree: ast.AST, write: Callable[[str], None]) -> list[ast.Import | ast
                 for entry in value:
                     if not isinstance(entry, ast.AST):
                         write(ascii(entry))
-                    elif not _is_text(entry):
-                        one(entry)
+                    elif not _is_docstring(entry):
+                        visit(entry)
                 write("]")
         write(")")
 
-    one(tree)
+    visit(tree)
     return imports
 
 
-def _is_text(node: ast.AST) -> bool:
-    """Return whether a statement is only a string, as docstrings are."""
+def _is_docstring(node: ast.AST) -> bool:
+    """Return whether a statement consists of a string only."""
     if not isinstance(node, ast.Expr) or not isinstance(node.value, ast.Constant):
         return False
     return isinstance(node.value.value, str)
 
 
-def _imported(package: str, level: int, name: str, names: Sequence[str]) -> Iterator[str]:
-    """Yield the modules that an import statement may run, parent packages included."""
+def _imported_modules(package: str, level: int, name: str, names: Sequence[str]) -> Iterator[str]:
+    """Yield the modules that an import statement may execute, including parent packages.
+
+    Args:
+      package: The package of the importing module.
+      level: Number of leading dots of a relative import, 0 for an absolute import.
+      name: The module after `from` or `import`.
+      names: The names after `from ... import`, which may be submodules.
+    """
     if level:
-        above = package.split(".")[: len(package.split(".")) - level + 1]
-        name = ".".join([*above, name] if name else above)
+        parents = package.split(".")[: len(package.split(".")) - level + 1]
+        name = ".".join([*parents, name] if name else parents)
     parts = name.split(".")
     yield from (".".join(parts[:end]) for end in range(1, len(parts) + 1))
     yield from (f"{name}.{entry}" for entry in names if entry != "*")
 
 
-# By module name: its spec, which a reload replaces, and its file's content at first use.
-_LOADED: dict[str, tuple[Any, _Source]] = {}
+# For each loaded module: its spec, which a reload replaces, and its source at first use.
+_LOADED_SOURCES: dict[str, tuple[Any, _Source]] = {}
 
 
-def modules(names: Sequence[str]) -> dict[str, str]:
-    """Return the digests, by name, of modules and of all the user's modules they import.
+def module_digests(names: Sequence[str]) -> dict[str, str]:
+    """Return digests of the named modules and of all user files that they import, by name.
 
-    The file of a loaded module is read once until the module is reloaded, because
-    the loaded code is what runs. The file of a module not loaded yet is read each time.
+    The file of a loaded module is read once, because Python runs the loaded code; a
+    reload reads it again. The file of a module that is not loaded is read every time.
     """
-    found: dict[str, str] = {}
-    todo = list(names)
-    while todo:
-        name = todo.pop()
-        file = None if not name or name in found else _locate(name).file
-        if file is None or (name not in names and kind(name) != "own"):
+    digests: dict[str, str] = {}
+    queue = list(names)
+    while queue:
+        name = queue.pop()
+        file = None if not name or name in digests else _locate(name).file
+        if file is None or (name not in names and module_origin(name) != "user file"):
             continue
-        read = _current(name, file)
-        found[name] = read.digest
-        todo += read.imports
+        source = _module_source(name, file)
+        digests[name] = source.digest
+        queue += source.imports
         if "." in name:
-            todo.append(name.rpartition(".")[0])
-    return found
+            queue.append(name.rpartition(".")[0])
+    return digests
 
 
-def _current(name: str, file: str) -> _Source:
-    """Read a module's file, or return what it held when the loaded module was first used."""
+def _module_source(name: str, file: str) -> _Source:
+    """Return the source of a module; for a loaded one, as it was at first use."""
     spec = getattr(sys.modules.get(name), "__spec__", None)
-    kept, read = _LOADED.get(name, (None, None))
-    if read is not None and kept is spec:
-        return read
+    loaded_spec, source = _LOADED_SOURCES.get(name, (None, None))
+    if source is not None and loaded_spec is spec:
+        return source
     is_package = pathlib.Path(file).stem == "__init__"
-    read = _read(file, name if is_package else name.rpartition(".")[0])
+    source = _parse_file(file, name if is_package else name.rpartition(".")[0])
     if spec is not None:
-        _LOADED[name] = (spec, read)
-    return read
+        _LOADED_SOURCES[name] = (spec, source)
+    return source
 
 
-def code(compiled: types.CodeType, package: str) -> tuple[Any, list[str]]:
-    """Return compiled code as plain values, and the modules that it may import."""
-    steps = list(dis.get_instructions(compiled))
+def describe_bytecode(code: types.CodeType, package: str) -> tuple[Any, list[str]]:
+    """Return a code object as plain JSON values, and the modules that it may import.
+
+    Args:
+      code: Code of a function without a source file, such as a notebook's.
+      package: The package that relative imports start from.
+    """
+    instructions = list(dis.get_instructions(code))
     imports: list[str] = []
-    for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+    # An import compiles to two constants, the level and the names, and IMPORT_NAME.
+    for level, names, step in zip(instructions, instructions[1:], instructions[2:], strict=False):
         if step.opname == "IMPORT_NAME":
-            imports += _imported(package, level.argval, step.argval, names.argval or ())
+            imports += _imported_modules(package, level.argval, step.argval, names.argval or ())
     constants = []
-    for constant in compiled.co_consts:
+    for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            inner, more = code(constant, package)
-            constants.append(inner)
-            imports += more
+            inner_code, inner_imports = describe_bytecode(constant, package)
+            constants.append(inner_code)
+            imports += inner_imports
         else:
-            constants.append(_constant(constant))
-    table = compiled.co_exceptiontable.hex()
-    counts = [compiled.co_argcount, compiled.co_kwonlyargcount, compiled.co_flags]
-    return [compiled.co_code.hex(), table, counts, list(compiled.co_names), constants], imports
+            constants.append(_describe_constant(constant))
+    exceptions = code.co_exceptiontable.hex()
+    counts = [code.co_argcount, code.co_kwonlyargcount, code.co_flags]
+    return [code.co_code.hex(), exceptions, counts, list(code.co_names), constants], imports
 
 
-def _constant(value: Any) -> Any:
-    """Return a constant as plain values; the text of a set differs between processes."""
+def _describe_constant(value: Any) -> Any:
+    """Return a constant as plain values; sets are sorted, as their order varies by process."""
     if isinstance(value, frozenset):
-        return ["set", *sorted(map(str, map(_constant, value)))]
-    return list(map(_constant, value)) if isinstance(value, tuple) else repr(value)
+        return ["set", *sorted(map(str, map(_describe_constant, value)))]
+    return list(map(_describe_constant, value)) if isinstance(value, tuple) else repr(value)
 
 
-def names_in(compiled: types.CodeType) -> Iterator[str]:
-    """Yield the names of globals and attributes that code and its inner functions use."""
-    yield from compiled.co_names
-    for constant in compiled.co_consts:
+def used_names(code: types.CodeType) -> Iterator[str]:
+    """Yield the globals and attributes that a code object and its inner functions use."""
+    yield from code.co_names
+    for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
-            yield from names_in(constant)
+            yield from used_names(constant)

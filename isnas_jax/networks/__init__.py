@@ -1,24 +1,31 @@
-"""Networks: architectures as data, the modules that they become, published weights."""
+"""Genotypes, search spaces, the networks built from them, and conversion of published weights."""
 
 from isnas_jax.networks import interop
 from isnas_jax.networks.blocks import padded_side
 from isnas_jax.networks.build import (
-    BASELINES,
+    Baseline,
     NetworkConfig,
     build_network,
     check_network,
     describe,
+    dip,
+    nas_dip,
     network_for,
-    parse_architecture,
 )
 from isnas_jax.networks.genotypes import Genotype, valid_cells
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import CellNetwork, SearchedNetwork, cell_network
-from isnas_jax.networks.spaces import SPACES, Space, read_genotypes
+from isnas_jax.networks.spaces import (
+    Space,
+    free_space,
+    light_space,
+    read_genotypes,
+    sample_genotypes,
+    toeplitz_space,
+)
 
 __all__ = [
-    "BASELINES",
-    "SPACES",
+    "Baseline",
     "CellNetwork",
     "Genotype",
     "Hourglass",
@@ -29,10 +36,15 @@ __all__ = [
     "cell_network",
     "check_network",
     "describe",
+    "dip",
+    "free_space",
     "interop",
+    "light_space",
+    "nas_dip",
     "network_for",
     "padded_side",
-    "parse_architecture",
     "read_genotypes",
+    "sample_genotypes",
+    "toeplitz_space",
     "valid_cells",
 ]

@@ -1,8 +1,7 @@
-"""The blocks that all networks are made of, and the sizes that they take.
+"""Modules that all networks share, and the input sizes that networks accept.
 
-Feature maps are (N, H, W, C), float32 unless the numerics of a module says
-otherwise; parameters are float32. Normalization always uses the statistics
-of its own input, so there is no training mode and no state besides the parameters.
+Feature maps are NHWC in the dtype of `Numerics`; parameters are float32. Normalization always
+uses the statistics of its input, so modules have no training mode and no running averages.
 """
 
 import math
@@ -24,26 +23,35 @@ SMALLEST_SIDE = 2 * SIDE_MULTIPLE
 
 
 def _torch_uniform(fan_in: int) -> Callable[..., Array]:
-    """PyTorch's default initialization of convolutions: U(-b, b), b = 1 / sqrt(fan_in)."""
+    """Return PyTorch's default initializer of convolutions: U(-b, b), b = 1 / sqrt(fan_in)."""
     bound = fan_in**-0.5
 
     def init(key, shape):
-        # Every size that is drawn compiles for 0.2 s. A shorter draw is the beginning of a
-        # longer one, so a few sizes serve all shapes.
+        # Each length compiles for 0.2 s. Rounding up to a power of 2 keeps the number of
+        # lengths small, and does not change values: a longer sample begins with the shorter.
         size = math.prod(shape)
-        drawn = max(1024, 1 << (size - 1).bit_length())
-        flat = jax.random.uniform(key, (drawn,), jnp.float32, minval=-bound, maxval=bound)
+        length = max(1024, 1 << (size - 1).bit_length())
+        flat = jax.random.uniform(key, (length,), jnp.float32, minval=-bound, maxval=bound)
         return flat[:size].reshape(shape)
 
     return init
 
 
-def _biased(x: Array, bias: Array) -> Array:
+def _add_bias(x: Array, bias: Array) -> Array:
     return x + jnp.expand_dims(bias.astype(x.dtype), (0, 1, 2))
 
 
 class Conv(nn.Module):
-    """Convolution of odd kernel size, padded by half of it; with bias unless told otherwise."""
+    """Convolution with an odd kernel size and padding of kernel // 2.
+
+    Attributes:
+      features: Number of output channels.
+      kernel: Side of the square kernel, odd.
+      stride: 1 or 2.
+      padding: "reflect" (kernel sizes 1 and 3 only) or "zeros".
+      use_bias: Whether to add a bias.
+      numerics: Implementation, precision and dtype.
+    """
 
     features: int
     kernel: int = 1
@@ -61,11 +69,11 @@ class Conv(nn.Module):
         )
         if not self.use_bias:
             return x
-        return _biased(x, self.param("bias", init, (self.features,)))
+        return _add_bias(x, self.param("bias", init, (self.features,)))
 
 
 class TransposedConv(nn.Module):
-    """Zero-padded transposed convolution of stride 1, or of stride 2 (sides doubled)."""
+    """Transposed convolution with zero padding and a bias; stride 2 doubles height and width."""
 
     features: int
     kernel: int
@@ -78,11 +86,11 @@ class TransposedConv(nn.Module):
         kernel = self.param("kernel", init, (self.kernel, self.kernel, x.shape[-1], self.features))
         convolve = ops.convolution if self.stride == 1 else ops.transposed_convolution
         x = convolve(x, kernel, numerics=self.numerics)
-        return _biased(x, self.param("bias", init, (self.features,)))
+        return _add_bias(x, self.param("bias", init, (self.features,)))
 
 
 class DepthwiseConv(nn.Module):
-    """Zero-padded depthwise convolution without bias."""
+    """Depthwise convolution with zero padding and without a bias."""
 
     kernel: int
     numerics: Numerics = Numerics()
@@ -95,7 +103,7 @@ class DepthwiseConv(nn.Module):
 
 
 class BatchNorm(nn.Module):
-    """Normalization by the batch's own statistics, then scale and bias."""
+    """Batch normalization by the statistics of the input, with a learned scale and bias."""
 
     numerics: Numerics = Numerics()
 
@@ -107,7 +115,7 @@ class BatchNorm(nn.Module):
 
 
 class ConvBlock(nn.Module):
-    """Convolution, normalization, LeakyReLU."""
+    """Convolution, batch normalization and leaky ReLU."""
 
     features: int
     kernel: int = 1
@@ -121,7 +129,7 @@ class ConvBlock(nn.Module):
 
 
 class Encoder(nn.Module):
-    """One level down: halves the sides."""
+    """Encoder level: halve height and width."""
 
     features: int
     numerics: Numerics = Numerics()
@@ -133,7 +141,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """What follows the upsampling and the skips at one level."""
+    """Decoder level: process the sum or concatenation of upsampled features and skips."""
 
     features: int
     kernels: tuple[int, ...]
@@ -142,44 +150,50 @@ class Decoder(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         x = BatchNorm(self.numerics, name="norm")(x)
-        for number, kernel in enumerate(self.kernels, start=1):
-            x = ConvBlock(self.features, kernel, 1, self.numerics, name=f"block{number}")(x)
+        for index, kernel in enumerate(self.kernels, start=1):
+            x = ConvBlock(self.features, kernel, 1, self.numerics, name=f"block{index}")(x)
         return x
 
 
-def image_of(x: Array, out_channels: int, module: "Modules") -> Array:
-    """The last step of every network: float32 (N, H, W, O) in (0, 1)."""
-    return nn.sigmoid(module("output", Conv, out_channels)(x).astype(jnp.float32))
+# A function (name, module_class, *fields) that returns the submodule with this name and
+# constructs it at the first call.
+GetModule: TypeAlias = Callable[..., Callable[[Array], Array]]
 
 
-# Gives the module of a name, made of a kind and its fields where there is none yet.
-Modules: TypeAlias = Callable[..., Callable[[Array], Array]]
+def module_getter(numerics: Numerics, remat: bool = False) -> GetModule:
+    """Return a function that constructs and returns the submodules of the calling module.
+
+    Args:
+      numerics: Implementation, precision and dtype of the submodules.
+      remat: Whether gradients recompute the feature maps inside each submodule.
+    """
+    modules: dict[str, nn.Module] = {}
+
+    def get_module(name: str, module_class: type[nn.Module], *fields: Any) -> nn.Module:
+        if name not in modules:
+            construct = nn.remat(module_class) if remat else module_class
+            modules[name] = construct(*fields, name=name, numerics=numerics)
+        return modules[name]
+
+    return get_module
 
 
-def submodules(numerics: Numerics, remat: bool = False) -> Modules:
-    """The modules of the one that is being called; with `remat` gradients keep inputs only."""
-    made: dict[str, nn.Module] = {}
-
-    def module(name: str, kind: type[nn.Module], *fields: Any) -> nn.Module:
-        if name not in made:
-            make = nn.remat(kind) if remat else kind
-            made[name] = make(*fields, name=name, numerics=numerics)
-        return made[name]
-
-    return module
+def output_image(x: Array, out_channels: int, get_module: GetModule) -> Array:
+    """Map the last feature maps to images: float32 (N, H, W, O) in (0, 1)."""
+    return nn.sigmoid(get_module("output", Conv, out_channels)(x).astype(jnp.float32))
 
 
 def check_input(x: Array) -> None:
-    """ValueError unless x is (N, H, W, I) with sides that five levels can halve."""
+    """Raise ValueError unless x is (N, H, W, I) with sides that five levels can halve."""
     if x.ndim != 4:
-        raise ValueError(f"a network takes (N, H, W, I), not the shape {x.shape}")
+        raise ValueError(f"input shape {x.shape} must be (N, H, W, I)")
     if any(side % SIDE_MULTIPLE or side < SMALLEST_SIDE for side in x.shape[1:3]):
         raise ValueError(
-            f"sides {x.shape[1]} x {x.shape[2]}: each must be a multiple of "
+            f"input sides {x.shape[1]} x {x.shape[2]} must each be a multiple of "
             f"{SIDE_MULTIPLE} and at least {SMALLEST_SIDE}"
         )
 
 
 def padded_side(side: int) -> int:
-    """The smallest side that a network takes and that holds this one."""
+    """Return the smallest side, at least `side`, that networks accept."""
     return max(SMALLEST_SIDE, -(-side // SIDE_MULTIPLE) * SIDE_MULTIPLE)

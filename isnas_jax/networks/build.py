@@ -1,36 +1,36 @@
-"""Building networks: of genotypes, and the named ones that they are compared with.
+"""Build networks of genotypes, and baselines.
 
-A network is a hashable Flax module from a noise map (N, H, W, I) to images
-(N, H, W, O) with an `in_channels` attribute.
+A network is a hashable Flax module with an `in_channels` attribute. It maps noise maps
+(N, H, W, I) to images (N, H, W, O).
 """
 
 import dataclasses
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any
 
 import flax.linen as nn
 
 from isnas_jax.networks.genotypes import NAS_DIP
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
-from isnas_jax.networks.spaces import SPACES, Space
+from isnas_jax.networks.spaces import Space, free_space
 from isnas_jax.ops import Numerics
-from isnas_jax.registry import Registry, shown
+from isnas_jax.registry import short_repr
 
 
 @dataclasses.dataclass(frozen=True)
 class NetworkConfig:
-    """What networks of any architecture have in common.
+    """Config of networks, independent of the architecture.
 
     Attributes:
-      channels: Width of the feature maps; published: 128.
-      in_channels: Channels of the noise map; as published, by default: those
-        of the image for a genotype and 32 for a baseline.
-      remat: Trade time for memory: compute each block's feature maps anew for
-        the gradients instead of keeping them.
-      numerics: How feature maps are computed.
+      channels: Channels of the feature maps; the papers use 128.
+      in_channels: Channels of the noise map. By default those of the papers: the channels of
+        the image for a genotype, 32 for a baseline.
+      remat: Whether gradients recompute feature maps, which saves memory and takes time.
+      numerics: Implementation, precision and dtype of the feature maps.
 
     Raises:
-      ValueError: For a number below 1.
+      ValueError: If a number of channels is below 1.
     """
 
     channels: int = 128
@@ -45,19 +45,27 @@ class NetworkConfig:
             )
 
 
-class Baseline(Protocol):
-    """Builds a named network: what `BASELINES` holds."""
+@dataclasses.dataclass(frozen=True)
+class Baseline:
+    """A network with a name instead of a genotype.
 
-    def __call__(
-        self, task: str, *, out_channels: int, channels: int, in_channels: int
-    ) -> nn.Module: ...
+    Attributes:
+      name: Its name, in flags and tables.
+      build: Builds it: `build(task, out_channels=..., channels=..., in_channels=...)`.
+    """
+
+    name: str
+    build: Callable[..., nn.Module]
+
+    def __str__(self) -> str:
+        return self.name
 
 
-def dip(task: str, *, out_channels: int, channels: int, in_channels: int) -> Hourglass:
-    """The deep image prior with its published settings for a task.
+def _build_dip(task: str, *, out_channels: int, channels: int, in_channels: int) -> Hourglass:
+    """Build the network of the deep image prior as published for a task.
 
-    Wide skips and nearest-neighbor upsampling for inpainting, 4 skip
-    channels and bilinear upsampling for everything else.
+    Inpainting uses wide skips and nearest-neighbor upsampling. Other tasks use 4 skip channels
+    and bilinear upsampling.
     """
     inpainting = task == "inpainting"
     return Hourglass(
@@ -69,15 +77,20 @@ def dip(task: str, *, out_channels: int, channels: int, in_channels: int) -> Hou
     )
 
 
-def nas_dip(task: str, *, out_channels: int, channels: int, in_channels: int) -> SearchedNetwork:
-    """The network that NAS-DIP found for a task; ValueError for tasks it did not search."""
+def _build_nas_dip(
+    task: str, *, out_channels: int, channels: int, in_channels: int
+) -> SearchedNetwork:
+    """Build the network that NAS-DIP found for a task; ValueError if there is none."""
     if task not in NAS_DIP:
-        raise ValueError(f"NAS-DIP has no network for task {task!r}; it has {', '.join(NAS_DIP)}")
+        raise ValueError(f"nas-dip has no task {task!r}; choose from {', '.join(NAS_DIP)}")
     NAS_DIP[task].check(channels)
     return SearchedNetwork(NAS_DIP[task], out_channels, channels, in_channels)
 
 
-BASELINES: Registry[Baseline] = Registry("network", {"dip": dip, "nas-dip": nas_dip})
+# Ulyanov et al., CVPR 2018, and Chen et al., ECCV 2020.
+dip = Baseline("dip", _build_dip)
+nas_dip = Baseline("nas-dip", _build_nas_dip)
+
 BASELINE_IN_CHANNELS = 32
 
 
@@ -86,69 +99,63 @@ def build_network(
     *,
     out_channels: int,
     task: str = "denoising",
-    space: Space = SPACES["free"],
+    space: Space = free_space,
     **config: Any,
 ) -> Any:
-    """Builds the network of a genotype or of a named baseline.
+    """Build the network of a genotype or of a baseline.
+
+    >>> isnas.build_network(isnas.dip, out_channels=3, channels=32).in_channels
+    32
 
     Args:
-      architecture: A name in `BASELINES`, or a genotype of the space.
+      architecture: A genotype of the space, or a baseline.
       out_channels: Channels of the image, 1 or 3.
-      task: What a baseline is meant for; a genotype serves every task.
-      space: Whose genotype it is.
-      **config: Fields of `NetworkConfig`: `channels`, `in_channels`, ...
+      task: Task to build a baseline for; genotypes do not depend on it.
+      space: Search space of the genotype.
+      **config: Fields of `NetworkConfig`, such as `channels` and `in_channels`.
 
     Returns:
       A hashable Flax module with an `in_channels` attribute.
 
     Raises:
-      ValueError: For an unknown name or an architecture that is impossible
-        at this width.
+      ValueError: If the architecture is of another type, or impossible with these channels.
     """
-    given = NetworkConfig(**config)
+    network = NetworkConfig(**config)
     if out_channels < 1:
         raise ValueError(f"out_channels {out_channels} must be at least 1")
-    sizes = {"out_channels": out_channels, "channels": given.channels}
     if isinstance(architecture, str):
-        entering = given.in_channels or BASELINE_IN_CHANNELS
-        net = _baseline(architecture, space)(task, in_channels=entering, **sizes)
+        raise ValueError(
+            f"architecture {architecture!r} is a text; pass a genotype, such as "
+            "isnas_jax.Genotype.parse(text), or a baseline, such as isnas_jax.dip"
+        )
+    channels = {"out_channels": out_channels, "channels": network.channels}
+    if isinstance(architecture, Baseline):
+        in_channels = network.in_channels or BASELINE_IN_CHANNELS
+        net: Any = architecture.build(task, in_channels=in_channels, **channels)
     else:
-        net = space.build(architecture, in_channels=given.in_channels, **sizes)
-    # Networks of others need not know how else they could be computed.
-    how = {"remat": given.remat, "numerics": given.numerics}
+        net = space.build(architecture, in_channels=network.in_channels, **channels)
+    # A user's network may lack the fields `remat` and `numerics`, so set only changed ones.
     changes: dict[str, Any] = {
-        name: way for name, way in how.items() if way != getattr(NetworkConfig, name)
+        name: getattr(network, name)
+        for name in ("remat", "numerics")
+        if getattr(network, name) != getattr(NetworkConfig, name)
     }
     return net.clone(**changes) if changes else net
 
 
-def _baseline(name: str, space: Space) -> Baseline:
-    """`BASELINES.find`, whose error says how to give what is a genotype's text."""
-    if name not in BASELINES and hasattr(space, "parse"):
-        try:
-            genotype = space.parse(name)
-        except ValueError:
-            pass
-        else:
-            raise ValueError(
-                f"{name!r} is the text of a genotype; give the genotype itself, {genotype!r}"
-            )
-    return BASELINES[name]
-
-
 def check_network(net: Any) -> None:
-    """ValueError unless it is a network: a Flax module with an `in_channels` attribute."""
+    """Raise ValueError unless `net` is a Flax module with an `in_channels` attribute."""
     if isinstance(net, type) or not (hasattr(net, "apply") and hasattr(net, "in_channels")):
         raise ValueError(
-            f"{shown(net)} is no network, a Flax module with an in_channels attribute; "
-            "isnas_jax.build_network(architecture, out_channels=3) makes one"
+            f"{short_repr(net)} is not a Flax module with an in_channels attribute; "
+            "isnas_jax.build_network(architecture, out_channels=3) returns one"
         )
 
 
 def network_for(
-    problem: Any, architecture: Any, config: NetworkConfig, space: Space = SPACES["free"]
+    problem: Any, architecture: Any, config: NetworkConfig, space: Space = free_space
 ) -> Any:
-    """`build_network` for a problem, by its `shape` (H, W, C) and its `task`."""
+    """Build a network for a problem, from the problem's `shape` (H, W, C) and `task`."""
     return build_network(
         architecture,
         out_channels=problem.shape[2],
@@ -158,17 +165,7 @@ def network_for(
     )
 
 
-def parse_architecture(text: str, space: Space = SPACES["free"]) -> Any:
-    """A baseline's name as it is, anything else as a genotype of the space."""
-    if text in BASELINES:
-        return text
-    try:
-        return space.parse(text)
-    except ValueError as error:
-        raise ValueError(f"{error}; or give one of {', '.join(BASELINES)}") from None
-
-
 def describe(net: Any) -> str:
-    """A network in words for messages: its genotype where it has one."""
+    """Return a short description of a network for messages: its genotype or its class."""
     genotype = getattr(net, "genotype", None)
     return type(net).__name__ if genotype is None else f"genotype {genotype}"

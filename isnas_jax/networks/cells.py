@@ -1,6 +1,6 @@
-"""The searched upsampling cells; what a cell's index means is in `genotypes`.
+"""The 324 upsampling cells of the search space; `genotypes.decode_cell` lists their options.
 
-Feature maps are (N, H, W, C); a cell doubles H and W.
+Feature maps are NHWC. A cell doubles height and width.
 """
 
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from isnas_jax.networks.blocks import (
     Array,
     Conv,
     DepthwiseConv,
-    Modules,
+    GetModule,
     TransposedConv,
-    submodules,
+    module_getter,
 )
 from isnas_jax.networks.genotypes import Cell, decode_cell
 from isnas_jax.ops import Numerics
@@ -23,8 +23,8 @@ from isnas_jax.ops import Numerics
 Step: TypeAlias = Callable[[Any], Any]
 
 
-def in_order(cell: Cell, resample: Step, convolve: Step) -> list[Step]:
-    """Which of its two steps a cell has, in their order; each is followed by its activation."""
+def ordered_steps(cell: Cell, resample: Step, convolve: Step) -> list[Step]:
+    """Return the steps that a cell has, in order; the cell's activation follows each step."""
     if cell.resample == "transposed":
         return [convolve]
     if cell.convolution == "identity":
@@ -32,8 +32,18 @@ def in_order(cell: Cell, resample: Step, convolve: Step) -> list[Step]:
     return [convolve, resample] if cell.convolution_first else [resample, convolve]
 
 
-def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
-    """What a searched cell does with a feature map, with the convolutions that `module` gives."""
+def run_cell(index: int, features: int, x: Array, get_module: GetModule) -> Array:
+    """Apply an upsampling cell to feature maps.
+
+    Args:
+      index: Index of the cell, 0 to 323.
+      features: Number of output channels.
+      x: Feature maps, (N, H, W, C).
+      get_module: Returns the convolutions by name.
+
+    Returns:
+      (N, 2 H, 2 W, features).
+    """
     cell = decode_cell(index)
 
     def resample(x):
@@ -42,21 +52,21 @@ def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
         return ops.upsample(x, method=cell.resample)
 
     def convolve(x):
-        leaving = 4 * features if cell.convolution_first else features
+        out_channels = 4 * features if cell.convolution_first else features
         if cell.resample == "transposed":
-            return module("conv", TransposedConv, features, cell.kernel, 2)(x)
+            return get_module("conv", TransposedConv, features, cell.kernel, 2)(x)
         if cell.convolution == "transposed":
-            return module("conv", TransposedConv, leaving, cell.kernel, 1)(x)
+            return get_module("conv", TransposedConv, out_channels, cell.kernel, 1)(x)
         if cell.convolution == "separable":
-            x = module("conv", DepthwiseConv, cell.kernel)(x)
-            return module("pointwise", Conv, leaving, 1, 1, "zeros", False)(x)
+            x = get_module("conv", DepthwiseConv, cell.kernel)(x)
+            return get_module("pointwise", Conv, out_channels, 1, 1, "zeros", False)(x)
         if cell.convolution == "depthwise":
-            return module("conv", DepthwiseConv, cell.kernel)(x)
+            return get_module("conv", DepthwiseConv, cell.kernel)(x)
         if cell.convolution == "split_stack_sum":
             x = ops.split_stack_sum(x)
-        return module("conv", Conv, leaving, cell.kernel, 1, "zeros", False)(x)
+        return get_module("conv", Conv, out_channels, cell.kernel, 1, "zeros", False)(x)
 
-    for step in in_order(cell, resample, convolve):
+    for step in ordered_steps(cell, resample, convolve):
         x = step(x)
         if cell.activation != "none":
             x = ops.leaky_relu(x, ops.ACTIVATION_SLOPES[cell.activation])
@@ -64,7 +74,7 @@ def run_cell(index: int, features: int, x: Array, module: Modules) -> Array:
 
 
 class UpsamplingCell(nn.Module):
-    """One of the 324 searched cells: doubles the sides."""
+    """One of the 324 upsampling cells; it doubles height and width."""
 
     cell: int
     features: int
@@ -72,4 +82,4 @@ class UpsamplingCell(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_cell(self.cell, self.features, x, submodules(self.numerics))
+        return run_cell(self.cell, self.features, x, module_getter(self.numerics))

@@ -1,6 +1,7 @@
-"""The deep image prior's own network.
+"""The network of the deep image prior.
 
-Inputs and outputs are as in `searched`.
+Inputs are float32 (N, H, W, I) with H and W multiples of 32 and at least 64. Outputs are
+float32 (N, H, W, O) in (0, 1).
 """
 
 import flax.linen as nn
@@ -13,24 +14,24 @@ from isnas_jax.networks.blocks import (
     Decoder,
     Encoder,
     check_input,
-    image_of,
-    submodules,
+    module_getter,
+    output_image,
 )
 from isnas_jax.networks.genotypes import LEVELS
 from isnas_jax.ops import Numerics
 
 
 class Hourglass(nn.Module):
-    """The deep image prior's network with concatenated skips (Ulyanov et al., CVPR 2018).
+    """Five-level encoder-decoder with concatenated skips (Ulyanov et al., CVPR 2018).
 
     Attributes:
       out_channels: Channels of the image.
-      channels: Width of every feature map besides the skips.
-      skip_channels: Width of the skips.
+      channels: Channels of the feature maps, except for the skips.
+      skip_channels: Channels of the skips.
       upsampling: "bilinear" or "nearest".
-      in_channels: Channels of the noise map to draw for it.
-      remat: Compute feature maps anew for the gradients instead of keeping them.
-      numerics: How feature maps are computed.
+      in_channels: Channels of the noise map.
+      remat: Whether gradients recompute feature maps, which saves memory and takes time.
+      numerics: Implementation, precision and dtype.
     """
 
     out_channels: int
@@ -44,12 +45,12 @@ class Hourglass(nn.Module):
     @nn.compact
     def __call__(self, x: Array) -> Array:
         check_input(x)
-        module, skips = submodules(self.numerics, self.remat), []
+        get_module, skips = module_getter(self.numerics, self.remat), []
         for level in range(1, LEVELS + 1):
-            skips.append(module(f"skip{level}", ConvBlock, self.skip_channels)(x))
-            x = module(f"enc{level}", Encoder, self.channels)(x)
+            skips.append(get_module(f"skip{level}", ConvBlock, self.skip_channels)(x))
+            x = get_module(f"enc{level}", Encoder, self.channels)(x)
         for level in range(LEVELS, 0, -1):
             x = ops.upsample(x, method=self.upsampling)
             x = jnp.concatenate([skips[level - 1], x], axis=-1)
-            x = module(f"dec{level}", Decoder, self.channels, (3, 1))(x)
-        return image_of(x, self.out_channels, module)
+            x = get_module(f"dec{level}", Decoder, self.channels, (3, 1))(x)
+        return output_image(x, self.out_channels, get_module)

@@ -1,4 +1,4 @@
-"""Weights of the published PyTorch networks as variables of ours."""
+"""Conversion of the published PyTorch weights to variables of these networks."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -13,8 +13,8 @@ from isnas_jax.networks.genotypes import decode_cell
 from isnas_jax.networks.hourglass import Hourglass
 from isnas_jax.networks.searched import SearchedNetwork
 
-# Positions inside the published modules. A convolution outside of a cell is
-# item 1 of its place, behind its padding.
+# Indices inside the published modules. Outside of cells, a convolution is item 1 of a
+# sequence, after its padding.
 _ENCODER = {"down.conv": "0.1", "down.norm": "1", "block.conv": "3.1", "block.norm": "4"}
 _SKIP = {"conv": "0.1", "norm": "1"}
 _DECODER = {
@@ -50,8 +50,8 @@ def _searched_name(net: SearchedNetwork, module: str, inner: str) -> str:
         return f"{module}.op.{int(resampling_first)}.op.{int(inner == 'pointwise')}"
     if module == "output":
         return "output.op.0.1"
-    places = {"enc": _ENCODER, "dec": _DECODER}.get(module[:3], _SKIP)
-    return f"{module}.op.{places[inner]}"
+    indices = {"enc": _ENCODER, "dec": _DECODER}.get(module[:3], _SKIP)
+    return f"{module}.op.{indices[inner]}"
 
 
 def _hourglass_name(module: str, inner: str) -> str:
@@ -70,33 +70,32 @@ def _is_transposed(net: SearchedNetwork | Hourglass, module: str) -> bool:
 def from_torch_state_dict(
     net: SearchedNetwork | Hourglass, state: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
-    """Converts a published state dict.
+    """Convert a published state dict to Flax variables.
 
     Args:
-      net: The network the weights are for.
-      state: Published parameter names to arrays (convolutions OIHW,
-        transposed ones IOHW). Entries that the network does not use, such as
-        modules of skips that are off, are passed over.
+      net: The network that the weights belong to.
+      state: Arrays by published parameter name; convolutions are OIHW, transposed ones IOHW.
+        Entries that the network does not use, such as those of absent skips, are ignored.
 
     Returns:
       Variables for `net.apply`, float32.
 
     Raises:
-      ValueError: If a weight is missing or of the wrong shape, naming it.
+      ValueError: If a weight is missing or has the wrong shape.
     """
     first = "1.1.1.1.weight" if isinstance(net, Hourglass) else "enc1.op.0.1.weight"
     if first not in state:
-        raise ValueError(f"the state dict has no {first!r}; is it of another network?")
+        raise ValueError(f"the state dict has no {first!r}; does it belong to another network?")
     x = jax.ShapeDtypeStruct((1, SMALLEST_SIDE, SMALLEST_SIDE, state[first].shape[1]), jnp.float32)
     shapes = jax.eval_shape(net.init, jax.random.key(0), x)["params"]
     params = {}
     for path, shape in traverse_util.flatten_dict(shapes).items():
         module, inner, leaf = path[0], ".".join(path[1:-1]), path[-1]
         if isinstance(net, Hourglass):
-            place = _hourglass_name(module, inner)
+            prefix = _hourglass_name(module, inner)
         else:
-            place = _searched_name(net, module, inner)
-        name = f"{place}.{'bias' if leaf == 'bias' else 'weight'}"
+            prefix = _searched_name(net, module, inner)
+        name = f"{prefix}.{'bias' if leaf == 'bias' else 'weight'}"
         if name not in state:
             raise ValueError(f"the state dict has no {name!r}")
         value = np.asarray(state[name], np.float32)
@@ -105,6 +104,6 @@ def from_torch_state_dict(
         elif leaf == "kernel":
             value = value.transpose(2, 3, 1, 0)
         if value.shape != shape.shape:
-            raise ValueError(f"{name!r} has the shape {value.shape} where {shape.shape} is needed")
+            raise ValueError(f"{name!r} has shape {value.shape}; it must have {shape.shape}")
         params[path] = jnp.asarray(value)
     return {"params": traverse_util.unflatten_dict(params)}

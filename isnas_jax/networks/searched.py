@@ -1,7 +1,7 @@
-"""The network of a genotype.
+"""The networks of genotypes.
 
-Inputs are float32 (N, H, W, I) with H and W multiples of 32 and at least 64,
-outputs (N, H, W, O) in (0, 1).
+Inputs are float32 (N, H, W, I) with H and W multiples of 32 and at least 64. Outputs are
+float32 (N, H, W, O) in (0, 1).
 """
 
 import flax.linen as nn
@@ -14,10 +14,10 @@ from isnas_jax.networks.blocks import (
     ConvBlock,
     Decoder,
     Encoder,
-    Modules,
+    GetModule,
     check_input,
-    image_of,
-    submodules,
+    module_getter,
+    output_image,
 )
 from isnas_jax.networks.cells import UpsamplingCell
 from isnas_jax.networks.genotypes import LEVELS, Genotype
@@ -25,19 +25,19 @@ from isnas_jax.ops import Numerics
 
 
 class SearchedNetwork(nn.Module):
-    """The five-level encoder-decoder of a genotype (NAS-DIP, section 3).
+    """Five-level encoder-decoder of a genotype (NAS-DIP, section 3).
 
-    With e_0 the input, e_l the encoder's outputs and S the skip matrix, the
-    decoder computes d_l = dec_l(up_l(d_(l+1)) + sum of the skips of row l)
-    from d_6 = e_5 down to d_1, and the output is sigmoid(conv1x1(d_1)).
+    The input is e_0 and the encoder outputs are e_1 to e_5. The decoder starts from
+    d_6 = e_5 and computes d_l = dec_l(up_l(d_(l+1)) + the skips of row l of the skip matrix)
+    for l = 5 to 1. The output is sigmoid(conv1x1(d_1)).
 
     Attributes:
       genotype: The architecture.
       out_channels: Channels of the image.
-      channels: Width of every feature map.
-      in_channels: Channels of the noise map to draw for it.
-      remat: Compute feature maps anew for the gradients instead of keeping them.
-      numerics: How feature maps are computed.
+      channels: Channels of all feature maps.
+      in_channels: Channels of the noise map.
+      remat: Whether gradients recompute feature maps, which saves memory and takes time.
+      numerics: Implementation, precision and dtype.
     """
 
     genotype: Genotype
@@ -49,91 +49,97 @@ class SearchedNetwork(nn.Module):
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
-        return run_searched(self, x, submodules(self.numerics, self.remat))
+        return run_searched(self, x, module_getter(self.numerics, self.remat))
 
 
 class CellNetwork(SearchedNetwork):
-    """The networks of all genotypes of a cell as one: which skips they have is data.
+    """Network that computes any genotype of one cell, so that they can share a program.
 
-    Its own genotype is the one with all skips. The 25 bits of `Genotype.skips` are
-    variables beside the parameters, `skips/bits` (25,) float32, which gradients do
-    not reach. A skip that is not there is multiplied by zero, its gradient too. A
-    key draws the same for a module as in the network of any genotype.
+    Its `genotype` has all skips. Each skip is multiplied by its bit of `Genotype.skips`; an
+    absent skip and its gradient are zero. The bits are the variable `skips/bits`, (25,)
+    float32, without gradients. A key initializes each module as in `SearchedNetwork`.
     """
 
     @nn.compact
     def __call__(self, x: Array) -> Array:
         bits = self.variable("skips", "bits", jnp.ones, LEVELS**2, jnp.float32).value
-        module = submodules(self.numerics, self.remat)
-        return run_searched(self, x, module, jax.lax.stop_gradient(bits))
+        get_module = module_getter(self.numerics, self.remat)
+        return run_searched(self, x, get_module, jax.lax.stop_gradient(bits))
 
 
 def cell_network(net: SearchedNetwork) -> tuple[CellNetwork, np.ndarray]:
-    """The network that serves all genotypes of a network's cell, and its own bits (25,)."""
-    same = ("out_channels", "channels", "in_channels", "remat", "numerics")
-    whole = Genotype(net.genotype.cell, "1" * LEVELS**2)
-    joint = CellNetwork(whole, **{name: getattr(net, name) for name in same})
+    """Return the `CellNetwork` for the cell of a network, and the network's bits, (25,) float32."""
+    names = ("out_channels", "channels", "in_channels", "remat", "numerics")
+    all_skips = Genotype(net.genotype.cell, "1" * LEVELS**2)
+    joint = CellNetwork(all_skips, **{name: getattr(net, name) for name in names})
     return joint, np.array([bit == "1" for bit in net.genotype.skips], np.float32)
 
 
 def run_searched(
-    net: SearchedNetwork, x: Array, module: Modules, bits: Array | None = None
+    net: SearchedNetwork, x: Array, get_module: GetModule, bits: Array | None = None
 ) -> Array:
-    """What a searched network does with its input, with the modules that `module` gives.
+    """Apply a searched network to an input, with modules from `get_module`.
 
     Args:
-      net: The network; its genotype says which skips there are.
-      x: The input.
-      module: Gives the modules.
-      bits: (25,) that the skips are multiplied by, or None.
+      net: The network, with the genotype that determines the skips.
+      x: Input, (N, H, W, I).
+      get_module: Returns the modules by name.
+      bits: Factors of the skips, (25,), or None.
+
+    Returns:
+      Images, (N, H, W, O).
+
+    Raises:
+      ValueError: If the network does not accept the shape of the input.
     """
     check_input(x)
     sources = [x]
     for level in range(1, LEVELS + 1):
-        sources.append(module(f"enc{level}", Encoder, net.channels)(sources[-1]))
-    skips = _skips(net, sources, module, bits)
+        sources.append(get_module(f"enc{level}", Encoder, net.channels)(sources[-1]))
+    skips = _skips(net, sources, get_module, bits)
     x = sources[-1]
     for level in range(LEVELS, 0, -1):
-        x = module(f"up{level}", UpsamplingCell, net.genotype.cell, net.channels)(x)
+        x = get_module(f"up{level}", UpsamplingCell, net.genotype.cell, net.channels)(x)
         for skip in skips[level]:
             x = x + skip
-        x = module(f"dec{level}", Decoder, net.channels, (3, 3, 1))(x)
-    return image_of(x, net.out_channels, module)
+        x = get_module(f"dec{level}", Decoder, net.channels, (3, 3, 1))(x)
+    return output_image(x, net.out_channels, get_module)
 
 
 def _skips(
     net: SearchedNetwork,
     sources: list[Array],
-    module: Modules,
+    get_module: GetModule,
     bits: Array | None,
 ) -> dict[int, list[Array]]:
-    """The feature maps that arrive at each level, source 0 first.
+    """Return a list of skips for each decoder level, in the order of their sources.
 
-    A source travels from level to level through modules that all sources
-    share; it leaves a copy wherever its bit is set.
+    Sources are resampled level by level. All sources share the modules between two levels.
     """
     cell, width = net.genotype.cell, net.channels
     levels = range(1, LEVELS + 1)
-    arriving: dict[int, list[Array]] = {level: [] for level in levels}
+    skips: dict[int, list[Array]] = {level: [] for level in levels}
 
-    def leave(x, level, source):
+    def add_skip(x, level, source):
         if bits is not None:
             x = bits[(level - 1) * LEVELS + source].astype(x.dtype) * x
-        arriving[level].append(x)
+        skips[level].append(x)
 
     for source, x in enumerate(sources[:LEVELS]):
-        own = source + 1  # the level of the source's scale
+        source_level = source + 1  # the level with the resolution of the source
         targets = [level for level in levels if net.genotype.has_skip(level, source)]
-        if own in targets:
-            leave(module(f"skip{own}", ConvBlock, width)(x), own, source)
-        carried = x
-        for level in range(own + 1, max(targets, default=own) + 1):
-            carried = module(f"skip_down_{level - 1}_{level}", ConvBlock, width, 3, 2)(carried)
+        if source_level in targets:
+            add_skip(get_module(f"skip{source_level}", ConvBlock, width)(x), source_level, source)
+        resampled = x
+        for level in range(source_level + 1, max(targets, default=source_level) + 1):
+            downsample = get_module(f"skip_down_{level - 1}_{level}", ConvBlock, width, 3, 2)
+            resampled = downsample(resampled)
             if level in targets:
-                leave(carried, level, source)
-        carried = x
-        for level in range(own - 1, min(targets, default=own) - 1, -1):
-            carried = module(f"skip_up_{level + 1}_{level}", UpsamplingCell, cell, width)(carried)
+                add_skip(resampled, level, source)
+        resampled = x
+        for level in range(source_level - 1, min(targets, default=source_level) - 1, -1):
+            upsample = get_module(f"skip_up_{level + 1}_{level}", UpsamplingCell, cell, width)
+            resampled = upsample(resampled)
             if level in targets:
-                leave(carried, level, source)
-    return arriving
+                add_skip(resampled, level, source)
+    return skips

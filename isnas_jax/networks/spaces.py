@@ -1,13 +1,12 @@
-"""Search spaces: where architectures are drawn from, how they are spelled and built.
+"""Search spaces, which sample, parse and build genotypes, and files of genotypes.
 
-A space is a hashable object with
+A space is a hashable object with three methods:
 
-    sample(key, num, channels) -> genotypes that can be built at this width
+    sample(key, num, channels) -> genotypes that can be built with these channels
     parse(text) -> genotype
     build(genotype, *, out_channels, channels, in_channels) -> network
 
-where str(genotype) is what `parse` reads, and a network is what
-`build.build_network` returns. `SPACES` holds ours; add your own.
+`parse` must read str(genotype). `build` returns a network as `build.build_network` does.
 """
 
 import codecs
@@ -24,11 +23,11 @@ import numpy as np
 from isnas_jax import _keys
 from isnas_jax.networks.genotypes import LEVELS, NUM_CELLS, Genotype, light_cells, valid_cells
 from isnas_jax.networks.searched import SearchedNetwork
-from isnas_jax.registry import Registry, shown
+from isnas_jax.registry import short_repr
 
 
 class Space(Protocol):
-    """See the module's docstring."""
+    """A search space; the module docstring describes its methods."""
 
     def sample(self, key: jax.Array, num: int, channels: int) -> Sequence[Any]: ...
 
@@ -46,36 +45,45 @@ class Space(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class CellsAndSkips:
-    """The space of NAS-DIP and ISNAS-DIP: a cell and a matrix of skips; see `genotypes`.
+    """The search space of NAS-DIP and ISNAS-DIP: an upsampling cell and a skip matrix.
 
     Attributes:
-      toeplitz: Draw one bit for each of the 9 diagonals of the skip matrix, as
-        NAS-DIP does, instead of 25 independent bits.
-      cells: Indices of the cells to draw from, all by default.
+      toeplitz: Whether to draw one bit for each of the 9 diagonals of the skip matrix, as
+        NAS-DIP does. Otherwise the 25 bits are independent.
+      cells: Indices of the cells to draw from, by default all.
     """
 
     toeplitz: bool = False
-    cells: tuple[int, ...] = tuple(range(NUM_CELLS))
+    cells: tuple[int, ...] = dataclasses.field(default=tuple(range(NUM_CELLS)), repr=False)
 
     def sample(self, key: jax.Array, num: int, channels: int = 128) -> list[Genotype]:
-        """Draw genotypes that can be built at a channel width, independently of each other.
+        """Draw genotypes independently, among those that can be built with these channels.
 
-        The first n of a longer draw with the same key are the draw of n.
+        A longer sample with the same key begins with the shorter.
+
+        Args:
+          key: Random key.
+          num: Number of genotypes, at least 1.
+          channels: Channels of the feature maps.
+
+        Raises:
+          ValueError: If `num` is below 1.
         """
         if num < 1:
-            raise ValueError(f"the number of genotypes must be at least 1, not {num}")
+            raise ValueError(f"the number of genotypes {num} must be at least 1")
         _keys.check(key)
         possible = [cell for cell in valid_cells(channels) if cell in self.cells]
         cells = jnp.asarray(possible, jnp.int32)
         rows, columns = np.indices((LEVELS, LEVELS))
-        bit_of = (columns - rows + LEVELS - 1 if self.toeplitz else columns + LEVELS * rows).ravel()
+        bit_index = columns - rows + LEVELS - 1 if self.toeplitz else columns + LEVELS * rows
+        bit_index = bit_index.ravel()
 
         def draw(index):
             cell_key, skip_key = jax.random.split(jax.random.fold_in(key, index))
             half = jnp.asarray(0.5, jnp.float32)
-            bits = jax.random.bernoulli(skip_key, half, (bit_of.max() + 1,))
+            bits = jax.random.bernoulli(skip_key, half, (bit_index.max() + 1,))
             cell = jax.random.randint(cell_key, (), 0, len(cells), jnp.int32)
-            return cells[cell], bits[bit_of]
+            return cells[cell], bits[bit_index]
 
         drawn_cells, skips = map(np.asarray, jax.vmap(draw)(jnp.arange(num, dtype=jnp.int32)))
         return [
@@ -84,7 +92,7 @@ class CellsAndSkips:
         ]
 
     def parse(self, text: str) -> Genotype:
-        """`Genotype.parse`."""
+        """Parse a genotype, as `Genotype.parse` does."""
         return Genotype.parse(text)
 
     def build(
@@ -95,24 +103,36 @@ class CellsAndSkips:
         channels: int = 128,
         in_channels: int | None = None,
     ) -> SearchedNetwork:
-        """The network of a genotype, its noise map with the image's channels by default."""
+        """Return the network of a genotype; `in_channels` is `out_channels` by default."""
         if not isinstance(genotype, Genotype):
             raise ValueError(
-                f"{shown(genotype)} is no genotype of this space; isnas_jax.Genotype.parse(text) "
-                "makes one of CELL:BITS"
+                f"{short_repr(genotype)} is not a genotype of this space; "
+                "isnas_jax.Genotype.parse(text) returns one from CELL:BITS"
             )
         genotype.check(channels)
         return SearchedNetwork(genotype, out_channels, channels, in_channels or out_channels)
 
 
-SPACES: Registry[Space] = Registry(
-    "search space",
-    {
-        "free": CellsAndSkips(),
-        "toeplitz": CellsAndSkips(toeplitz=True),
-        "light": CellsAndSkips(cells=light_cells()),
-    },
-)
+free_space = CellsAndSkips()
+toeplitz_space = CellsAndSkips(toeplitz=True)
+light_space = CellsAndSkips(cells=light_cells())
+
+
+def sample_genotypes(
+    key: jax.Array, num: int, *, space: Space = free_space, channels: int = 128
+) -> list[Any]:
+    """Draw random genotypes.
+
+    >>> [str(genotype) for genotype in isnas.sample_genotypes(jax.random.key(0), 1)]
+    ['6:1110100110110100100101100']
+
+    Args:
+      key: Random key.
+      num: Number of genotypes.
+      space: The search space.
+      channels: Channels of the feature maps with which the genotypes must be possible.
+    """
+    return list(space.sample(key, num, channels))
 
 
 def read_genotypes(
@@ -122,24 +142,22 @@ def read_genotypes(
     channels: int = 128,
     skip_invalid: bool = False,
 ) -> tuple[list[Any], list[str]]:
-    """Reads a list of genotypes, one a line.
-
-    Blank lines and lines that start with # are passed over.
+    """Read a file with one genotype on each line; blank lines and # comments are ignored.
 
     Args:
-      path: Text file, UTF-8, or UTF-16 with a byte order mark; line ends of any system.
-      space: Whose genotypes they are; the searched one by default.
-      channels: Width at which the genotypes must be possible.
-      skip_invalid: Leave out malformed, impossible and repeated entries.
+      path: Text file in UTF-8, or in UTF-16 with a byte order mark, with any line endings.
+      space: Search space of the genotypes; by default the free space.
+      channels: Channels of the feature maps with which the genotypes must be possible.
+      skip_invalid: Whether to skip malformed, impossible and repeated genotypes.
 
     Returns:
-      The genotypes, and one line for each entry left out: where and why.
+      The genotypes, and a message with file, line and reason for each skipped entry.
 
     Raises:
-      ValueError: At the first bad entry unless it is to be left out, naming
-        line and reason; or if nothing remains.
+      ValueError: If an entry is invalid and `skip_invalid` is false, with its line and the
+        reason; or if the file has no valid genotype.
     """
-    space = space or SPACES["free"]
+    space = space or free_space
     genotypes: list[Any] = []
     skipped: list[str] = []
     first_lines: dict[str, int] = {}
@@ -148,7 +166,7 @@ def read_genotypes(
             continue
         try:
             if "\ufffd" in line:
-                raise ValueError("this is not text; a list holds one genotype a line")
+                raise ValueError("this is not text; write one genotype on each line")
             genotype = space.parse(line.strip())
             space.build(genotype, out_channels=1, channels=channels)
             if (first := first_lines.setdefault(str(genotype), number)) != number:
@@ -161,12 +179,12 @@ def read_genotypes(
         else:
             genotypes.append(genotype)
     if not genotypes:
-        raise ValueError(f"{os.fspath(path)} holds no usable genotype")
+        raise ValueError(f"{os.fspath(path)} contains no usable genotype")
     return genotypes, skipped
 
 
 def _lines(content: bytes) -> list[str]:
-    """Lines of text in UTF-8 or UTF-16; U+FFFD stands for what is no text."""
-    marked = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    text = content.decode("utf-16" if marked else "utf-8", "replace").replace("\ufeff", "")
+    """Decode UTF-8 or UTF-16 to lines; U+FFFD replaces invalid bytes."""
+    is_utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if is_utf16 else "utf-8", "replace").replace("\ufeff", "")
     return text.replace("\r\n", "\n").replace("\r", "\n").split("\n")

@@ -1,10 +1,12 @@
-"""Functions of arrays: what networks are made of, spectra, and measures of quality."""
+"""Array operations that networks use, power spectra, and image quality metrics.
+
+Feature maps are NHWC; images are float32 (H, W, C) in [0, 1].
+"""
 
 from isnas_jax.ops.convolution import (
     convolution,
     correlate,
     depthwise_convolution,
-    scatter,
     transposed_convolution,
 )
 from isnas_jax.ops.normalization import ACTIVATION_SLOPES, batch_norm, leaky_relu
@@ -22,7 +24,6 @@ __all__ = [
     "leaky_relu",
     "pad",
     "pixel_shuffle",
-    "scatter",
     "split_stack_sum",
     "transposed_convolution",
     "upsample",

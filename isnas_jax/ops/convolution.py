@@ -1,13 +1,14 @@
-"""Convolutions, as functions of arrays.
+"""Convolutions, transposed convolutions and depthwise convolutions.
 
-Feature maps are float32 or as the numerics says, NHWC; kernels are HWIO, a
-depthwise kernel (k, k, 1, C). On CPUs, XLA's dilated and grouped convolutions and
-the automatic gradients of any inside a scan fall to a naive loop, and Winograd's
-filtering of large maps beats the others. Everything is therefore written in terms
-of that, of direct convolutions, matrix products and shifted sums, gradients
-included, and in few separate steps, since their number is what compilation time
-follows. Elsewhere XLA's convolutions serve, with its gradients, but for depthwise
-ones (`_depthwise`).
+Feature maps are NHWC, kernels HWIO; depthwise kernels are (k, k, 1, C). Arrays are
+converted to the dtype of `Numerics`.
+
+The implementation "conv" calls XLA's convolutions, except for depthwise ones (`_depthwise`).
+The implementation "matmul" is for CPUs. There, XLA runs a naive loop for dilated and grouped
+convolutions, and for the automatic gradient of any convolution inside a scan. "matmul"
+therefore uses Winograd filtering (fastest for large feature maps), direct convolutions,
+matrix products and shifted sums, and defines its gradients. Each form has few operations,
+because compilation time grows with their number.
 """
 
 import functools
@@ -23,12 +24,17 @@ from isnas_jax.ops.numerics import Numerics
 from isnas_jax.ops.padding import pad
 
 _FEW_CHANNELS = 4
-_DIRECT_CHANNELS = 8  # from these on XLA's direct convolution is as fast, and one step
+# From this number of channels, XLA's convolution is as fast as products, in one operation.
+_DIRECT_CHANNELS = 8
+# Smallest height, width and number of channels for which Winograd filtering is fastest.
+_WINOGRAD_MINIMUM = 16
 _LAYOUT = ("NHWC", "HWIO", "NHWC")
+
+_matmul = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
 
 
 def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
-    """What each output pixel sees, by kernel row: k arrays (N, H', W', k C)."""
+    """Return the inputs of each output pixel, by kernel row: k arrays (N, H', W', k C)."""
     height, width = x.shape[1] - size + 1, x.shape[2] - size + 1
     taps = [x[:, :, j : j + width : stride] for j in range(size)]
     rows = jnp.concatenate(taps, axis=-1) if size > 1 else x[:, :, ::stride]
@@ -37,50 +43,56 @@ def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Cross-correlation without padding, at stride 1, or 2 for even sides and odd kernels.
+    """Cross-correlate without padding, in the form that is fastest on CPUs.
 
-    (N, H, W, I) and (k, k, I, O) to (N, (H - k) // stride + 1, ..., O).
+    Args:
+      x: Feature maps, (N, H, W, I).
+      kernel: (k, k, I, O).
+      stride: 1, or 2 if H and W are even and k is odd.
+
+    Returns:
+      (N, (H - k) // stride + 1, (W - k) // stride + 1, O).
     """
-    outer = kernel.shape[0] - 1
-    if _runs_direct(kernel, [side - outer for side in x.shape[1:3]]):
-        return _direct(x, kernel, stride)
-    return _by_products(x, kernel, stride)
+    margin = kernel.shape[0] - 1
+    if _is_direct_fast(kernel, [side - margin for side in x.shape[1:3]]):
+        return _correlate_direct(x, kernel, stride)
+    return _correlate_by_matmul(x, kernel, stride)
 
 
-def _runs_direct(kernel: jax.Array, sides: Sequence[int]) -> bool:
-    """Whether XLA's convolution is fast with a kernel (k, k, I, O), given a map's sides unpadded.
+def _is_direct_fast(kernel: jax.Array, sides: Sequence[int]) -> bool:
+    """Return whether XLA's convolution of feature maps with these unpadded sides is fast.
 
-    It would swap a kernel with a map smaller than it, and then run a naive loop.
+    XLA swaps feature maps and kernel if the kernel is larger, and then runs a naive loop.
     """
     size, _, inputs, outputs = kernel.shape
     return min(inputs, outputs) >= _DIRECT_CHANNELS and min(sides) >= size
 
 
-def _by_products(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """One matrix product for each row of the kernel.
+def _correlate_by_matmul(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Correlate with one matrix product for each kernel row.
 
-    Inputs of very few channels, as a network's own, make one product, summed channel
-    by channel in the order of the published code: the first normalization of a
-    network magnifies every rounding that comes before.
+    Inputs with very few channels, such as noise maps, take a single product. It adds the
+    terms in the order of the published code, channel by channel, because the first
+    normalization of a network amplifies rounding errors.
     """
     size, _, inputs, outputs = kernel.shape
     rows = _row_patches(x, size, stride)
     if inputs < _FEW_CHANNELS:
         taps = jnp.stack(rows, axis=-2).reshape(*rows[0].shape[:3], size, size, inputs)
         columns = jnp.moveaxis(taps, -1, -3).reshape(*rows[0].shape[:3], -1)
-        return _product(columns, kernel.transpose(2, 0, 1, 3).reshape(-1, outputs))
+        return _matmul(columns, kernel.transpose(2, 0, 1, 3).reshape(-1, outputs))
     products = [
-        _product(patches, row.reshape(-1, outputs))
+        _matmul(patches, row.reshape(-1, outputs))
         for patches, row in zip(rows, kernel, strict=True)
     ]
     return functools.reduce(jnp.add, products)
 
 
-_product = functools.partial(jnp.matmul, precision=lax.Precision.HIGHEST)
+def _correlate_direct(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Correlate with XLA's convolution, or with matrix products for a batch of kernels.
 
-
-def _direct(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """By XLA's convolution; a batch of kernels, which would make it a grouped one, by products."""
+    Under `vmap`, XLA would compute a batch of kernels as a grouped convolution.
+    """
 
     @jax.custom_batching.custom_vmap
     def convolve(x, kernel):
@@ -94,13 +106,13 @@ def _direct(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
         )
 
     @convolve.def_vmap
-    def _(count, batched, x, kernel):
-        x_batched, kernel_batched = batched
-        if kernel_batched:
-            each = functools.partial(_by_products, stride=stride)
-            return jax.vmap(each, (0 if x_batched else None, 0))(x, kernel), True
-        together = convolve(x.reshape(-1, *x.shape[2:]), kernel)
-        return together.reshape(count, -1, *together.shape[1:]), True
+    def _(batch_size, is_batched, x, kernel):
+        is_x_batched, is_kernel_batched = is_batched
+        if is_kernel_batched:
+            correlate_one = functools.partial(_correlate_by_matmul, stride=stride)
+            return jax.vmap(correlate_one, (0 if is_x_batched else None, 0))(x, kernel), True
+        y = convolve(x.reshape(-1, *x.shape[2:]), kernel)
+        return y.reshape(batch_size, -1, *y.shape[1:]), True
 
     return convolve(x, kernel)
 
@@ -110,29 +122,29 @@ def _correlate_forward(x, kernel, stride):
 
 
 def _kernel_cotangent(rows, cotangent):
-    """Of the kernel that takes row patches to maps with this cotangent: (k, k, I, O)."""
+    """Return the cotangent (k, k, I, O) of a kernel from its row patches and outputs' cotangent."""
     outputs = cotangent.shape[-1]
     flat = cotangent.reshape(-1, outputs)
-    products = [_product(patches.reshape(len(flat), -1).T, flat) for patches in rows]
+    products = [_matmul(patches.reshape(len(flat), -1).T, flat) for patches in rows]
     return jnp.stack(products).reshape(len(rows), len(rows), -1, outputs)
 
 
 def _correlate_backward(stride, residuals, cotangent):
     x, kernel = residuals
     size, adjoint = kernel.shape[0], kernel.swapaxes(2, 3)
-    if stride == 1 and _runs_direct(kernel, cotangent.shape[1:3]):
-        around = pad(cotangent, size - 1, "zeros")
-        x_cotangent = correlate(around, adjoint[::-1, ::-1])
+    if stride == 1 and _is_direct_fast(kernel, cotangent.shape[1:3]):
+        padded = pad(cotangent, size - 1, "zeros")
+        x_cotangent = correlate(padded, adjoint[::-1, ::-1])
     else:
-        x_cotangent = scatter(cotangent, adjoint, stride)
+        x_cotangent = _correlate_transpose(cotangent, adjoint, stride)
     return x_cotangent, _kernel_cotangent(_row_patches(x, size, stride), cotangent)
 
 
 correlate.defvjp(_correlate_forward, _correlate_backward)
 
 
-def _lay(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
-    """Adds up maps along an axis: position m of map i comes to lie at stride m + i."""
+def _overlap_add(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
+    """Add feature maps along an axis, with element m of map i at position stride m + i."""
     reach = (len(maps) - 1) // stride
 
     def shifted(index):
@@ -153,34 +165,40 @@ def _lay(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
-def scatter(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
-    """Adds x[m, n] * kernel at (stride m, stride n): the adjoint of `correlate`.
+def _correlate_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
+    """Add x[m, n] * kernel at (stride m, stride n): the transpose of `correlate`.
 
-    (N, H, W, I) and (k, k, I, O), k odd, to (N, H', W', O) with
-    H' = stride H + k - 1. One matrix product gives the contribution of each
-    tap; no zeros are inserted.
+    One matrix product computes the contributions of all taps; no zeros are inserted.
+
+    Args:
+      x: Feature maps, (N, H, W, I).
+      kernel: (k, k, I, O) with k odd.
+      stride: 1 or 2.
+
+    Returns:
+      (N, stride H + k - 1, stride W + k - 1, O).
     """
     taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel, precision=lax.Precision.HIGHEST)
-    size = range(kernel.shape[0])
-    rows = [_lay([taps[:, :, :, i, j] for j in size], 2, stride) for i in size]
-    return _lay(rows, 1, stride)
+    indices = range(kernel.shape[0])
+    rows = [_overlap_add([taps[:, :, :, i, j] for j in indices], 2, stride) for i in indices]
+    return _overlap_add(rows, 1, stride)
 
 
-def _scatter_forward(x, kernel, stride):
-    return scatter(x, kernel, stride), (x, kernel)
+def _correlate_transpose_forward(x, kernel, stride):
+    return _correlate_transpose(x, kernel, stride), (x, kernel)
 
 
-def _scatter_backward(stride, residuals, cotangent):
+def _correlate_transpose_backward(stride, residuals, cotangent):
     x, kernel = residuals
     swapped = kernel.swapaxes(2, 3)
     rows = _row_patches(cotangent, kernel.shape[0], stride)
     return correlate(cotangent, swapped, stride), _kernel_cotangent(rows, x).swapaxes(2, 3)
 
 
-scatter.defvjp(_scatter_forward, _scatter_backward)
+_correlate_transpose.defvjp(_correlate_transpose_forward, _correlate_transpose_backward)
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @functools.partial(jax.jit, static_argnames=("stride", "padding", "numerics"))
 def convolution(
     x: jax.Array,
@@ -190,7 +208,18 @@ def convolution(
     padding: str = "zeros",
     numerics: Numerics = Numerics(),
 ) -> jax.Array:
-    """Convolution with an odd square kernel, padded by k // 2, at stride 1 or 2 (even sides)."""
+    """Convolve feature maps that are padded by k // 2.
+
+    Args:
+      x: Feature maps, (N, H, W, I).
+      kernel: (k, k, I, O) with k odd.
+      stride: 1, or 2 if H and W are even.
+      padding: "zeros", or "reflect" for k of 1 or 3.
+      numerics: Implementation, precision and dtype.
+
+    Returns:
+      (N, H / stride, W / stride, O).
+    """
     x, kernel = numerics.cast(x, kernel)
     size, _, inputs, outputs = kernel.shape
     padded = pad(x, size // 2, padding)
@@ -203,21 +232,29 @@ def convolution(
             dimension_numbers=_LAYOUT,
             precision=numerics.lax_precision,
         )
-    tiled = stride == 1 and size in _winograd.SIZES and x.dtype != jnp.bfloat16
-    if tiled and min(*x.shape[1:3], inputs, outputs) >= 16:
+    supported = stride == 1 and size in _winograd.SIZES and x.dtype != jnp.bfloat16
+    if supported and min(*x.shape[1:3], inputs, outputs) >= _WINOGRAD_MINIMUM:
         return _winograd.correlate(padded, kernel)
     return correlate(padded, kernel, stride)
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @functools.partial(jax.jit, static_argnames="numerics")
 def transposed_convolution(
     x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Transposed convolution of stride 2, padding k // 2, output padding 1: doubles the sides.
+    """Double height and width by a transposed convolution.
 
-    The kernel is that of the equivalent direct convolution (HWIO, PyTorch's
-    mirrored) of the input with a zero put after every pixel.
+    The stride is 2, the padding k // 2 and the output padding 1.
+
+    Args:
+      x: Feature maps, (N, H, W, I).
+      kernel: (k, k, I, O) with k odd: the kernel of the equivalent convolution of the input
+        with a zero inserted after each pixel. It is PyTorch's kernel mirrored in both axes.
+      numerics: Implementation, precision and dtype.
+
+    Returns:
+      (N, 2 H, 2 W, O).
     """
     x, kernel = numerics.cast(x, kernel)
     low = kernel.shape[0] // 2
@@ -231,16 +268,25 @@ def transposed_convolution(
             dimension_numbers=_LAYOUT,
             precision=numerics.lax_precision,
         )
-    full = scatter(x, kernel[::-1, ::-1], 2)
+    full = _correlate_transpose(x, kernel[::-1, ::-1], 2)
     return full[:, low : low + 2 * x.shape[1], low : low + 2 * x.shape[2]]
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @functools.partial(jax.jit, static_argnames="numerics")
 def depthwise_convolution(
     x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Every channel with its own k x k kernel, zero-padded, stride 1."""
+    """Convolve each channel with its own kernel, at stride 1 with zero padding.
+
+    Args:
+      x: Feature maps, (N, H, W, C).
+      kernel: (k, k, 1, C) with k odd.
+      numerics: Implementation and dtype; the precision is always the highest.
+
+    Returns:
+      (N, H, W, C).
+    """
     x, kernel = numerics.cast(x, kernel)
-    correlate = _depthwise.on_cpu if numerics.uses_matmul else _depthwise.by_platform
-    return correlate(x, kernel)
+    convolve = _depthwise.convolve_by_rows if numerics.uses_matmul else _depthwise.convolve
+    return convolve(x, kernel)

@@ -1,4 +1,4 @@
-"""How feature maps are computed: by which operations, to how many digits."""
+"""The implementation, precision and dtype that feature maps are computed with."""
 
 import dataclasses
 
@@ -13,24 +13,22 @@ DTYPES = ("float32", "bfloat16")
 
 @dataclasses.dataclass(frozen=True)
 class Numerics:
-    """How the feature maps of a network are computed.
+    """Implementation, precision and dtype of the operations in a network.
 
-    Accelerators multiply float32 in fewer bits unless told: "default" precision
-    is TF32 on recent GPUs and bfloat16 on TPUs. Parameters, the statistics of
-    normalizations and the image itself are float32 in any case.
+    Parameters, normalization statistics and the output image are always float32.
 
     Attributes:
-      implementation: "matmul", matrix products (some by Winograd's filtering),
-        direct convolutions and shifted sums with gradients of their own, always at
-        the highest precision; or "conv", XLA's, depthwise ones apart, with
-        maps written out around normalizations. By default what suits the backend:
-        products on CPUs, convolutions elsewhere.
-      precision: Of XLA's convolutions: "highest" (float32), "high" or "default";
-        depthwise ones are always at the highest.
-      dtype: Of feature maps: "float32" or "bfloat16".
+      implementation: "matmul" or "conv"; None selects "matmul" on CPUs and "conv" elsewhere.
+        "matmul" computes convolutions with matrix products, Winograd filtering, direct
+        convolutions and shifted sums, and defines their gradients. It ignores `precision`
+        and always uses the highest. "conv" uses XLA's convolutions, except for some
+        depthwise convolutions.
+      precision: Precision of XLA's convolutions: "highest" (float32), "high" or "default"
+        (TF32 on recent GPUs, bfloat16 on TPUs). Depthwise convolutions always use the highest.
+      dtype: Type of the feature maps: "float32" or "bfloat16".
 
     Raises:
-      ValueError: For what is none of these.
+      ValueError: If a value is not one of these choices.
     """
 
     implementation: str | None = None
@@ -43,27 +41,26 @@ class Numerics:
             "precision": PRECISIONS,
             "dtype": DTYPES,
         }
-        for name, known in choices.items():
-            if (value := getattr(self, name)) not in known:
+        for name, valid in choices.items():
+            if (value := getattr(self, name)) not in valid:
                 raise ValueError(
-                    f"{name} {value!r} does not exist; "
-                    f"choose from {', '.join(choice for choice in known if choice)}"
+                    f"{name} {value!r} does not exist; choose from {', '.join(filter(None, valid))}"
                 )
 
     @property
     def uses_matmul(self) -> bool:
-        """Whether it is "matmul", on this backend."""
+        """Whether the implementation is "matmul", given or selected for the default backend."""
         if self.implementation is None:
             return jax.default_backend() == "cpu"
         return self.implementation == "matmul"
 
     @property
     def lax_precision(self) -> lax.Precision:
-        """What `lax` calls the precision."""
+        """The precision as a `lax.Precision`."""
         return lax.Precision[self.precision.upper()]
 
     def cast(self, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-        """Arrays in the feature maps' type; float64 stays."""
+        """Return the arrays converted to `dtype`; float64 arrays are unchanged."""
         return tuple(
             array if array.dtype == jnp.float64 else array.astype(self.dtype) for array in arrays
         )

@@ -1,4 +1,4 @@
-"""Padding of feature maps, NHWC."""
+"""Padding of NHWC feature maps."""
 
 import jax
 import jax.numpy as jnp
@@ -7,7 +7,7 @@ from jax import lax
 
 @jax.custom_vjp
 def _reflect(x: jax.Array) -> jax.Array:
-    """Pads height and width by one reflected pixel on both sides."""
+    """Pad height and width by one reflected pixel on each side."""
     for axis in (1, 2):
         low = lax.slice_in_dim(x, 1, 2, axis=axis)
         high = lax.slice_in_dim(x, -2, -1, axis=axis)
@@ -32,11 +32,23 @@ _reflect.defvjp(lambda x: (_reflect(x), None), _reflect_backward)
 
 
 def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
-    """Pads height and width on both sides by "zeros", or by one pixel with "reflect"."""
+    """Pad height and width of feature maps on both sides.
+
+    Args:
+      x: Feature maps, (N, H, W, C).
+      amount: Pixels to add on each side.
+      mode: "zeros", or "reflect", which supports an amount of 0 or 1 only.
+
+    Returns:
+      (N, H + 2 amount, W + 2 amount, C).
+
+    Raises:
+      ValueError: If the mode is "reflect" and the amount is above 1.
+    """
     if not amount:
         return x
     if mode == "reflect":
         if amount != 1:
-            raise ValueError(f"reflection padding is by 1 pixel, not {amount}")
+            raise ValueError(f"padding {amount} must be 0 or 1 in mode 'reflect'")
         return _reflect(x)
     return jnp.pad(x, ((0, 0), (amount, amount), (amount, amount), (0, 0)))

@@ -1,4 +1,4 @@
-"""How close a restoration is to the clean image; for evaluation only.
+"""Quality metrics that compare a restoration with the clean image.
 
 Images are float32 (H, W, C) in [0, 1].
 """
@@ -10,12 +10,15 @@ from jax.typing import ArrayLike
 
 
 def psnr(image: ArrayLike, clean: ArrayLike) -> jax.Array:
-    """Peak signal-to-noise ratio in dB, over all channels, for a peak of 1."""
+    """Return the peak signal-to-noise ratio in dB over all channels, for a peak value of 1."""
     return -10 * jnp.log10(jnp.square(jnp.subtract(image, clean)).mean())
 
 
 def ssim(image: ArrayLike, clean: ArrayLike) -> float:
-    """Structural similarity (Wang et al., 2004, Gaussian window), at most 1; needs scikit-image."""
+    """Return the structural similarity (Wang et al., 2004) with a Gaussian window, at most 1.
+
+    This needs scikit-image.
+    """
     from skimage.metrics import structural_similarity
 
     return float(
@@ -32,7 +35,7 @@ def ssim(image: ArrayLike, clean: ArrayLike) -> float:
 
 
 def luma(image: ArrayLike) -> np.ndarray:
-    """ITU-R BT.601 luma of an RGB image, (H, W, 1) in [16/255, 235/255]; gray as it is."""
+    """Return the ITU-R BT.601 luma, (H, W, 1) in [16/255, 235/255]; gray images are unchanged."""
     pixels = np.asarray(image, np.float32)
     if pixels.shape[-1] == 1:
         return pixels
@@ -41,7 +44,10 @@ def luma(image: ArrayLike) -> np.ndarray:
 
 
 def report(image: ArrayLike, clean: ArrayLike) -> dict[str, float]:
-    """PSNR in dB over all channels and on luma (usual for super-resolution), and SSIM."""
+    """Return `psnr` over all channels, `psnr_y` on the luma (both in dB) and `ssim`.
+
+    Super-resolution is usually compared on the luma.
+    """
     return {
         "psnr": float(psnr(image, clean)),
         "psnr_y": float(psnr(luma(image), luma(clean))),

@@ -1,7 +1,7 @@
-"""Changes of resolution and of the number of channels.
+"""Upsampling by a factor of 2, pixel shuffle and the sum of channel quarters.
 
-Feature maps are float32, NHWC. As in `convolution`, everything is written as
-sums of slices, gradients included.
+Feature maps are NHWC, float32 or bfloat16. Upsampling and its gradient are sums of slices, a
+form that XLA:CPU runs well.
 """
 
 import functools
@@ -13,87 +13,95 @@ from jax import lax
 from isnas_jax import _programs
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @jax.jit
 def pixel_shuffle(x: jax.Array) -> jax.Array:
-    """(N, H, W, 4 C) to (N, 2 H, 2 W, C); channel 4 c + 2 dy + dx goes to pixel (dy, dx)."""
+    """Rearrange (N, H, W, 4 C) to (N, 2 H, 2 W, C); channel 4 c + 2 dy + dx is pixel (dy, dx)."""
     batch, height, width, channels = x.shape
     x = x.reshape(batch, height, width, channels // 4, 2, 2).transpose(0, 1, 4, 2, 5, 3)
     return x.reshape(batch, 2 * height, 2 * width, channels // 4)
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @jax.jit
 def split_stack_sum(x: jax.Array) -> jax.Array:
-    """(N, H, W, 4 C) to (N, H, W, C): the sum of the four channel quarters."""
+    """Return the sum of the four channel quarters: (N, H, W, 4 C) to (N, H, W, C)."""
     return functools.reduce(jnp.add, jnp.split(x, 4, axis=-1))
 
 
-# Weights of the output pixel a quarter before an input pixel's center, for the
-# inputs at -1, 0 (bilinear) and -2, -1, 0, 1 (bicubic, a = -0.75).
+# Weights of an output pixel that lies a quarter pixel before the center of input pixel 0,
+# for the input pixels -1, 0 (bilinear) and -2, -1, 0, 1 (bicubic, a = -0.75).
 _TAPS = {
     "bilinear": (0.25, 0.75),
     "bicubic": (-0.03515625, 0.26171875, 0.87890625, -0.10546875),
 }
 
 
-def _slices(
-    x: jax.Array, axis: int, size: int, weights: tuple[float, ...], first: int
+def _correlate_axis(
+    x: jax.Array, axis: int, size: int, weights: tuple[float, ...], start: int
 ) -> jax.Array:
-    """The weighted sum of slices of this size that start at first, first + 1, ..."""
+    """Return `size` outputs of a correlation along an axis; the first is at position `start`."""
     return functools.reduce(
         jnp.add,
         [
-            weight * lax.slice_in_dim(x, first + i, first + i + size, axis=axis)
+            weight * lax.slice_in_dim(x, start + i, start + i + size, axis=axis)
             for i, weight in enumerate(weights)
         ],
     )
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(1, 2))
-def _double(x: jax.Array, axis: int, taps: tuple[float, ...]) -> jax.Array:
-    """Doubles one side; taps are the weights of the earlier of two new pixels."""
+def _interpolate_axis(x: jax.Array, axis: int, taps: tuple[float, ...]) -> jax.Array:
+    """Double the length of an axis; `taps` are the weights of the first of two output pixels."""
     size, reach = x.shape[axis], len(taps) // 2
     padded = jnp.pad(x, [(reach, reach) if a == axis else (0, 0) for a in range(4)], mode="edge")
-    pair = [_slices(padded, axis, size, taps, 0), _slices(padded, axis, size, taps[::-1], 1)]
+    pair = [
+        _correlate_axis(padded, axis, size, taps, 0),
+        _correlate_axis(padded, axis, size, taps[::-1], 1),
+    ]
     return jnp.stack(pair, axis=axis + 1).reshape(*x.shape[:axis], 2 * size, *x.shape[axis + 1 :])
 
 
-def _double_backward(axis, taps, _, cotangent):
+def _interpolate_axis_backward(axis, taps, _, cotangent):
     size, reach = cotangent.shape[axis] // 2, len(taps) // 2
-    # What arrives at the input and at the pixels that repeat its edges.
+    # The cotangent of the padded input: the input, and the pixels that repeat its edges.
     widths = [(2 * reach, 2 * reach) if a == axis else (0, 0) for a in range(4)]
-    phases = (
+    first, second = (
         jnp.pad(lax.slice_in_dim(cotangent, phase, None, stride=2, axis=axis), widths)
         for phase in (0, 1)
     )
-    early, late = phases
-    span = size + 2 * reach
-    padded = _slices(early, axis, span, taps[::-1], 1) + _slices(late, axis, span, taps, 0)
+    length = size + 2 * reach
+    padded = _correlate_axis(first, axis, length, taps[::-1], 1)
+    padded = padded + _correlate_axis(second, axis, length, taps, 0)
     inner = lax.slice_in_dim(padded, reach, reach + size, axis=axis)
     low = lax.slice_in_dim(padded, 0, reach, axis=axis).sum(axis, keepdims=True)
-    high = lax.slice_in_dim(padded, reach + size, span, axis=axis).sum(axis, keepdims=True)
+    high = lax.slice_in_dim(padded, reach + size, length, axis=axis).sum(axis, keepdims=True)
     index = lax.broadcasted_iota(jnp.int32, inner.shape, axis)
     edges = jnp.where(index == 0, low, 0.0) + jnp.where(index == size - 1, high, 0.0)
     return (inner + edges,)
 
 
-_double.defvjp(lambda x, axis, taps: (_double(x, axis, taps), None), _double_backward)
+_interpolate_axis.defvjp(
+    lambda x, axis, taps: (_interpolate_axis(x, axis, taps), None), _interpolate_axis_backward
+)
 
 
-def _twice(x: jax.Array, axis: int) -> jax.Array:
-    """Repeats every pixel along one side; unlike `repeat`, its gradient adds two slices."""
+def _repeat_axis(x: jax.Array, axis: int) -> jax.Array:
+    """Repeat each pixel along an axis; unlike that of `jnp.repeat`, the gradient adds slices."""
     pairs = jnp.stack([x, x], axis=axis + 1)
     return pairs.reshape(*x.shape[:axis], 2 * x.shape[axis], *x.shape[axis + 1 :])
 
 
-@_programs.shared
+@_programs.cleared_on_eviction
 @functools.partial(jax.jit, static_argnames="method")
 def upsample(x: jax.Array, *, method: str) -> jax.Array:
-    """Doubles the sides: "nearest", "bilinear" or "bicubic" (a = -0.75, edges repeated).
+    """Double height and width: (N, H, W, C) to (N, 2 H, 2 W, C).
 
-    Corners are not aligned, as with `align_corners=False` in PyTorch.
+    Args:
+      x: Feature maps, (N, H, W, C).
+      method: "nearest", "bilinear" or "bicubic" (a = -0.75). Edge pixels are repeated, and
+        corners are not aligned, as with `align_corners=False` in PyTorch.
     """
     if method == "nearest":
-        return _twice(_twice(x, 1), 2)
-    return _double(_double(x, 1, _TAPS[method]), 2, _TAPS[method])
+        return _repeat_axis(_repeat_axis(x, 1), 2)
+    return _interpolate_axis(_interpolate_axis(x, 1, _TAPS[method]), 2, _TAPS[method])

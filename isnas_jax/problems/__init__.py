@@ -1,7 +1,15 @@
-"""Restoration problems: what is observed, the tasks, smaller stand-ins, classical solutions."""
+"""Restoration problems: observations, tasks, splits, proxies and classical restorations."""
 
-from isnas_jax.problems import pixels
-from isnas_jax.problems.classical import CLASSICAL, Classical
+from isnas_jax.problems import classical, pixels
+from isnas_jax.problems.classical import (
+    Classical,
+    bicubic,
+    biharmonic,
+    bm3d,
+    non_local_means,
+    observed,
+    total_variation,
+)
 from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import (
     Downsampling,
@@ -13,31 +21,47 @@ from isnas_jax.problems.problem import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.problems.proxies import PROXIES, Proxy
-from isnas_jax.problems.splits import SPLITS, CoupledBootstrap, HoldOut, Split, hold_out, nothing
-from isnas_jax.problems.tasks import TASKS, Task
+from isnas_jax.problems.proxies import Crop, Decimate, Proxy, Resize
+from isnas_jax.problems.splits import (
+    CoupledBootstrap,
+    HoldOut,
+    Split,
+    hold_out,
+    without_measurements,
+)
+from isnas_jax.problems.tasks import PUBLISHED_TASKS, Task, add_noise, downscale, remove_pixels
 
 __all__ = [
-    "CLASSICAL",
-    "PROXIES",
-    "SPLITS",
-    "TASKS",
+    "PUBLISHED_TASKS",
     "Classical",
     "CoupledBootstrap",
+    "Crop",
+    "Decimate",
     "Downsampling",
     "HoldOut",
     "Identity",
     "Operator",
     "Problem",
     "Proxy",
+    "Resize",
     "Split",
     "Task",
+    "add_noise",
+    "bicubic",
+    "biharmonic",
+    "bm3d",
     "check_problem",
+    "classical",
     "denoising",
+    "downscale",
     "estimate_sigma",
     "hold_out",
     "inpainting",
-    "nothing",
+    "non_local_means",
+    "observed",
     "pixels",
+    "remove_pixels",
     "super_resolution",
+    "total_variation",
+    "without_measurements",
 ]

@@ -1,137 +1,117 @@
-"""Restorations without a network, as points of reference; from scikit-image and bm3d.
+"""Classical restorations, without a network, from scikit-image and bm3d.
 
-They see nothing of a measurement whose weight is 0: what no task expects to
-miss is filled in first. Images are float32 (H, W, C) in [0, 1].
+They ignore measurements of weight 0. Tasks other than inpainting may have such measurements
+after a split; they are filled by biharmonic inpainting first. Images are float32 (H, W, C)
+in [0, 1].
 """
 
 import dataclasses
-import importlib.util
 from collections.abc import Callable
 
 import numpy as np
 
 from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import Problem
-from isnas_jax.registry import Registry
 
 
 def _noise_std(problem: Problem) -> float:
-    """Of the noise, in units of the image: as known, else estimated."""
-    known = problem.sigma
-    return float(estimate_sigma(_filled(problem)) if known is None else known) / 255
+    """Return the known or estimated standard deviation of the noise, for images in [0, 1]."""
+    sigma = problem.sigma
+    return float(estimate_sigma(_biharmonic(problem)) if sigma is None else sigma) / 255
 
 
-def _filled(problem: Problem) -> np.ndarray:
-    """The observation, missing measurements filled in biharmonically."""
+def _biharmonic(problem: Problem) -> np.ndarray:
+    """Return the observation with missing measurements filled by biharmonic inpainting."""
     observed = np.asarray(problem.observed)
     missing = np.broadcast_to(np.asarray(problem.weights) == 0, observed.shape)
     if not missing.any():
         return observed
     from skimage.restoration import inpaint_biharmonic
 
-    # Plane by plane, for a measurement may be missing in one channel only.
+    # Each channel has a mask of its own.
     planes = (np.array(np.moveaxis(array, -1, 0), order="C") for array in (observed, missing))
     return np.stack([inpaint_biharmonic(*pair) for pair in zip(*planes, strict=True)], axis=-1)
 
 
-def observed(problem: Problem) -> np.ndarray:
-    """Return the observation itself, which weak noise leaves better than any restoration."""
-    return _filled(problem)
-
-
-def bm3d(problem: Problem) -> np.ndarray:
-    """BM3D, or CBM3D for RGB (Dabov et al., 2007), by the noise's strength."""
+def _bm3d(problem: Problem) -> np.ndarray:
+    """Denoise by BM3D, or by CBM3D for RGB (Dabov et al., 2007)."""
     import bm3d as package
 
-    observed, std = _filled(problem), _noise_std(problem)
+    observed, std = _biharmonic(problem), _noise_std(problem)
     if observed.shape[-1] == 3:
         return package.bm3d_rgb(observed, std)
     return package.bm3d(observed[..., 0], std)[..., None]
 
 
-def non_local_means(problem: Problem) -> np.ndarray:
-    """Non-local means (Buades et al., 2005), by the noise's strength."""
+def _non_local_means(problem: Problem) -> np.ndarray:
+    """Denoise by non-local means (Buades et al., 2005)."""
     from skimage.restoration import denoise_nl_means
 
     std = _noise_std(problem)
     restored = denoise_nl_means(
-        _filled(problem), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
+        _biharmonic(problem), h=0.8 * std, sigma=std, fast_mode=False, channel_axis=-1
     )
-    return restored.reshape(problem.shape)  # it drops a single channel
+    return restored.reshape(problem.shape)  # scikit-image drops a single channel
 
 
-def total_variation(problem: Problem) -> np.ndarray:
-    """Total variation (Chambolle, 2004) at scikit-image's default weight."""
+def _total_variation(problem: Problem) -> np.ndarray:
+    """Denoise by total variation (Chambolle, 2004) with scikit-image's default weight."""
     from skimage.restoration import denoise_tv_chambolle
 
-    return denoise_tv_chambolle(_filled(problem), channel_axis=-1)
+    return denoise_tv_chambolle(_biharmonic(problem), channel_axis=-1)
 
 
-def biharmonic(problem: Problem) -> np.ndarray:
-    """Biharmonic inpainting."""
-    return _filled(problem)
-
-
-def bicubic(problem: Problem) -> np.ndarray:
-    """Bicubic interpolation."""
+def _bicubic(problem: Problem) -> np.ndarray:
+    """Enlarge by bicubic interpolation."""
     from skimage.transform import resize
 
-    return resize(_filled(problem), problem.shape, order=3)
+    return resize(_biharmonic(problem), problem.shape, order=3)
 
 
 @dataclasses.dataclass(frozen=True)
 class Classical:
-    """A restoration for one task.
+    """A classical restoration for one task.
 
     Attributes:
-      task: Name in `TASKS`.
-      restore: From a problem to an image (H, W, C).
+      name: Its name, in flags and tables.
+      task: The task of its problems.
+      restore: Returns the restored image (H, W, C) of a problem.
     """
 
+    name: str
     task: str
     restore: Callable[[Problem], np.ndarray]
 
-
-CLASSICAL: Registry[Classical] = Registry(
-    "classical restoration",
-    {
-        "observed": Classical("denoising", observed),
-        "non-local means": Classical("denoising", non_local_means),
-        "total variation": Classical("denoising", total_variation),
-        "biharmonic": Classical("inpainting", biharmonic),
-        "bicubic": Classical("super_resolution", bicubic),
-    },
-)
-if importlib.util.find_spec("bm3d"):
-    CLASSICAL["BM3D"] = Classical("denoising", bm3d)
+    def __str__(self) -> str:
+        return self.name
 
 
-def names_of(task: str) -> list[str]:
-    """The classical restorations for a task."""
-    return [name for name, entry in CLASSICAL.items() if entry.task == task]
+# The observation can be the best restoration if the noise is weak.
+observed = Classical("observed", "denoising", _biharmonic)
+non_local_means = Classical("non-local means", "denoising", _non_local_means)
+total_variation = Classical("total variation", "denoising", _total_variation)
+bm3d = Classical("BM3D", "denoising", _bm3d)
+biharmonic = Classical("biharmonic", "inpainting", _biharmonic)
+bicubic = Classical("bicubic", "super_resolution", _bicubic)
 
 
-def check(name: str, problem: Problem) -> Classical:
-    """The classical restoration of that name; ValueError if it is not one of the problem's task."""
-    entry = CLASSICAL[name]
-    if entry.task != problem.task:
-        raise ValueError(
-            f"{name!r} restores {entry.task}, not {problem.task}; "
-            f"choose from {', '.join(names_of(problem.task))}"
-        )
-    return entry
+def check(method: Classical, problem: Problem) -> None:
+    """Raise ValueError if a classical restoration is for another task than the problem's."""
+    if method.task != problem.task:
+        raise ValueError(f"{str(method)!r} restores {method.task}, not {problem.task}")
 
 
-def restore(name: str, problem: Problem) -> np.ndarray:
-    """A classical restoration (H, W, C), clipped.
+def restore(method: Classical, problem: Problem) -> np.ndarray:
+    """Return a classical restoration, float32 (H, W, C), clipped to [0, 1].
 
     Raises:
-      ValueError: For a name that is not valid, with the valid ones, or if what
-        it makes is no image of the problem.
+      ValueError: For another task than the problem's, or if the restored image has a wrong shape
+        or values that are not finite.
     """
-    restored = np.asarray(check(name, problem).restore(problem), np.float32)
+    check(method, problem)
+    restored = np.asarray(method.restore(problem), np.float32)
     if restored.shape != problem.shape:
-        raise ValueError(f"{name!r} made an image of {restored.shape}, not of {problem.shape}")
+        raise ValueError(f"{str(method)!r} returned shape {restored.shape}, not {problem.shape}")
     if not np.isfinite(restored).all():
-        raise ValueError(f"{name!r} made an image with values that are not finite")
+        raise ValueError(f"{str(method)!r} returned values that are not finite")
     return np.clip(restored, 0, 1)

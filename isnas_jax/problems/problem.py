@@ -1,12 +1,11 @@
-"""What is known of an image: an observation, the operator it came through, its weights.
+"""Restoration problems: an observation, its forward operator, weights and noise strength.
 
-Images are float32 (H, W, C) in [0, 1]. Every task fits a network to an
-observation y by
+Images are float32 (H, W, C) in [0, 1]. In every task a network with output x is fitted
+to an observation y by minimizing
 
-    mean(weights * (A(x) - y)**2),
+    mean(weights * (A(x) - y)**2).
 
-where x is the network's image; tasks differ by their operator A and by the
-weights of the measurements, which are 0 where nothing is known.
+Tasks differ in the operator A and in the weights, which are 0 for missing measurements.
 """
 
 import dataclasses
@@ -20,20 +19,20 @@ import numpy as np
 from jax import lax
 
 from isnas_jax.problems import pixels
-from isnas_jax.registry import shown
+from isnas_jax.registry import short_repr
 
 FACTORS = (2, 4, 8)
 
-# Takes pixels (h, w, c), of an observation or of weights, to fewer of them.
-Cut: TypeAlias = Callable[[jax.Array], jax.Array]
+# Reduces an observation or its weights (h, w, c) to fewer pixels.
+PixelTransform: TypeAlias = Callable[[jax.Array], jax.Array]
 
 
 class Operator(Protocol):
-    """The forward operator A: a pytree, so that its arrays pass through jit and vmap.
+    """A forward operator A: a pytree, so its arrays can be passed through jit and vmap.
 
-    An operator that serves a part of the observation too has a method
-    `cut(cut)`, which returns the operator of that part, maps it holds being
-    cut like the observation. One without it has no smaller problem.
+    An operator may have a method `shrink(transform)`. It returns the operator of the problem
+    with the observation `transform(observed)`; arrays (h, w, c) that it holds are transformed
+    likewise. Without this method, only the proxy "full" can be used.
     """
 
     def __call__(self, image: jax.Array) -> jax.Array: ...
@@ -44,15 +43,18 @@ class Operator(Protocol):
 class Problem:
     """One image to restore: a pytree, so it can be passed through jit and vmap.
 
+    `denoising`, `inpainting`, `super_resolution` and `Problem.create` check their arguments;
+    the constructor does not.
+
     Attributes:
       observed: y, the corrupted image, (h, w, C) float32.
-      operator: A, from an image (H, W, C) to (h, w, C).
-      weights: Of the measurements, (h, w, 1) or (h, w, C) float32, not
-        negative; 0 where a measurement is missing.
-      sigma: [] standard deviation of the noise in gray levels (0 to 255), or
-        None where it is not known.
+      operator: A, maps an image (H, W, C) to (h, w, C).
+      weights: Weights of the measurements, (h, w, 1) or (h, w, C) float32, at least 0;
+        0 where a measurement is missing.
+      sigma: [] float32 standard deviation of the noise in gray levels (0 to 255), or None
+        if unknown.
       shape: (H, W, C) of the image to restore.
-      task: What kind of problem it is, as a rule a name in `TASKS`.
+      task: Kind of the problem, usually a name in `TASKS`.
     """
 
     observed: jax.Array
@@ -63,7 +65,7 @@ class Problem:
     task: str = dataclasses.field(metadata={"static": True})
 
     @classmethod
-    def of(
+    def create(
         cls,
         observed: Any,
         operator: Operator,
@@ -73,25 +75,25 @@ class Problem:
         sigma: float | None = None,
         shape: tuple[int, int, int] | None = None,
     ) -> "Problem":
-        """Checks an observation and poses its problem.
+        """Create a problem from checked arguments.
 
         Args:
-          observed: Floats (h, w, C), C = 1 or 3, from 0 to 1 but for noise; 0 is put
-            where the weight is 0.
-          operator: A.
-          task: What kind of problem it is.
-          weights: (h, w), (h, w, 1) or (h, w, C), not negative; 1 by default.
-          sigma: Of the noise in gray levels, if known.
-          shape: (H, W, C) of the image; that of the observation by default.
+          observed: Floats (h, w, C), C = 1 or 3, in [0, 1] up to noise. Values of weight 0
+            are replaced by 0.
+          operator: A, maps an image (H, W, C) to (h, w, C).
+          task: Kind of the problem.
+          weights: (h, w), (h, w, 1) or (h, w, C), at least 0; 1 by default.
+          sigma: Standard deviation of the noise in gray levels (0 to 255), if known.
+          shape: (H, W, C) of the image to restore; by default that of the observation.
 
         Raises:
-          ValueError: For shapes and values that cannot be.
+          ValueError: For invalid types, shapes or values.
         """
-        observed = pixels.image(observed)
+        observed = pixels.check_image(observed)
         size = observed.shape[:2]
         if weights is None:
             weights = np.ones((*size, 1), np.float32)
-        weights = pixels.array(weights, "the weights")
+        weights = pixels.check_array(weights, "the weights")
         weights = weights[..., None] if weights.ndim == 2 else weights
         if weights.shape not in (observed.shape, (*size, 1)):
             raise ValueError(
@@ -99,54 +101,64 @@ class Problem:
             )
         if not (np.isfinite(weights) & (weights >= 0)).all() or not weights.any():
             raise ValueError("weights must be finite, not negative, and not all 0")
-        pixels.check_values(observed, weights > 0)
+        pixels.check_range(observed, weights > 0)
         observed = np.where(weights > 0, observed, np.float32(0))
-        strength = None if sigma is None else jnp.asarray(check_sigma(sigma), jnp.float32)
+        noise_std = None if sigma is None else jnp.asarray(check_sigma(sigma), jnp.float32)
         shape = shape or observed.shape
-        return cls(jnp.asarray(observed), operator, jnp.asarray(weights), strength, shape, task)
+        return cls(jnp.asarray(observed), operator, jnp.asarray(weights), noise_std, shape, task)
 
     def __repr__(self) -> str:
         height, width, channels = self.shape
         return f"Problem of {self.task}: an image of {height} x {width} x {channels}"
 
-    def residual(self, image: jax.Array) -> jax.Array:
-        """(A(x) - y)**2 of an image (H, W, C), weighted: (h, w, C)."""
+    def squared_residual(self, image: jax.Array) -> jax.Array:
+        """Return weights * (A(x) - y)**2 of an image x (H, W, C), as (h, w, C)."""
         return self.weights * jnp.square(self.operator(image) - self.observed)
 
     def loss(self, image: jax.Array) -> jax.Array:
-        """What a network is fitted by: the mean of the residual over all of (h, w, C)."""
-        return self.residual(image).mean()
+        """Return the mean of `squared_residual` over (h, w, C), the loss of a fit."""
+        return self.squared_residual(image).mean()
 
     @property
-    def measured(self) -> jax.Array:
-        """Boolean scalar: whether any measurement has a weight."""
+    def has_measurements(self) -> jax.Array:
+        """Boolean scalar: whether any weight is positive."""
         return (self.weights > 0).any()
 
     def error(self, image: jax.Array) -> jax.Array:
-        """The weighted mean of (A(x) - y)**2: comparable whatever share of the weights is 0.
+        """Return the weighted mean of (A(x) - y)**2, or 0 without measurements.
 
-        0 for a problem that is not `measured`.
+        Unlike `loss`, it does not depend on the fraction of missing measurements.
         """
         total = jnp.broadcast_to(self.weights, self.observed.shape).sum()
-        return self.residual(image).sum() / jnp.where(total > 0, total, 1)
+        return self.squared_residual(image).sum() / jnp.where(total > 0, total, 1)
 
-    def cut(self, cut: Cut) -> "Problem":
-        """The problem of a part of the observation; ValueError if there is no such problem."""
-        shrink = getattr(self.operator, "cut", None)
-        if shrink is None:
-            raise ValueError(f"a problem of task {self.task!r} cannot be cut: take it in full")
-        observed = cut(self.observed)
+    def shrink(self, transform: PixelTransform) -> "Problem":
+        """Return the problem with fewer pixels, as a proxy.
+
+        Args:
+          transform: Maps the observation and the weights, (h, w, c), to fewer pixels.
+
+        Raises:
+          ValueError: If the operator has no method `shrink`.
+        """
+        shrink_operator = getattr(self.operator, "shrink", None)
+        if shrink_operator is None:
+            raise ValueError(
+                f"a problem of task {self.task!r} cannot shrink, since its operator has no "
+                "method `shrink`; use the proxy 'full'"
+            )
+        observed = transform(self.observed)
         height, width = (
-            part * whole // seen
-            for part, whole, seen in zip(
+            new_side * image_side // old_side
+            for new_side, image_side, old_side in zip(
                 observed.shape[:2], self.shape[:2], self.observed.shape[:2], strict=True
             )
         )
         return dataclasses.replace(
             self,
             observed=observed,
-            operator=shrink(cut),
-            weights=cut(self.weights),
+            operator=shrink_operator(transform),
+            weights=transform(self.weights),
             shape=(height, width, self.shape[2]),
         )
 
@@ -159,18 +171,18 @@ class Identity:
     def __call__(self, image: jax.Array) -> jax.Array:
         return image
 
-    def cut(self, cut: Cut) -> "Identity":
-        del cut
+    def shrink(self, transform: PixelTransform) -> "Identity":
+        del transform
         return self
 
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Downsampling:
-    """Lanczos-2 downsampling, to sides / factor.
+    """Lanczos-2 downsampling from (H, W, C) to (H / factor, W / factor, C).
 
     Attributes:
-      factor: How much smaller.
+      factor: Ratio of the sides.
     """
 
     factor: int = dataclasses.field(metadata={"static": True})
@@ -181,83 +193,95 @@ class Downsampling:
         )
         return jnp.einsum("hH,HWC,wW->hwC", rows, image, columns, precision=lax.Precision.HIGHEST)
 
-    def cut(self, cut: Cut) -> "Downsampling":
-        del cut
+    def shrink(self, transform: PixelTransform) -> "Downsampling":
+        del transform
         return self
 
 
 def denoising(observed: Any, sigma: float | None = None) -> Problem:
-    """A noisy image (H, W, C), with its noise's strength in gray levels if known: the identity."""
-    return Problem.of(observed, Identity(), sigma=sigma, task="denoising")
+    """Return the problem of a noisy image.
+
+    Args:
+      observed: Floats (H, W, C), in [0, 1] up to noise.
+      sigma: Standard deviation of the noise in gray levels (0 to 255), if known.
+    """
+    return Problem.create(observed, Identity(), sigma=sigma, task="denoising")
 
 
 def inpainting(observed: Any, mask: Any) -> Problem:
-    """An image (H, W, C) with missing pixels: the identity, weighted by the mask.
+    """Return the problem of an image with missing pixels.
 
     Args:
-      observed: The image; what the missing pixels hold is never looked at.
+      observed: Floats (H, W, C) in [0, 1]. Values of missing pixels are ignored.
       mask: (H, W), (H, W, 1) or (H, W, C): 1 where a value is known, else 0.
     """
-    observed, mask = pixels.image(observed), pixels.array(mask, "a mask")
+    observed, mask = pixels.check_image(observed), pixels.check_array(mask, "a mask")
     if not ((mask == 0) | (mask == 1)).all():
         raise ValueError(
-            "a mask holds only 0 (missing) and 1 (known), or booleans; of gray levels: mask > 127"
+            "a mask must hold only 0 (missing) and 1 (known), or booleans; for gray levels use "
+            "mask > 127"
         )
     if not mask.any():
-        raise ValueError("the mask leaves no pixel known")
+        raise ValueError("the mask leaves no pixel known; 1 marks known pixels")
     mask = mask[..., None] if mask.ndim == 2 else mask
     if mask.shape not in (observed.shape, (*observed.shape[:2], 1)):
-        raise ValueError(f"a mask of shape {mask.shape} for an image of shape {observed.shape}")
-    return Problem.of(observed, Identity(), weights=mask, task="inpainting")
+        raise ValueError(f"mask of shape {mask.shape} for an image of shape {observed.shape}")
+    return Problem.create(observed, Identity(), weights=mask, task="inpainting")
 
 
 def super_resolution(observed: Any, factor: int) -> Problem:
-    """A small image (h, w, C) to enlarge 2, 4 or 8 times; the operator is Lanczos-2."""
-    factor, observed = check_factor(factor), pixels.image(observed)
+    """Return the problem of an image to enlarge, with Lanczos-2 downsampling as operator.
+
+    Args:
+      observed: The small image, floats (h, w, C) in [0, 1].
+      factor: 2, 4 or 8; the restored image is (factor * h, factor * w, C).
+    """
+    factor, observed = check_factor(factor), pixels.check_image(observed)
     shape = (*(side * factor for side in observed.shape[:2]), observed.shape[-1])
-    return Problem.of(observed, Downsampling(factor), shape=shape, task="super_resolution")
+    return Problem.create(observed, Downsampling(factor), shape=shape, task="super_resolution")
 
 
 def check_factor(factor: int) -> int:
-    """Return the factor, 4.0 as 4; ValueError with the valid ones."""
+    """Return the factor as an int; ValueError unless it is 2, 4 or 8."""
     if not isinstance(factor, numbers.Real) or factor not in FACTORS:
         raise ValueError(f"factor {factor!r} is not supported; choose from {FACTORS}")
     return int(factor)
 
 
 def check_sigma(sigma: Any) -> float:
-    """Return the strength of noise; ValueError unless it is one number, 0 to 255."""
-    number = isinstance(sigma, numbers.Real) or (
+    """Return a noise strength as a float; ValueError unless it is one number from 0 to 255."""
+    is_number = isinstance(sigma, numbers.Real) or (
         isinstance(sigma, np.ndarray | jax.Array) and sigma.shape == () and sigma.dtype != bool
     )
-    if not number or isinstance(sigma, bool):
+    if not is_number or isinstance(sigma, bool):
         raise ValueError(
-            f"sigma {shown(sigma)} must be one number of gray levels, 0 to 255, or None where it "
-            "is not known; isnas_jax.estimate_sigma(image) estimates it"
+            f"sigma {short_repr(sigma)} must be one number of gray levels, 0 to 255, or None if "
+            "unknown; isnas_jax.estimate_sigma(image) estimates it"
         )
     if not 0 <= sigma <= 255:
-        raise ValueError(f"sigma {float(sigma):g} is outside of 0 to 255 gray levels")
+        raise ValueError(f"sigma {float(sigma):g} must be in 0 to 255 gray levels")
     return float(sigma)
 
 
 def check_problem(problem: Any) -> None:
-    """ValueError unless it is a problem."""
+    """Raise ValueError unless the argument is a `Problem`."""
     if not isinstance(problem, Problem):
         raise ValueError(
-            f"a {type(problem).__name__} is no problem; isnas_jax.denoising(image) makes one"
+            f"a {type(problem).__name__} is not a problem; isnas_jax.denoising(image) creates one"
         )
 
 
 def lanczos2(x: np.ndarray) -> np.ndarray:
-    """Lanczos window of order 2, sinc(x) sinc(x / 2), 0 beyond |x| = 2."""
+    """Return the Lanczos kernel of order 2, sinc(x) sinc(x / 2) for |x| < 2, else 0."""
     return np.where(np.abs(x) < 2, np.sinc(x) * np.sinc(x / 2), 0.0)
 
 
 def downsampling_matrix(size: int, factor: int) -> np.ndarray:
-    """(size / factor, size) float32: Lanczos-2 along one axis, edges repeated.
+    """Return the matrix (size / factor, size), float32, of Lanczos-2 along one axis.
 
-    Output pixel i sits at the center of inputs factor i to factor (i + 1) - 1
-    and weighs 4 factor of them; weights add up to 1.
+    Output pixel i lies at the center of input pixels factor * i to factor * (i + 1) - 1. It
+    weights 4 * factor input pixels around that center; the weights sum to 1, and edge pixels
+    are repeated.
     """
     taps = np.arange(4 * factor)
     weights = lanczos2((taps + 0.5) / factor - 2)

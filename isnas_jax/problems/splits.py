@@ -1,14 +1,12 @@
-"""Splitting what is known into a part to fit and a part to validate with.
+"""Splits of a problem into a training problem to fit and a validation problem.
 
-A split is a function, (key, problem, fold=0) -> (fitted, validation): two problems
-of the same image. The validation error of a restoration is `validation.error(image)`.
-Folds of one key validate with different measurements, or different noise. `SPLITS`
-makes splits from their one number; add your own.
+A split is a function (key, problem, fold=0) -> (training, validation). The validation error of
+a restoration is `validation.error(image)`. Folds with the same key validate with different
+measurements, or with different noise.
 """
 
 import dataclasses
 import math
-from collections.abc import Callable
 from typing import Protocol
 
 import jax
@@ -16,11 +14,10 @@ import jax.numpy as jnp
 
 from isnas_jax import _keys
 from isnas_jax.problems.problem import Problem
-from isnas_jax.registry import Registry
 
 
 class Split(Protocol):
-    """See the module's docstring."""
+    """A function from a key, a problem and a fold to (training, validation)."""
 
     def __call__(
         self, key: jax.Array, problem: Problem, fold: int = 0
@@ -29,76 +26,76 @@ class Split(Protocol):
 
 @dataclasses.dataclass(frozen=True)
 class HoldOut:
-    """Leaves a share of the measurements out of the fit, in all channels.
+    """Hold out a random fraction of the measurements, in all channels.
 
-    Measurements are pixels of the observation: known ones in inpainting, small
-    ones in super-resolution. Each fold leaves out others: the first
-    exactly round(fraction * known), later ones as many, give or take one.
+    Measurements are the known pixels of the observation. Folds hold out disjoint sets: fold 0
+    exactly round(fraction * known), later folds the same number up to one.
 
     Attributes:
-      fraction: That share, between 0 and 1.
+      fraction: Fraction to hold out, between 0 and 1, exclusive.
     """
 
     fraction: float = 0.1
 
     def __post_init__(self) -> None:
         if not 0 < self.fraction < 1:
-            raise ValueError(f"fraction {self.fraction} must be between 0 and 1, both excluded")
+            raise ValueError(f"fraction {self.fraction} must be between 0 and 1, exclusive")
 
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         _keys.check(key)
         known = (problem.weights > 0).any(axis=-1)
-        number = int(known.sum())
-        first, end = (round(share * self.fraction * number) for share in (fold, fold + 1))
-        if not first < end <= number:
+        num_known = int(known.sum())
+        start, end = (round(index * self.fraction * num_known) for index in (fold, fold + 1))
+        if not start < end <= num_known:
             raise ValueError(
-                f"fold {fold + 1} of {self.fraction} of {number} measurements is none; "
-                f"there are {math.floor(1 / self.fraction + 1e-9)} folds of that, of 1 or more"
+                f"fold {fold} of fraction {self.fraction} is not available from {num_known} "
+                f"measurements; choose from 0 to {math.floor(1 / self.fraction + 1e-9) - 1}, or "
+                "a larger fraction"
             )
-        # Missing measurements come last in the order of the draw.
+        # Missing measurements are last in the random order.
         order = jnp.argsort(
             jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
         )
-        # Ranks instead of a part of the order, which would compile for each of its sizes.
+        # Comparing ranks avoids a slice of the order, which would compile for every size.
         ranks = jnp.argsort(order)
-        out = ((first <= ranks) & (ranks < end)).reshape(*known.shape, 1)
-        return _of_these(problem, ~out), _of_these(problem, out)
+        held_out = ((start <= ranks) & (ranks < end)).reshape(*known.shape, 1)
+        return _restrict(problem, ~held_out), _restrict(problem, held_out)
 
 
-def _of_these(problem: Problem, these: jax.Array) -> Problem:
-    """A problem of some of the measurements; of the others there is nothing left to see."""
-    weights = jnp.where(these, problem.weights, 0)
+def _restrict(problem: Problem, mask: jax.Array) -> Problem:
+    """Set weights and observed values outside of a mask (h, w, 1) to 0."""
+    weights = jnp.where(mask, problem.weights, 0)
     observed = jnp.where(weights > 0, problem.observed, 0)
     return dataclasses.replace(problem, observed=observed, weights=weights)
 
 
 @dataclasses.dataclass(frozen=True)
 class CoupledBootstrap:
-    """Two noisier observations, y + sqrt(alpha) w and y - w / sqrt(alpha), w ~ N(0, sigma^2).
+    """Add noise twice: y + sqrt(alpha) w for training, y - w / sqrt(alpha) for validation.
 
-    Their noises are independent if that of y is normal with this sigma, so that
-    one can be fitted and the other validates it, without holes (Oliveira, Lei
-    and Tibshirani, arXiv 2111.09447).
+    Here w ~ N(0, sigma^2). If the noise of y is normal with this sigma, the noises of the two
+    problems are independent (Oliveira, Lei and Tibshirani, arXiv 2111.09447). No measurement
+    is lost, but sigma must be known.
 
     Attributes:
-      alpha: How much noise is added to what is fitted; more of it makes the
-        validation more certain and the fit worse.
+      alpha: Variance of the noise added for training, relative to sigma^2. A larger alpha
+        makes the validation error more precise and the fit worse.
     """
 
     alpha: float = 0.15
 
     def __post_init__(self) -> None:
         if not 0 < self.alpha < float("inf"):
-            raise ValueError(f"alpha {self.alpha} must be positive")
+            raise ValueError(f"alpha {self.alpha} must be positive and finite")
 
     def __call__(self, key: jax.Array, problem: Problem, fold: int = 0) -> tuple[Problem, Problem]:
         if problem.sigma is None:
-            raise ValueError("the coupled bootstrap needs a problem that knows its sigma")
+            raise ValueError("the coupled bootstrap needs a problem with a known sigma")
         _keys.check(key)
         key = jax.random.fold_in(key, fold) if fold else key
         noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape, jnp.float32)
 
-        def noisier(factor: float) -> Problem:
+        def add_noise(factor: float) -> Problem:
             return dataclasses.replace(
                 problem,
                 observed=problem.observed + factor * noise,
@@ -106,21 +103,16 @@ class CoupledBootstrap:
             )
 
         root = self.alpha**0.5
-        return noisier(root), noisier(-1 / root)
+        return add_noise(root), add_noise(-1 / root)
 
 
-def nothing(problem: Problem) -> Problem:
-    """A validation problem without measurements."""
+def without_measurements(problem: Problem) -> Problem:
+    """Return a copy of the problem with all weights 0."""
     return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
 
 
 def hold_out(
     key: jax.Array, problem: Problem, fraction: float = 0.1, fold: int = 0
 ) -> tuple[Problem, Problem]:
-    """`HoldOut(fraction)` of a problem: (fitted, validation)."""
+    """Return (training, validation) of `HoldOut(fraction)`."""
     return HoldOut(fraction)(key, problem, fold)
-
-
-SPLITS: Registry[Callable[[float], Split]] = Registry(
-    "split", {"held-out": HoldOut, "bootstrap": CoupledBootstrap}
-)

@@ -1,7 +1,6 @@
-"""The kinds of problems by name: how each is posed, and made from a clean image.
+"""Tasks: how to create a problem from an observation, or from a clean image.
 
-Images are float32 (H, W, C) in [0, 1]. `TASKS` holds the three of the paper; add
-your own.
+Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
@@ -21,7 +20,6 @@ from isnas_jax.problems.problem import (
     inpainting,
     super_resolution,
 )
-from isnas_jax.registry import Registry
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,51 +27,53 @@ class Task:
     """A kind of restoration problem.
 
     Attributes:
-      pose: The problem of an image as the user has it, from it and options by name.
-      corrupt: The problem of a clean image, corrupted here, from a key, the image and
-        options by name; the only place where a clean image enters.
-      iterations: The published number of iterations.
+      name: Its name, which is also `Problem.task` of its problems.
+      pose: Returns the problem of an observed image: `pose(observed, **options)`.
+      corrupt: Corrupts a clean image and returns its problem: `corrupt(key, clean, **options)`.
+        The problem does not hold the clean image.
     """
 
+    name: str
     pose: Callable[..., Problem]
     corrupt: Callable[..., Problem]
-    iterations: int = 1200
 
 
-def _add_noise(key: jax.Array, clean: jax.Array, *, sigma: float) -> Problem:
+def add_noise(key: jax.Array, clean: jax.Array, *, sigma: float) -> Problem:
+    """Add normal noise of `sigma` gray levels to a clean image, clip it, and pose the problem."""
     sigma = check_sigma(sigma)
-    clean = pixels.check_clean(clean)
+    clean = pixels.check_clean_image(clean)
     noise = sigma / 255 * jax.random.normal(key, clean.shape, jnp.float32)
     return denoising(jnp.clip(clean + noise, 0, 1), sigma)
 
 
-def _remove_pixels(
+def remove_pixels(
     key: jax.Array, clean: jax.Array, *, missing: float = 50.0, mask: Any = None
 ) -> Problem:
-    clean = pixels.check_clean(clean)
+    """Remove a percentage of the pixels, or those of a mask, and pose the problem."""
+    clean = pixels.check_clean_image(clean)
     if mask is None:
         if not 0 < missing < 100:
-            raise ValueError(f"missing {missing:g} is outside of 0 to 100 percent, both excluded")
-        share = jnp.asarray(1 - missing / 100, jnp.float32)
-        mask = jax.random.bernoulli(key, share, clean.shape[:2])
+            raise ValueError(f"missing {missing:g} must be between 0 and 100 percent, exclusive")
+        known_fraction = jnp.asarray(1 - missing / 100, jnp.float32)
+        mask = jax.random.bernoulli(key, known_fraction, clean.shape[:2])
     return inpainting(clean, mask)
 
 
-def _downscale(key: jax.Array, clean: jax.Array, *, factor: int) -> Problem:
+def downscale(key: jax.Array, clean: jax.Array, *, factor: int) -> Problem:
+    """Reduce a clean image by a factor of 2, 4 or 8 (Lanczos-2), and pose the problem."""
     del key
-    factor, clean = check_factor(factor), pixels.check_clean(clean)
+    factor, clean = check_factor(factor), pixels.check_clean_image(clean)
     if clean.shape[0] % factor or clean.shape[1] % factor:
         raise ValueError(
-            f"an image of {clean.shape[0]} x {clean.shape[1]} cannot be shrunk by {factor}"
+            f"the sides of an image of {clean.shape[0]} x {clean.shape[1]} must be multiples of "
+            f"factor {factor}"
         )
     return super_resolution(jnp.clip(Downsampling(factor)(clean), 0, 1), factor)
 
 
-TASKS: Registry[Task] = Registry(
-    "task",
-    {
-        "denoising": Task(denoising, _add_noise, 1200),
-        "inpainting": Task(inpainting, _remove_pixels, 9500),
-        "super_resolution": Task(super_resolution, _downscale, 4500),
-    },
+# The tasks of the paper.
+PUBLISHED_TASKS = (
+    Task("denoising", denoising, add_noise),
+    Task("inpainting", inpainting, remove_pixels),
+    Task("super_resolution", super_resolution, downscale),
 )

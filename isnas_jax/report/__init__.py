@@ -1,6 +1,6 @@
-"""What people look at: a run's folder, tables, the paper's figures.
+"""Files of a run: images, figures, tables, records and one HTML page.
 
-Needs the extra `experiments`.
+Images are float32 (H, W, C) in [0, 1]. Needs the extra `experiments`.
 """
 
 from isnas_jax.report.page import PAGE, write_page

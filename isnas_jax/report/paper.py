@@ -1,8 +1,8 @@
-"""The paper's tables and figures, made of a study's dataset.
+"""The paper's tables and figures, computed from a study's dataset.
 
-Each item of `ITEMS` is a function, (dataset, folder, settings) -> text for the terminal;
-it writes tables as text, Markdown, LaTeX and CSV and figures as PNG and PDF into
-the folder. Add your own. Needs pandas, SciPy, matplotlib and tabulate.
+An entry of `ITEMS` is a function (dataset, folder, config) -> text for the terminal. It
+writes tables as text, Markdown, LaTeX and CSV and figures as PNG and PDF into the folder.
+Register your own with `ITEMS["name"] = function`. Needs pandas, SciPy, matplotlib and tabulate.
 """
 
 import dataclasses
@@ -22,7 +22,7 @@ from isnas_jax.study import analysis, store
 from isnas_jax.study.analysis import Dataset
 from isnas_jax.study.units import key_of
 
-# Column of the supplement's Table 1, its metric as published, and ours.
+# Column of the supplement's Table 1: (the published metric, the metric of this package).
 SUPPLEMENT = {
     "db_mse": ("psd db mse", "psd_db_mse"),
     "db_strip": ("psd db strip mse", "psd_db_strip_mse"),
@@ -30,21 +30,22 @@ SUPPLEMENT = {
     "bw_99": ("psd 99_per_bw", "psd_99_bw"),
 }
 PUBLISHED = pathlib.Path(__file__).parent / "published"
-SYMBOL = {"observed": "N", "clean": "GT", "masked": "N masked"}
+# The paper's symbol of the image that a score compares with.
+SYMBOLS = {"observed": "N", "clean": "GT", "masked": "N masked"}
 COHORT_SIZES = (5, 15)
 
 
 @dataclasses.dataclass(frozen=True)
 class PaperConfig:
-    """What the tables and figures are about.
+    """Metrics, outcome and bootstrap of the tables and figures.
 
     Attributes:
-      metrics: Of table1; those of the supplement and ours by default.
-      metric: That chooses genotypes.
-      outcome: What the histograms show, a name in `analysis.OUTCOMES`.
-      reference: Image to sort figure1 by; the first by default.
-      seed: Of bootstrap and random cohorts.
-      resamples: Bootstrap samples.
+      metrics: Metrics of table1; by default those of SUPPLEMENT that the dataset has.
+      metric: Metric that chooses genotypes.
+      outcome: Outcome of the histograms, a name in `analysis.OUTCOMES`.
+      reference: Image that figure1 sorts by; by default the first.
+      seed: Seed of bootstrap and random cohorts.
+      resamples: Number of bootstrap samples.
     """
 
     metrics: Sequence[str] = ()
@@ -55,15 +56,15 @@ class PaperConfig:
     resamples: int = 1000
 
     def check(self, dataset: Dataset) -> None:
-        """ValueError, with the choices, for a name that the dataset does not know."""
-        for what, names, choices in (
+        """Raise ValueError, with the valid choices, for a name that the dataset lacks."""
+        for kind, names, choices in (
             ("metric", [self.metric, *self.metrics], dataset.metrics()),
             ("outcome", [self.outcome], list(analysis.OUTCOMES)),
         ):
             for name in names:
                 if name not in choices:
                     raise ValueError(
-                        f"{what} {name!r} is not in the dataset; choose from {', '.join(choices)}"
+                        f"{kind} {name!r} is not in the dataset; choose from {', '.join(choices)}"
                     )
 
 
@@ -73,26 +74,26 @@ Item: TypeAlias = Callable[[Dataset, pathlib.Path, PaperConfig], str]
 def _taus(
     dataset: Dataset, outcomes: Sequence[str], metrics: Sequence[str], config: PaperConfig
 ) -> pd.DataFrame:
-    """Correlations in long form, a column `score` naming metric and reference."""
+    """Return `analysis.kendall_table` with a column `score` that names metric and reference."""
     key = key_of(config.seed, "bootstrap")
     long = analysis.kendall_table(dataset, outcomes, metrics, key=key, resamples=config.resamples)
-    return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOL))
+    return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOLS))
 
 
 def _with_interval(long: pd.DataFrame, value: str, low: str, high: str) -> pd.Series:
-    """Cells like -0.45 [-0.55, -0.33]."""
+    """Return cells like -0.45 [-0.55, -0.33]."""
     return long.apply(lambda row: f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]", axis=1)
 
 
 def table1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """Kendall's tau; rows are scores, columns images, the random score at the end."""
+    """Write Kendall's tau by score (rows, a random score last) and image (columns)."""
     known = [name for pair in SUPPLEMENT.values() for name in pair]
     metrics = config.metrics or [name for name in known if name in dataset.metrics()]
     metrics = metrics or [config.metric]
     outcomes = ("optimal stopping iteration", "best PSNR", "PSNR increase")
     long = _taus(dataset, outcomes, metrics, config)
     tables.write(folder / "table1", long.drop(columns="score").set_index("task"), digits=3)
-    said = []
+    texts = []
     for (task, outcome), part in long.groupby(["task", "outcome"]):
         images = [*dataset.images(task), "mean"]
         cells = part.assign(cell=_with_interval(part, "tau", "low", "high"))
@@ -101,58 +102,63 @@ def table1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
         control = part[part["metric"] == metrics[0]]
         control = control.assign(
             cell=_with_interval(control, "control", "control_low", "control_high"),
-            score="random " + control["reference"].map(SYMBOL),
+            score="random " + control["reference"].map(SYMBOLS),
         ).pivot(index="score", columns="image", values="cell")[images]
         name = f"table1-{task}-{outcome.replace(' ', '_')}"
         text = tables.write(folder / name, pd.concat([wide, control]).rename_axis("score"))
         title = f"Kendall's tau with the {outcome}, {task}, {part['n'].iloc[0]} genotypes"
-        said.append(f"{title}\n{text}\n")
-    return "\n".join(said)
+        texts.append(f"{title}\n{text}\n")
+    return "\n".join(texts)
 
 
 def published(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """The published tau above ours, the difference of their means, rank agreement."""
+    """Write the published Kendall's tau, those of the dataset and the difference of their means.
+
+    Needs denoising and all metrics of SUPPLEMENT; skipped otherwise.
+    """
     from scipy.stats import kendalltau  # takes half a second
 
     if "denoising" not in dataset.tasks:
         return ""
     column_of = {name: column for column, (name, _) in SUPPLEMENT.items()}
     if missing := [name for name in column_of if name not in dataset.metrics()]:
-        return f"Not beside the published table: the dataset has no {', '.join(missing)}\n"
-    said = []
+        return f"Skipped published: the dataset has no {', '.join(missing)}\n"
+    texts = []
     for outcome, file in (
         ("optimal stopping iteration", "kendall_stopping"),
         ("best PSNR", "kendall_psnr"),
     ):
-        theirs = pd.read_csv(PUBLISHED / f"{file}.csv", index_col="image")
-        theirs.columns = [
-            column if column.endswith(("_n", "_gt")) else f"{column}_n" for column in theirs
+        paper = pd.read_csv(PUBLISHED / f"{file}.csv", index_col="image")
+        paper.columns = [
+            column if column.endswith(("_n", "_gt")) else f"{column}_n" for column in paper
         ]
-        theirs.loc["mean"] = theirs.mean()
+        paper.loc["mean"] = paper.mean()
         long = _taus(dataset, [outcome], list(column_of), config)
         long = long[long["task"] == "denoising"]
-        column = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOL).str.lower()
+        column = long["metric"].map(column_of) + "_" + long["reference"].map(SYMBOLS).str.lower()
         ours = long.assign(column=column).pivot(index="image", columns="column", values="tau")
-        ours = ours.loc[[*dataset.images("denoising"), "mean"], theirs.columns]
-        means = theirs.loc["mean"], ours.loc["mean"]
+        ours = ours.loc[[*dataset.images("denoising"), "mean"], paper.columns]
+        means = paper.loc["mean"], ours.loc["mean"]
         difference = (means[1] - means[0]).to_frame("ours - published").T
-        table = pd.concat({"published": theirs, "ours": ours, "difference of means": difference})
-        table = table.rename_axis(["", "image"]).rename(columns=lambda name: name.replace("_", " "))
+        table = pd.concat({"published": paper, "ours": ours, "difference of means": difference})
+        table = table.rename_axis(["source", "image"]).rename(
+            columns=lambda name: name.replace("_", " ")
+        )
         text = tables.write(folder / f"published-{file}", table)
         agreement = kendalltau(*means)
         line = (
             f"Rank agreement of the two rows of means (Kendall's tau): {agreement.statistic:.2f}, "
             f"p = {agreement.pvalue:.2f}; {int((np.sign(means[0]) == np.sign(means[1])).sum())} "
-            f"of {len(theirs.columns)} have the same sign."
+            f"of {len(paper.columns)} have the same sign."
         )
         records.write_bytes(folder / f"published-{file}-agreement.txt", f"{line}\n".encode())
-        said.append(f"Kendall's tau with the {outcome}, denoising\n{text}\n{line}\n")
-    return "\n".join(said)
+        texts.append(f"Kendall's tau with the {outcome}, denoising\n{text}\n{line}\n")
+    return "\n".join(texts)
 
 
 def figure1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """Normalized PSNR increase by image and what transfer costs."""
-    said = []
+    """Draw the standardized PSNR increase by image and write the transfer gaps."""
+    texts = []
     for task in dataset.tasks:
         increase = analysis.standardized_increase(dataset, task)
         if increase.isna().any(axis=None):
@@ -160,35 +166,36 @@ def figure1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
         reference = config.reference or str(increase.columns[0])
         if reference not in increase:
             raise ValueError(
-                f"reference {reference!r} is no image; choose from {', '.join(increase)}"
+                f"reference {reference!r} is not an image of {task}; "
+                f"choose from {', '.join(increase)}"
             )
         columns = {str(image): values.to_numpy() for image, values in increase.items()}
         figure = figures.transfer(columns, reference)
         figures.save_for_print(figure, folder / f"figure1-{task}")
         gaps = analysis.transfer_gaps(dataset, task)
         text = tables.write(folder / f"transfer-{task}", gaps)
-        title = f"Transfer gap in dB, {task}: restored with the best genotype of another"
-        said.append(f"{title}\n{text}\n")
-    return "\n".join(said)
+        title = f"Transfer gap in dB, {task}; rows choose the genotype, columns are restored"
+        texts.append(f"{title}\n{text}\n")
+    return "\n".join(texts)
 
 
 def agreement(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """How alike images rank the genotypes, by what they reach and by the metric."""
-    said = []
+    """Write Kendall's tau between images, for the genotypes' best PSNR and for their scores."""
+    texts = []
     for task in dataset.tasks:
         rankings = {
             "best PSNR": dataset.outcome("best PSNR", task),
             f"{config.metric} N": dataset.score(config.metric, "observed", task),
         }
-        between = {what: values.corr(method="kendall") for what, values in rankings.items()}
-        table = pd.concat(between).rename_axis(["of", "image"])
+        taus = {name: values.corr(method="kendall") for name, values in rankings.items()}
+        table = pd.concat(taus).rename_axis(["ranking", "image"])
         text = tables.write(folder / f"agreement-{task}", table)
-        said.append(f"Kendall's tau between images, {task}\n{text}\n")
-    return "\n".join(said)
+        texts.append(f"Kendall's tau between images, {task}\n{text}\n")
+    return "\n".join(texts)
 
 
 def figure2(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """PSNR curves from the worst to the best genotype, and the baselines'."""
+    """Draw PSNR curves of five genotypes, from worst to best, and of the baselines."""
     for task, image in dataset.cases:
         best = dataset.outcome("best PSNR", task)[image].sort_values()
         ranks = np.linspace(0, len(best) - 1, min(5, len(best))).round().astype(int)
@@ -201,15 +208,15 @@ def figure2(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
 
 
 def histograms(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """What the metric's best reach among all, and random ones."""
-    quantity = f"{config.outcome}, dB" if "PSNR" in config.outcome else config.outcome
+    """Draw the outcomes of all genotypes and mark the best of cohorts by score and at random."""
+    label = f"{config.outcome}, dB" if "PSNR" in config.outcome else config.outcome
     rows = []
     for task in dataset.tasks:
-        reached = dataset.outcome(config.outcome, task)
+        outcomes = dataset.outcome(config.outcome, task)
         marks: dict[str, dict[str, float]] = {}
-        random = {}
-        for image in reached:
-            values = reached[image]
+        random_best = {}
+        for image in outcomes:
+            values = outcomes[image]
             tops = {
                 num: values[analysis.top(dataset, config.metric, task, image, num)].max()
                 for num in COHORT_SIZES
@@ -218,7 +225,9 @@ def histograms(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> s
             marks[image] = {f"best of top {num}": float(best) for num, best in tops.items()}
             marks[image]["ISNAS-DIP's choice"] = float(values[chosen])
             key = key_of(config.seed, "random cohorts", task, image)
-            random[image] = analysis.random_cohorts(key, values.to_numpy(), COHORT_SIZES[-1], 10)
+            random_best[image] = analysis.random_cohorts(
+                key, values.to_numpy(), COHORT_SIZES[-1], 10
+            )
             rows.append(
                 {
                     "task": task,
@@ -226,20 +235,20 @@ def histograms(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> s
                     "median": values.median(),
                     "best": values.max(),
                     **marks[image],
-                    f"best of random {COHORT_SIZES[-1]}, mean": random[image][0],
-                    "s.d.": random[image][1],
+                    f"best of random {COHORT_SIZES[-1]}, mean": random_best[image][0],
+                    "s.d.": random_best[image][1],
                 }
             )
-        columns = {str(image): values.to_numpy() for image, values in reached.items()}
-        figure = figures.histograms(columns, marks, random, quantity)
+        columns = {str(image): values.to_numpy() for image, values in outcomes.items()}
+        figure = figures.histograms(columns, marks, random_best, label)
         figures.save_for_print(figure, folder / f"histograms-{task}")
     table = pd.DataFrame(rows).set_index("task")
     text = tables.write(folder / "histograms", table)
-    return f"{quantity}; genotypes chosen by {config.metric}\n{text}\n"
+    return f"{label}; genotypes chosen by {config.metric}\n{text}\n"
 
 
 def qualitative(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
-    """Truth, observation and restorations, an image a row."""
+    """Draw clean image, observation and restorations, one row per image."""
     baselines = {"DIP": "dip", "NAS-DIP": "nas-dip"}
     for task in dataset.tasks:
         rows = []
@@ -253,16 +262,16 @@ def qualitative(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> 
                     row[name] = store.to_image(restored[architecture], pictures["clean"].shape)
             rows.append(
                 {
-                    name if name == image else _titled(name, shown, pictures["clean"]): shown
-                    for name, shown in row.items()
+                    name if name == image else _title(name, pixels, pictures["clean"]): pixels
+                    for name, pixels in row.items()
                 }
             )
         figures.save_for_print(figures.qualitative(rows), folder / f"qualitative-{task}")
     return ""
 
 
-def _titled(name: str, image: np.ndarray, clean: np.ndarray) -> str:
-    """A name with PSNR and SSIM where the sizes agree."""
+def _title(name: str, image: np.ndarray, clean: np.ndarray) -> str:
+    """Append PSNR and SSIM to a name if the image has the size of the clean image."""
     if image.shape != clean.shape:
         return name
     return f"{name}\n{quality.psnr(image, clean):.2f} dB, {quality.ssim(image, clean):.3f}"

@@ -1,7 +1,6 @@
-"""What a run leaves in its folder for people: images, figures and tables beside each other.
+"""Files of a search or a restoration: images, figures and records in one folder.
 
-Images are float32 (H, W, C) in [0, 1]. Needs matplotlib, scikit-image and
-tabulate.
+Images are float32 (H, W, C) in [0, 1]. Needs matplotlib, scikit-image and tabulate.
 """
 
 import io
@@ -23,98 +22,124 @@ from isnas_jax.searching import SearchResult, oracle
 
 
 def write_scores(
-    folder: pathlib.Path, genotypes: Sequence[Any], values: Mapping[str, np.ndarray]
+    folder: pathlib.Path, genotypes: Sequence[Any], scores: Mapping[str, np.ndarray]
 ) -> None:
-    """Writes mean and standard deviation of scores (N, K) by metric, a row a genotype."""
+    """Write `scores.csv`: mean and standard deviation over K initializations, a row per genotype.
+
+    Args:
+      folder: Folder to write to.
+      genotypes: N genotypes.
+      scores: (N, K) values by metric; lower is better.
+    """
     rows = []
     for index, genotype in enumerate(genotypes):
         row: dict[str, Any] = {"genotype": str(genotype)}
-        for name, scores in values.items():
-            row[name] = float(scores[index].mean())
-            row[f"{name} std"] = float(scores[index].std())
+        for metric, values in scores.items():
+            row[metric] = float(values[index].mean())
+            row[f"{metric} std"] = float(values[index].std())
         rows.append(row)
     records.write_csv(folder / "scores.csv", rows)
 
 
 def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
-    """Writes how long each stage took, the first time: the one record that differs between runs."""
+    """Write `timings.json`, the seconds of each stage, unless the file exists.
+
+    A resumed run is faster because it reuses cached results, so the first timings stay.
+    """
     if not (folder / "timings.json").exists():
         records.write_json(folder / "timings.json", {"seconds": seconds})
 
 
 def write_cohort(
-    folder: pathlib.Path, found: SearchResult, problem: Problem, proxy: Proxy, clean: Any = None
+    folder: pathlib.Path,
+    result: SearchResult,
+    problem: Problem,
+    proxy: Proxy | None,
+    clean: Any = None,
 ) -> None:
-    """Write the cohort's images, a table and a figure; with a clean image, the oracle's choice."""
-    cohort = found.cohort
+    """Write the images of a cohort, `cohort.csv` and `decisions.png`.
+
+    With a clean image, the table has the PSNR on the proxy in dB and the oracle's choice.
+    """
+    cohort = result.cohort
     psnrs = None if clean is None else oracle(cohort, problem, proxy, clean)
-    rows = []
     errors = None if cohort.folds[0].validation is None else cohort.errors
+    rows = []
     for rank, member in enumerate(cohort.members):
-        stops = [fit.restored_at for fit in cohort.fits(rank)]
         images.save(folder / "cohort" / f"{rank:02d}.png", cohort.images[rank])
+        stops = [fit.restored_at for fit in cohort.fits(rank)]
         row = {
             "rank": rank,
             "member": str(member),
             "score": float(cohort.scores[rank]),
             "validation": None if errors is None else float(errors[rank]),
-            "weight": float(found.weights[rank]),
+            "weight": float(result.weights[rank]),
             "restored_at": round(float(np.mean(stops)), 1) if stops else None,
-            "selected": rank == found.selected,
+            "selected": rank == result.selected,
         }
         if psnrs is not None:
-            row["proxy_psnr_by_truth"] = psnrs[rank]
-            row["oracle_by_truth"] = rank == int(np.argmax(psnrs))
+            row["proxy_psnr"] = psnrs[rank]
+            row["oracle"] = rank == int(np.argmax(psnrs))
         rows.append(row)
     records.write_csv(folder / "cohort.csv", rows)
-    figures.save(found.plot(), folder / "decisions.png")
+    figures.save(result.plot(), folder / "decisions.png")
 
 
 def write_search(
     folder: pathlib.Path,
-    found: SearchResult,
+    result: SearchResult,
     problem: Problem,
-    proxy: Proxy,
+    proxy: Proxy | None,
     metric: str,
     clean: Any = None,
     *,
     bits: int = 8,
 ) -> dict[str, Any]:
-    """Writes all of a search; returns the record of its restoration."""
-    candidates = found.candidates
+    """Write all files of a search and return the record of its restoration.
+
+    Args:
+      folder: Folder to write to.
+      result: The search.
+      problem: The problem that was restored.
+      proxy: The proxy that the cohort was fitted to.
+      metric: Name of the metric that scored the candidates.
+      clean: The clean image (H, W, C), for evaluation.
+      bits: Bits per channel of image files: 8 or 16.
+    """
+    candidates = result.candidates
     if len(candidates.genotypes):
         write_scores(folder, candidates.genotypes, {metric: candidates.scores})
-    write_cohort(folder, found, problem, proxy, clean)
-    write_timings(folder, found.seconds)
+    write_cohort(folder, result, problem, proxy, clean)
+    write_timings(folder, result.seconds)
     members = [
-        Member(str(found.cohort.members[rank]), float(found.weights[rank]), fit)
-        for rank, fit in found.fits.items()
+        Member(str(result.cohort.members[rank]), float(result.weights[rank]), fit)
+        for rank, (_, fit) in result.restorations.items()
     ]
-    return write_restoration(folder, problem, found.restored, members, clean, bits=bits)
+    return write_restoration(folder, problem, result.restored, members, clean, bits=bits)
 
 
 class Member(NamedTuple):
-    """Whose restoration a result is made of.
+    """One term of the weighted mean that is the restoration.
 
     Attributes:
-      name: Of the architecture or of a classical restoration.
-      weight: Its share.
-      fit: Its fit to the whole problem; None of a classical restoration.
+      name: Name of an architecture or of a classical restoration.
+      weight: Weight in the mean, in [0, 1].
+      fit: Fit to the whole problem; None for a classical restoration.
     """
 
     name: str
     weight: float
     fit: Fit | None
 
-    def row(self) -> dict[str, Any]:
-        """As a record."""
-        row: dict[str, Any] = {"member": self.name, "weight": self.weight}
+    def record(self) -> dict[str, Any]:
+        """Return the member as an entry of `result.json`."""
+        record: dict[str, Any] = {"member": self.name, "weight": self.weight}
         if self.fit:
-            row |= {"iterations": len(self.fit.loss), "restored_at": self.fit.restored_at}
+            record |= {"iterations": len(self.fit.loss), "restored_at": self.fit.restored_at}
             if self.fit.psnr_ema is not None:
-                row["best_psnr_mean_by_truth"] = float(np.max(self.fit.psnr_ema))
-                row["best_iteration_by_truth"] = int(np.argmax(self.fit.psnr_ema))
-        return row
+                record["best_psnr_ema"] = float(np.max(self.fit.psnr_ema))
+                record["best_ema_at"] = int(np.argmax(self.fit.psnr_ema))
+        return record
 
 
 def write_restoration(
@@ -126,65 +151,71 @@ def write_restoration(
     *,
     bits: int = 8,
 ) -> dict[str, Any]:
-    """Writes images, figures and curves of a restoration.
+    """Write the images, figures and curves of a restoration.
 
     Args:
-      folder: Where.
-      problem: What was restored.
-      restored: The result, (H, W, C).
-      members: Whose weighted mean it is. The curves are those of the one with
-        the greatest weight that has a fit.
-      clean: The clean image, for the evaluation.
-      bits: Of a channel in the images' files: 8 or 16.
+      folder: Folder to write to.
+      problem: The problem that was restored.
+      restored: The restoration (H, W, C).
+      members: Terms of the weighted mean. Curves are written for the fit with the greatest weight.
+      clean: The clean image (H, W, C), for evaluation.
+      bits: Bits per channel of image files: 8 or 16.
 
     Returns:
-      The record that `result.json` holds.
+      The content of `result.json`: members, sigma and quality.
     """
-    fitted = max((member for member in members if member.fit), key=lambda m: m.weight, default=None)
     observed = np.asarray(problem.observed)
-    shown = {"observed": observed, "restored": restored}
-    record: dict[str, Any] = {"members": [member.row() for member in members]}
+    record: dict[str, Any] = {"members": [member.record() for member in members]}
     if problem.sigma is not None:
         record["sigma"] = float(problem.sigma)
+    shown = {"observed": observed, "restored": restored}
     if clean is not None:
-        clean = np.asarray(clean)
-        images.save(folder / "clean.png", clean, bits=bits)
+        shown["clean"] = clean = np.asarray(clean)
         record["restored"] = quality.report(restored, clean)
         if observed.shape == clean.shape:
             record["observed"] = quality.report(observed, clean)
-        quality_of = {"restored": record["restored"], "observed": record.get("observed")}
-        shown = {
-            f"{title}\n{found['psnr']:.2f} dB" if (found := quality_of[title]) else title: image
-            for title, image in shown.items()
-        } | {"clean": clean}
-    images.save(folder / "observed.png", observed, bits=bits)
-    images.save(folder / "restored.png", restored, bits=bits)
+    for name, image in shown.items():
+        images.save(folder / f"{name}.png", image, bits=bits)
     content = io.BytesIO()
     np.save(content, restored)
     records.write_bytes(folder / "restored.npy", content.getvalue())
-    figures.save(figures.comparison(shown), folder / "comparison.png")
-    planes = {"observed": observed, "restored": restored}
-    planes |= {} if clean is None else {"clean": clean}
-    figures.save(figures.power_spectra(planes), folder / "spectra.png")
-    if fitted and fitted.fit:
-        curves = fitted.fit.curves()
-        figures.save(figures.curves(curves, fitted.fit.restored_at), folder / "curves.png")
-        columns = itertools.zip_longest(*(map(float, values) for values in curves.values()))
-        rows = (
-            {"iteration": i} | dict(zip(curves, values, strict=True))
-            for i, values in enumerate(columns)
-        )
-        records.write_csv(folder / "curves.csv", rows)
+    titled = {
+        f"{name}\n{record[name]['psnr']:.2f} dB" if name in record else name: image
+        for name, image in shown.items()
+    }
+    figures.save(figures.comparison(titled), folder / "comparison.png")
+    figures.save(figures.power_spectra(shown), folder / "spectra.png")
+    fitted = [member for member in members if member.fit]
+    if fitted:
+        _write_curves(folder, max(fitted, key=lambda member: member.weight).fit)
     records.write_json(folder / "result.json", record)
     return record
+
+
+def _write_curves(folder: pathlib.Path, fit: Any) -> None:
+    curves = fit.curves()
+    figures.save(figures.curves(curves, fit.restored_at), folder / "curves.png")
+    columns = itertools.zip_longest(*(map(float, values) for values in curves.values()))
+    rows = (
+        {"iteration": iteration} | dict(zip(curves, values, strict=True))
+        for iteration, values in enumerate(columns)
+    )
+    records.write_csv(folder / "curves.csv", rows)
 
 
 def write_preview(
     folder: pathlib.Path, problem: Problem, restored: np.ndarray, status: str, *, bits: int = 8
 ) -> None:
-    """Writes the best restoration so far, (H, W, C), and a page that reloads itself.
+    """Write the best restoration so far and a page that reloads itself.
 
-    `write_restoration` and `write_page` replace both. `write_page` explains the status.
+    `write_restoration` and `write_page` replace both when the run ends.
+
+    Args:
+      folder: Folder to write to.
+      problem: The problem that is being restored.
+      restored: The restoration so far (H, W, C).
+      status: Stage and time left, for the page; see `write_page`.
+      bits: Bits per channel of image files: 8 or 16.
     """
     images.save(folder / "observed.png", np.asarray(problem.observed), bits=bits)
     images.save(folder / "restored.png", restored, bits=bits)
@@ -192,17 +223,23 @@ def write_preview(
 
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
-    """For the terminal: a table of the members, and what came of it."""
+    """Return a result as text for the terminal: members, quality and the path of the page.
+
+    Args:
+      record: The content of `result.json`.
+      folder: Folder of the run.
+    """
     rows = []
     for member in record["members"]:
         row = {"member": member["member"], "weight": member["weight"]}
         row["stopped at"] = member.get("restored_at")
-        if "best_psnr_mean_by_truth" in member:
-            row["best PSNR, dB (by the clean image)"] = member["best_psnr_mean_by_truth"]
+        if "best_psnr_ema" in member:
+            row["best PSNR of the EMA, dB (oracle)"] = member["best_psnr_ema"]
         rows.append(row)
     table = tabulate(rows, headers="keys", floatfmt=".2f", missingval="")
-    came = ""
-    if "restored" in record:
-        before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
-        came = f"{before}{record['restored']['psnr']:.2f} dB, SSIM {record['restored']['ssim']:.3f}"
-    return f"{table}\n\n{came}{'; ' if came else ''}see {folder / PAGE}"
+    page = f"see {folder / PAGE}"
+    if "restored" not in record:
+        return f"{table}\n\n{page}"
+    restored = record["restored"]
+    before = f"{record['observed']['psnr']:.2f} dB to " if "observed" in record else ""
+    return f"{table}\n\n{before}{restored['psnr']:.2f} dB, SSIM {restored['ssim']:.3f}; {page}"

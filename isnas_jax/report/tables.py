@@ -1,4 +1,4 @@
-"""Tables as text, Markdown, LaTeX and CSV, from pandas frames; needs tabulate."""
+"""Pandas tables as text, Markdown, LaTeX and CSV. Needs tabulate."""
 
 import pathlib
 
@@ -11,14 +11,17 @@ FORMATS = {"txt": "simple", "md": "github", "tex": "latex_booktabs"}
 
 
 def write(path: pathlib.Path, table: pd.DataFrame, *, digits: int = 2) -> str:
-    """Writes a table, its index as the first column, beside a path in every format.
+    """Write a table in every format and return its text.
 
-    The CSV keeps all digits. Returns the text.
+    Args:
+      path: Path without suffix.
+      table: The table; its index becomes the first columns.
+      digits: Decimals of floats. The CSV file keeps all digits.
     """
-    shown = table.reset_index()
+    columns = table.reset_index()
     texts = {
         suffix: tabulate(
-            shown,
+            columns,
             headers="keys",
             tablefmt=style,
             floatfmt=f".{digits}f",

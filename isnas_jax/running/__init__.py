@@ -1,27 +1,23 @@
-"""Who does the work: this process, others on this machine, or whoever is added."""
+"""Runners: jobs in threads, in processes, or on a Ray cluster."""
 
-from isnas_jax.registry import Registry
-from isnas_jax.running._workers import WorkerDiedError
-from isnas_jax.running.pool import Pool, ProgressCallback, Runner, check_workers, silent
+from isnas_jax.running._worker import WorkerDiedError
+from isnas_jax.running.events import Event, Progress, ignore, with_stage
+from isnas_jax.running.pool import Pool, Runner, check_workers
 from isnas_jax.running.processes import Processes, cores
 from isnas_jax.running.ray import Ray
 from isnas_jax.running.threads import Threads
 
-RUNNERS: Registry[Runner] = Registry(
-    "runner", {"threads": Threads, "processes": Processes, "ray": Ray}
-)
-
-
 __all__ = [
-    "RUNNERS",
+    "Event",
     "Pool",
     "Processes",
-    "ProgressCallback",
+    "Progress",
     "Ray",
     "Runner",
     "Threads",
     "WorkerDiedError",
     "check_workers",
     "cores",
-    "silent",
+    "ignore",
+    "with_stage",
 ]

@@ -1,10 +1,9 @@
-"""What every runner offers: somewhere to put jobs, and what comes of them.
+"""The protocol of runners: a pool that takes jobs and returns futures.
 
-A runner is a function, (progress) -> pool, and a pool a context manager whose end
-gives up what is still at work. A job is called as job(progress, *args), where
-`progress` takes a stage's name and where it is. The job, what it is given and
-what it returns can be pickled; the same arguments give the same again, so that
-it may be done anew somewhere else.
+A runner is a function (progress) -> pool. A pool is a context manager; leaving it cancels the jobs
+that are still running. A job is called as job(progress, *args), where `progress` takes `Event`s.
+The job, its arguments and its result must be picklable. Equal arguments must give equal results,
+because a job may run again in another process.
 """
 
 from collections.abc import Callable
@@ -12,11 +11,7 @@ from concurrent.futures import Future
 from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
-ProgressCallback: TypeAlias = Callable[[str, Any], None]
-
-
-def silent(stage: str, news: Any) -> None:
-    """Takes news that nobody wants to hear."""
+from isnas_jax.running.events import Progress
 
 
 class Pool(Protocol):
@@ -24,13 +19,13 @@ class Pool(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many jobs are done at a time."""
+        """Number of jobs that run at a time."""
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        """Takes a job, to be called with these arguments after `progress`."""
+        """Call a job with `progress` and these arguments, now or later."""
 
     def broadcast(self, value: Any) -> Any:
-        """What stands for a value in the arguments of many jobs, so that it is sent but once."""
+        """Return a stand-in for a value in the arguments of many jobs; the value is sent once."""
 
     def __enter__(self) -> Self: ...
 
@@ -42,10 +37,10 @@ class Pool(Protocol):
     ) -> None: ...
 
 
-Runner: TypeAlias = Callable[[ProgressCallback], Pool]
+Runner: TypeAlias = Callable[[Progress], Pool]
 
 
 def check_workers(workers: int) -> None:
-    """ValueError unless so many can work at once."""
+    """Raise ValueError for fewer than one worker."""
     if workers < 1:
         raise ValueError(f"workers {workers} must be at least 1")

@@ -1,7 +1,7 @@
-"""Jobs in processes of their own, each bound to a core of this machine.
+"""Jobs in processes, each bound to one core.
 
-Small networks do not fill several cores: two fits on a core each are done sooner
-than one after the other on both.
+A small network does not fill several cores, so two fits on a core each end sooner than one after
+the other on both.
 """
 
 import contextlib
@@ -16,74 +16,74 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing import connection, resource_tracker
 from typing import Any
 
-from isnas_jax.running._workers import (
+from isnas_jax.running._worker import (
     TRIES,
-    Shared,
+    Environment,
+    Reference,
     WorkerDiedError,
-    WorkerEnvironment,
-    sendable,
-    worker_environment,
+    picklable_error,
 )
-from isnas_jax.running.pool import ProgressCallback, check_workers
+from isnas_jax.running.events import Progress
+from isnas_jax.running.pool import check_workers
 
 _CONTEXT = multiprocessing.get_context("spawn")  # threads do not survive a fork
 
 
 def cores() -> list[int]:
-    """The cores that this process may use; on some systems just as many numbers."""
+    """Return the cores that this process may use; on some systems just consecutive numbers."""
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
 
 
-def _work(pipe: connection.Connection, like: WorkerEnvironment) -> None:
-    """A process: does jobs until nobody is left who asks. To each there is one answer."""
-    like.settle()
+def _serve(pipe: connection.Connection, environment: Environment) -> None:
+    """Run jobs in a worker process until the other end of the pipe closes."""
+    environment.apply()
     sending = threading.Lock()
-    shared: dict[int, Any] = {}  # pickled until it is needed
+    values: dict[int, Any] = {}  # broadcast values, pickled until a job needs them
 
     def send(kind: str, value: Any) -> None:
         content = pickle.dumps((kind, value))
         try:
             with sending:
                 pipe.send_bytes(content)
-        except OSError:  # nobody is left
+        except OSError:  # the parent is gone
             os._exit(1)
 
-    def given(value: Any) -> Any:
-        if isinstance(value, Shared):
-            if isinstance(shared[value.number], bytes):
-                shared[value.number] = pickle.loads(shared[value.number])
-            return shared[value.number]
+    def resolve(value: Any) -> Any:
+        if isinstance(value, Reference):
+            if isinstance(values[value.number], bytes):
+                values[value.number] = pickle.loads(values[value.number])
+            return values[value.number]
         return value
 
     while True:
         try:
-            asked = pipe.recv_bytes()
+            request = pipe.recv_bytes()
         except (EOFError, OSError):
             return
         try:
-            job, args = pickle.loads(asked)
-            if isinstance(job, Shared):
-                shared[job.number] = args
+            job, args = pickle.loads(request)
+            if isinstance(job, Reference):
+                values[job.number] = args
                 continue
-            send("done", job(lambda *news: send("news", news), *map(given, args)))
+            send("done", job(lambda event: send("event", event), *map(resolve, args)))
         except Exception as error:
-            send("failed", sendable(error))
+            send("failed", picklable_error(error))
 
 
 class _Process:
-    """A process, as the thread that waits for it sees it."""
+    """A worker process, as seen from the thread that waits for it."""
 
-    def __init__(self, like: WorkerEnvironment) -> None:
-        self.knows: set[int] = set()  # numbers of shared values
-        self._pipe, theirs = _CONTEXT.Pipe()
-        self._process = _CONTEXT.Process(target=_work, args=(theirs, like), daemon=True)
+    def __init__(self, environment: Environment) -> None:
+        self.references: set[int] = set()  # numbers of the values it has received
+        self._pipe, worker_end = _CONTEXT.Pipe()
+        self._process = _CONTEXT.Process(target=_serve, args=(worker_end, environment), daemon=True)
         self._process.start()
-        theirs.close()
+        worker_end.close()
 
     def send(self, content: bytes) -> bool:
-        """Whether it could be sent."""
+        """Send a message; return whether the process was there to receive it."""
         try:
             self._pipe.send_bytes(content)
         except OSError:
@@ -91,42 +91,38 @@ class _Process:
         return True
 
     def receive(self) -> bytes | None:
-        """What comes next; None once the process has ended."""
+        """Return the next message; None if the process has ended."""
         try:
             return self._pipe.recv_bytes()
         except (EOFError, OSError):
             return None
 
     def end(self) -> int | None:
-        """Ends it, if it has not ended; its exit code."""
+        """End the process and return its exit code."""
         self._process.terminate()
         self._process.join()
         return self._process.exitcode
 
 
 class Processes:
-    """Jobs in as many processes as there are cores, each bound to one.
+    """Run jobs in processes, each bound to one core.
 
-    A process that dies is replaced and its job done again. Where this process
-    dies, they end at their next news. A process begins by importing the
-    script that is run, which must therefore do nothing unless its `__name__` is
-    "__main__"; what a notebook or an interactive session defines cannot be sent.
+    A process that dies is replaced and its job runs again. If this process dies, workers end at
+    their next event. A worker begins by importing the script that is run, so the script must do
+    nothing unless its `__name__` is "__main__". Functions that are defined in a notebook or an
+    interactive session cannot be sent.
 
     Args:
-      progress: Takes the jobs' news, in threads.
-      workers: How many processes; one a core by default.
-      modules: What they import first: extensions that jobs call by name.
+      progress: Takes the jobs' events, in threads.
+      workers: Number of processes; by default one per core.
+      modules: Extensions that workers import first, because jobs look them up by name.
 
     Raises:
-      ValueError: For fewer than one, or within such a process.
+      ValueError: For fewer than one worker, or within a worker.
     """
 
     def __init__(
-        self,
-        progress: ProgressCallback,
-        *,
-        workers: int | None = None,
-        modules: Sequence[str] = (),
+        self, progress: Progress, *, workers: int | None = None, modules: Sequence[str] = ()
     ) -> None:
         if multiprocessing.parent_process() is not None:
             raise ValueError(
@@ -138,40 +134,40 @@ class Processes:
         check_workers(workers)
         self.workers = workers
         self._progress = progress
-        self._like = worker_environment(modules)
-        self._values: list[bytes] = []  # shared ones, pickled
+        self._environment = Environment.current(modules)
+        self._values: list[bytes] = []  # pickled messages of broadcast values
         self._processes: list[_Process] = []
-        self._own = threading.local()  # a thread's process
+        self._local = threading.local()  # the process of each thread
         self._ended = threading.Event()
         self._cores: queue.SimpleQueue[int] = queue.SimpleQueue()
         for worker in range(workers):
             self._cores.put(usable[worker % len(usable)])
-        resource_tracker.ensure_running()  # its start would let Ctrl-C through again
+        resource_tracker.ensure_running()  # starting it later would unblock Ctrl-C
         self._threads = ThreadPoolExecutor(workers, initializer=self._bind)
 
     def _bind(self) -> None:
-        """What a thread hands on to the processes that it starts: a core, and no Ctrl-C."""
+        """Bind a thread, and the processes that it starts, to a core; block Ctrl-C there."""
         if hasattr(os, "sched_setaffinity"):
             os.sched_setaffinity(0, {self._cores.get()})
         if hasattr(signal, "pthread_sigmask"):
             signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        needs = [arg.number for arg in args if isinstance(arg, Shared)]
-        return self._threads.submit(self._do, _pickled((job, args)), needs)
+        numbers = [arg.number for arg in args if isinstance(arg, Reference)]
+        return self._threads.submit(self._run, _pickle((job, args)), numbers)
 
-    def broadcast(self, value: Any) -> Shared:
-        found = Shared(len(self._values))
-        self._values.append(_pickled((found, _pickled(value))))
-        return found
+    def broadcast(self, value: Any) -> Reference:
+        reference = Reference(len(self._values))
+        self._values.append(_pickle((reference, _pickle(value))))
+        return reference
 
-    def _do(self, job: bytes, needs: Sequence[int]) -> Any:
-        """A job, in the thread of a process."""
+    def _run(self, job: bytes, numbers: Sequence[int]) -> Any:
+        """Run a job in the process of this thread."""
         code = None
         for _ in range(TRIES):
-            process = self._started()
-            missing = [self._values[number] for number in set(needs) - process.knows]
-            process.knows.update(needs)
+            process = self._current_process()
+            missing = [self._values[number] for number in set(numbers) - process.references]
+            process.references.update(numbers)
             alive = all(process.send(content) for content in [*missing, job])
             while alive and (answer := process.receive()) is not None:
                 kind, value = pickle.loads(answer)
@@ -180,25 +176,25 @@ class Processes:
                 if kind == "failed":
                     raise value
                 try:
-                    self._progress(*value)
-                except BaseException:  # nobody will hear the rest of this job
+                    self._progress(value)
+                except BaseException:  # the job's other messages would confuse the next
                     self._drop(process)
                     raise
             code = self._drop(process)
         raise WorkerDiedError(f"a job's process died {TRIES} times, at last with exit code {code}")
 
-    def _started(self) -> _Process:
-        """This thread's process."""
-        if getattr(self._own, "process", None) is None:
-            self._own.process = _Process(self._like)
-            self._processes.append(self._own.process)
+    def _current_process(self) -> _Process:
+        """Return the process of this thread, started if there is none."""
+        if getattr(self._local, "process", None) is None:
+            self._local.process = _Process(self._environment)
+            self._processes.append(self._local.process)
         if self._ended.is_set():
-            self._drop(self._own.process)
+            self._drop(self._local.process)
             raise InterruptedError("the pool has ended")
-        return self._own.process
+        return self._local.process
 
     def _drop(self, process: _Process) -> int | None:
-        self._own.process = None
+        self._local.process = None
         with contextlib.suppress(ValueError):
             self._processes.remove(process)
         return process.end()
@@ -213,8 +209,8 @@ class Processes:
         self._threads.shutdown(cancel_futures=True)
 
 
-def _pickled(value: Any) -> bytes:
-    """ValueError for what cannot be sent."""
+def _pickle(value: Any) -> bytes:
+    """Pickle a value; ValueError if it cannot be sent."""
     try:
         return pickle.dumps(value)
     except Exception as error:

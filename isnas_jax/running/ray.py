@@ -1,4 +1,4 @@
-"""Jobs as tasks of a Ray cluster, one started here or one that is there already. Needs ray."""
+"""Jobs as tasks of a Ray cluster: a new one on this machine, or a running one. Needs ray."""
 
 import collections
 import logging
@@ -10,92 +10,96 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import Any, NamedTuple
 
-from isnas_jax.running._workers import (
+from isnas_jax.running._worker import (
     TRIES,
-    Shared,
+    Environment,
+    Reference,
     WorkerDiedError,
-    WorkerEnvironment,
-    sendable,
-    worker_environment,
+    picklable_error,
 )
-from isnas_jax.running.pool import ProgressCallback, check_workers
+from isnas_jax.running.events import Event, Progress
+from isnas_jax.running.pool import check_workers
 
-# Tasks in the cluster for each that it can do at once: so many wait there, the rest here.
-_AHEAD = 2
-# How often news are passed on.
-_SECONDS = 0.5
+# Tasks in the cluster for each that it can run at once; the others wait in this process.
+_TASKS_PER_SLOT = 2
+# Seconds between two deliveries of events.
+_INTERVAL = 0.5
 
 
-class _Board:
-    """An actor: what jobs, by number, last told of each stage, until the driver takes it."""
+class _EventBoard:
+    """An actor that holds events, by job number, until the driver takes them."""
 
     def __init__(self) -> None:
-        self._told: list[tuple[int, dict[str, Any]]] = []
+        self._events: list[tuple[int, list[Event]]] = []
 
-    def put(self, number: int, told: dict[str, Any]) -> None:
-        self._told.append((number, told))
+    def put(self, number: int, events: list[Event]) -> None:
+        self._events.append((number, events))
 
-    def take(self) -> list[tuple[int, dict[str, Any]]]:
-        told, self._told = self._told, []
-        return told
+    def take(self) -> list[tuple[int, list[Event]]]:
+        events, self._events = self._events, []
+        return events
 
 
-class _Telling:
-    """A job's `progress`: passes on a stage's latest news, now and then."""
+class _Reporter:
+    """The `progress` of a job: delivers the latest event of each stage at intervals."""
 
     def __init__(self, board: Any, number: int) -> None:
         self._board, self._number = board, number
-        self._told: dict[str, Any] = {}
-        self._last = -_SECONDS
+        self._latest: dict[tuple, Event] = {}
+        self._delivered = -_INTERVAL
 
-    def __call__(self, stage: str, news: Any) -> None:
-        self._told[stage] = news
-        if time.monotonic() - self._last > _SECONDS:
+    def __call__(self, event: Event) -> None:
+        self._latest[event.stage] = event
+        if time.monotonic() - self._delivered > _INTERVAL:
             self.flush()
 
     def flush(self) -> None:
         import ray
 
-        if self._told:
-            # Waits, so that nobody is told more than can be heard; who told is dead tells no more.
+        if self._latest:
+            # Waiting for the delivery bounds the board, and ends a job if its driver died.
             try:
-                ray.get(self._board.put.remote(self._number, self._told))
+                ray.get(self._board.put.remote(self._number, list(self._latest.values())))
             except ray.exceptions.RayError as error:
-                raise InterruptedError("nobody listens any more") from error
-            self._told, self._last = {}, time.monotonic()
+                raise InterruptedError("the driver is gone") from error
+            self._latest, self._delivered = {}, time.monotonic()
 
 
-_fetched: dict[str, Any] = {}  # a worker's shared values, by reference
+_values: dict[str, Any] = {}  # a worker's broadcast values, by reference
 
 
-def _value(reference: Any) -> Any:
+def _fetch(reference: Any) -> Any:
     import ray
 
-    if reference.hex() not in _fetched:
-        _fetched[reference.hex()] = ray.get(reference)
-    return _fetched[reference.hex()]
+    if reference.hex() not in _values:
+        _values[reference.hex()] = ray.get(reference)
+    return _values[reference.hex()]
 
 
-def _do(
-    number: int, board: Any, like: WorkerEnvironment, references: Mapping[int, Any], content: bytes
+def _run_job(
+    number: int,
+    board: Any,
+    environment: Environment,
+    references: Mapping[int, Any],
+    content: bytes,
 ) -> tuple[str, Any]:
-    """A job, in a worker: ("done", what it returned) or ("failed", its error)."""
+    """Run a job in a worker; return ("done", its result) or ("failed", its error)."""
     import ray
 
     try:
-        like.settle()
+        environment.apply()
         job, args = ray.cloudpickle.loads(content)
-        telling = _Telling(board, number)
-        given = [_value(references[a.number]) if isinstance(a, Shared) else a for a in args]
-        found = job(telling, *given)
-        telling.flush()
-        return "done", found
+        reporter = _Reporter(board, number)
+        resolved = [_fetch(references[a.number]) if isinstance(a, Reference) else a for a in args]
+        result = job(reporter, *resolved)
+        reporter.flush()
+        return "done", result
     except Exception as error:
-        return "failed", sendable(error)
+        return "failed", picklable_error(error)
 
 
 class _Job(NamedTuple):
-    """What is asked of a worker, and what is promised for it."""
+    """A job that waits or runs, and the future of its result."""
 
     number: int
     future: Future
@@ -104,45 +108,43 @@ class _Job(NamedTuple):
 
 
 def _check_listening(address: str | None) -> None:
-    """OSError where nobody answers; Ray would ask again for minutes."""
+    """Raise OSError if nothing listens there; Ray itself would retry for minutes."""
     host, _, port = (address or "").rpartition("://")[2].rpartition(":")
     if host and port.isdecimal():
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _deaths(exceptions: Any) -> tuple[type[Exception], ...]:
-    """What Ray raises where a task's process or node has ended too often."""
+def _death_errors(exceptions: Any) -> tuple[type[Exception], ...]:
+    """Return the errors that Ray raises if a task's process or node died too often."""
     return exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError
 
 
 class Ray:
-    """Jobs as tasks of a Ray cluster.
+    """Run jobs as tasks of a Ray cluster.
 
-    A task whose worker or node dies is done again. As many tasks are in the
-    cluster as it can do at once, and as many again; of news that soon follow each
-    other the last is heard. Where this process dies, so do its tasks. A cluster that
-    is connected already, by `ray.init`, is taken, and left as it is. On other
-    machines than this one, what jobs are made of has to be installed, and what
-    they read and write has to be shared.
+    A task runs again if its worker or node dies. If this process dies, its tasks end too. Of
+    events in quick succession, the last one of each stage arrives. A connection that `ray.init`
+    made is used, and kept at the end. Other machines need the same packages installed, and a
+    shared file system for the files that jobs read and write.
 
     Args:
-      progress: Takes the jobs' news, in a thread.
-      workers: The most jobs at a time; by default what the cluster's resources allow.
-      modules: What workers import first: extensions that jobs call by name.
-      address: Of a cluster ("auto": this machine's), by default that of the variable
-        RAY_ADDRESS or a new one on this machine.
-      cpus: What a job asks of a node, and in how many threads it computes.
-      gpus: What a job asks of a node; shares of one are possible.
+      progress: Takes the jobs' events, in a thread.
+      workers: Largest number of jobs at a time; by default as many as the cluster has room for.
+      modules: Extensions that workers import first, because jobs look them up by name.
+      address: Address of a cluster; "auto" is the one on this machine. By default that of the
+        variable RAY_ADDRESS, or else a new cluster on this machine.
+      cpus: Cores for each job, which computes in as many threads.
+      gpus: GPUs for each job; fractions of one are possible.
 
     Raises:
-      ValueError: For numbers that cannot be, where no cluster is at the address, or no
-        node of it has room for a job.
+      ValueError: For impossible numbers, for an address without a cluster, or if no node has
+        room for a job.
       ModuleNotFoundError: Without ray.
     """
 
     def __init__(
         self,
-        progress: ProgressCallback,
+        progress: Progress,
         *,
         workers: int | None = None,
         modules: Sequence[str] = (),
@@ -158,8 +160,8 @@ class Ray:
         except ModuleNotFoundError:
             raise ModuleNotFoundError("ray is missing: pip install 'isnas_jax[ray]'") from None
         self._ray: Any = ray
-        self._ours = not ray.is_initialized()
-        if self._ours:
+        self._owns_cluster = not ray.is_initialized()
+        if self._owns_cluster:
             try:
                 _check_listening(address)
                 # Without an address, Ray would take whatever cluster runs on this machine.
@@ -170,26 +172,26 @@ class Ray:
         self._progress = progress
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
         if not self._room():
-            if self._ours:
+            if self._owns_cluster:
                 ray.shutdown()
             raise ValueError(f"no node of the Ray cluster has {cpus} CPUs and {gpus} GPUs")
-        # XLA takes as many threads as it is said to have cores: the same sums everywhere.
+        # XLA uses as many threads as it is told to, so that sums are the same on all nodes.
         environment = {"NPROC": str(cpus)}
-        if 0 < gpus < 1:  # who shares a GPU takes no more of its memory than it needs
+        if 0 < gpus < 1:  # jobs on one GPU allocate memory only as they need it
             environment["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"
-        self._task = ray.remote(_do).options(
+        self._task = ray.remote(_run_job).options(
             num_cpus=cpus,
             num_gpus=gpus,
             max_retries=TRIES - 1,
             runtime_env={"env_vars": environment},
         )
-        # Beside the driver, for it must not go with another node.
+        # On the driver's node, so that it survives the loss of other nodes.
         node = ray.get_runtime_context().get_node_id()
-        beside = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-        board: Any = ray.remote(_Board)
-        self._board = board.options(num_cpus=0, scheduling_strategy=beside).remote()
-        self._like = ray.put(worker_environment(modules))
-        self._values: list[Any] = []  # references to shared ones
+        affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
+        board: Any = ray.remote(_EventBoard)
+        self._board = board.options(num_cpus=0, scheduling_strategy=affinity).remote()
+        self._environment = ray.put(Environment.current(modules))
+        self._values: list[Any] = []  # references to broadcast values
         self._waiting: collections.deque[_Job] = collections.deque()
         self._jobs = 0
         self._change, self._ended = threading.Condition(), False
@@ -202,7 +204,7 @@ class Ray:
             content = self._ray.cloudpickle.dumps((job, args))
         except Exception as error:
             raise ValueError(f"this cannot be sent to another process: {error}") from error
-        numbers = {arg.number for arg in args if isinstance(arg, Shared)}
+        numbers = {arg.number for arg in args if isinstance(arg, Reference)}
         references = {number: self._values[number] for number in numbers}
         future: Future = Future()
         with self._change:
@@ -213,90 +215,90 @@ class Ray:
             self._change.notify()
         return future
 
-    def broadcast(self, value: Any) -> Shared:
+    def broadcast(self, value: Any) -> Reference:
         self._values.append(self._ray.put(value))
-        return Shared(len(self._values) - 1)
+        return Reference(len(self._values) - 1)
 
     def _run(self) -> None:
-        """The thread between jobs and cluster: nobody waits for ever, whatever happens to it."""
-        at_work: dict[Any, _Job] = {}  # by the reference to what will come of it
+        """Move jobs to the cluster and results back, in a thread; every future gets an answer."""
+        running: dict[Any, _Job] = {}  # by the reference to its result
         try:
-            self._work(at_work)
-            for reference in at_work:
+            self._work(running)
+            for reference in running:
                 self._ray.cancel(reference, force=True)
         except Exception as error:
             with self._change:
                 self._lost = ConnectionError(f"the Ray cluster is lost: {error}")
-        for job in at_work.values():
+        for job in running.values():
             job.future.set_exception(self._lost or InterruptedError("the pool has ended"))
         for job in self._waiting:
             if self._lost and job.future.set_running_or_notify_cancel():
                 job.future.set_exception(self._lost)
             job.future.cancel()
 
-    def _work(self, at_work: dict[Any, _Job]) -> None:
+    def _work(self, running: dict[Any, _Job]) -> None:
         while True:
             with self._change:
-                while not (self._ended or self._waiting or at_work):
+                while not (self._ended or self._waiting or running):
                     self._change.wait()
                 if self._ended:
                     break
-                self._launch(at_work)
-            if at_work:
-                done, _ = self._ray.wait(list(at_work), timeout=_SECONDS)
-                self._hear(at_work)
+                self._launch(running)
+            if running:
+                done, _ = self._ray.wait(list(running), timeout=_INTERVAL)
+                self._report(running)
                 for reference in done:
-                    if job := at_work.pop(reference, None):
+                    if job := running.pop(reference, None):
                         self._finish(job.future, reference)
 
     @property
     def workers(self) -> int:
-        """How many jobs the cluster's nodes can do now, or may do at most."""
-        there = self._room()
-        return max(1, min(there, self._workers or there))
+        """Number of jobs that the nodes have room for, at most the given one."""
+        room = self._room()
+        return max(1, min(room, self._workers or room))
 
     def _room(self) -> int:
-        """How many jobs have room on the nodes at a time."""
-        there = 0
+        """Return how many jobs the nodes have room for."""
+        room = 0
         for node in self._ray.nodes():
-            has = node["Resources"] if node["Alive"] else {}
-            fit = int(has.get("CPU", 0) // self._cpus)
+            resources = node["Resources"] if node["Alive"] else {}
+            jobs = int(resources.get("CPU", 0) // self._cpus)
             if self._gpus:
-                # A share is of one GPU.
-                each = int(1 // self._gpus) if self._gpus < 1 else 1 / self._gpus
-                fit = min(fit, int(has.get("GPU", 0) * each))
-            there += fit
-        return there
+                # A fraction of a GPU must lie on one GPU.
+                per_gpu = int(1 // self._gpus) if self._gpus < 1 else 1 / self._gpus
+                jobs = min(jobs, int(resources.get("GPU", 0) * per_gpu))
+            room += jobs
+        return room
 
-    def _launch(self, at_work: dict[Any, _Job]) -> None:
-        most = self._workers or _AHEAD * self.workers
-        while self._waiting and len(at_work) < most:
+    def _launch(self, running: dict[Any, _Job]) -> None:
+        most = self._workers or _TASKS_PER_SLOT * self.workers
+        while self._waiting and len(running) < most:
             job = self._waiting.popleft()
             if job.future.set_running_or_notify_cancel():
-                given = job.number, self._board, self._like, job.references, job.content
+                args = job.number, self._board, self._environment, job.references, job.content
                 try:
-                    at_work[self._task.remote(*given)] = job
+                    running[self._task.remote(*args)] = job
                 except Exception as error:
                     job.future.set_exception(error)
                     raise
 
-    def _hear(self, at_work: dict[Any, _Job]) -> None:
-        references = {job.number: reference for reference, job in at_work.items()}
-        for number, told in self._ray.get(self._board.take.remote()):
+    def _report(self, running: dict[Any, _Job]) -> None:
+        references = {job.number: reference for reference, job in running.items()}
+        for number, events in self._ray.get(self._board.take.remote()):
             reference = references.get(number)
-            if reference not in at_work:  # its listener has failed, or it died meanwhile
+            if reference not in running:  # its callback failed, or it died
                 continue
             try:
-                for stage, news in told.items():
-                    self._progress(stage, news)
+                for event in events:
+                    self._progress(event)
             except BaseException as error:
                 self._ray.cancel(reference, force=True)
-                at_work.pop(reference).future.set_exception(error)
+                running.pop(reference).future.set_exception(error)
 
     def _finish(self, future: Future, reference: Any) -> None:
         try:
             kind, value = self._ray.get(reference)
-        except _deaths(self._ray.exceptions) as error:
+        except _death_errors(self._ray.exceptions) as error:
             reason = f"a job's worker died {TRIES} times: {error}"
             kind, value = "failed", WorkerDiedError(reason)
         except Exception as error:
@@ -316,5 +318,5 @@ class Ray:
         self._thread.join()
         if not self._lost:
             self._ray.kill(self._board)
-        if self._ours:
+        if self._owns_cluster:
             self._ray.shutdown()

@@ -7,22 +7,22 @@ from typing import Any
 
 import jax
 
-from isnas_jax.running.pool import ProgressCallback, check_workers
+from isnas_jax.running.events import Event, Progress
+from isnas_jax.running.pool import check_workers
 
 
 class Threads:
-    """Jobs in threads of this process, in the order they came.
+    """Run jobs in threads of this process, in the order of their submission.
 
-    Two at a time: one compiles while the other is at work, and small networks
-    leave a CPU's cores idle now and then. They see what `jax.config.update`
-    set and the caller's `jax.default_device`, but no other setting of a `with`.
+    With two threads, one compiles while the other computes. Jobs see the values of
+    `jax.config.update` and the caller's `jax.default_device`, but no other JAX context manager.
 
     Args:
-      progress: Takes the jobs' news, in their threads.
-      workers: How many jobs at a time; one takes the least memory.
+      progress: Takes the jobs' events, in their threads.
+      workers: Number of jobs at a time; one takes the least memory.
     """
 
-    def __init__(self, progress: ProgressCallback, *, workers: int = 2) -> None:
+    def __init__(self, progress: Progress, *, workers: int = 2) -> None:
         check_workers(workers)
         self.workers = workers
         self._progress = progress
@@ -34,17 +34,17 @@ class Threads:
 
         def call():
             with jax.default_device(device):
-                return job(self._tell, *args)
+                return job(self._report, *args)
 
         return self._threads.submit(call)
 
     def broadcast(self, value: Any) -> Any:
         return value
 
-    def _tell(self, stage: str, news: Any) -> None:
+    def _report(self, event: Event) -> None:
         if self._ended.is_set():
-            raise InterruptedError(f"{stage} was given up")
-        self._progress(stage, news)
+            raise InterruptedError(f"{event.stage} was cancelled")
+        self._progress(event)
 
     def __enter__(self) -> "Threads":
         return self

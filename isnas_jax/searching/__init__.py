@@ -1,50 +1,95 @@
-"""The search: metrics, scores, strategies, the cohort, and the pipeline from image to image."""
+"""Architecture search: metrics, scores, strategies, cohorts, and their pipeline."""
 
 from isnas_jax.searching import presets
-from isnas_jax.searching._cellwise import lower_scores
-from isnas_jax.searching.cohort import COHORT_SELECTIONS, Cohort, Fold
-from isnas_jax.searching.combination import COMBINATIONS
+from isnas_jax.searching._cell_programs import lower_scores
+from isnas_jax.searching.cohort import (
+    Cohort,
+    CohortSelection,
+    Fold,
+    random_subset,
+    top_half,
+    top_k,
+)
+from isnas_jax.searching.combination import (
+    Combination,
+    Stack,
+    score_weighted_mean,
+    selected_only,
+    uniform_mean,
+)
 from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.metrics import METRICS, PUBLISHED_METRICS, Metric
-from isnas_jax.searching.pipeline import check_config, oracle, restore, search
-from isnas_jax.searching.presets import PRESETS
-from isnas_jax.searching.result import SearchResult
-from isnas_jax.searching.scoring import RandomInits, evaluate, random_outputs, score
-from isnas_jax.searching.selection import SELECTIONS
+from isnas_jax.searching.evaluation import oracle
+from isnas_jax.searching.metrics import (
+    Metric,
+    psd_99_bw,
+    psd_db_mse,
+    psd_db_strip_mse,
+    psd_strip_hist_emd,
+)
+from isnas_jax.searching.pipeline import check_config, search
+from isnas_jax.searching.plan import Plan, plan_restoration, plan_search
+from isnas_jax.searching.presets import Preset
+from isnas_jax.searching.restoration import restore
+from isnas_jax.searching.result import Restoration, SearchResult
+from isnas_jax.searching.scoring import RandomInits, random_outputs, score, score_outputs
+from isnas_jax.searching.selection import (
+    Selection,
+    closest_to_mean,
+    lowest_mean_rank,
+    lowest_validation,
+    uses_validation,
+)
 from isnas_jax.searching.strategies import (
-    STRATEGIES,
     Candidates,
     GenotypeList,
     RandomSearch,
     SearchContext,
+    Strategy,
 )
 
 __all__ = [
-    "COHORT_SELECTIONS",
-    "COMBINATIONS",
-    "METRICS",
-    "PRESETS",
-    "PUBLISHED_METRICS",
-    "SELECTIONS",
-    "STRATEGIES",
     "Candidates",
     "Cohort",
+    "CohortSelection",
+    "Combination",
     "Config",
     "Fold",
     "GenotypeList",
     "Metric",
+    "Plan",
+    "Preset",
     "RandomInits",
     "RandomSearch",
+    "Restoration",
     "SearchConfig",
     "SearchContext",
     "SearchResult",
+    "Selection",
+    "Stack",
+    "Strategy",
     "check_config",
-    "evaluate",
+    "closest_to_mean",
     "lower_scores",
+    "lowest_mean_rank",
+    "lowest_validation",
     "oracle",
+    "plan_restoration",
+    "plan_search",
     "presets",
+    "psd_99_bw",
+    "psd_db_mse",
+    "psd_db_strip_mse",
+    "psd_strip_hist_emd",
     "random_outputs",
+    "random_subset",
     "restore",
     "score",
+    "score_outputs",
+    "score_weighted_mean",
     "search",
+    "selected_only",
+    "top_half",
+    "top_k",
+    "uniform_mean",
+    "uses_validation",
 ]

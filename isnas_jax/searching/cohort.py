@@ -1,35 +1,32 @@
-"""Who is fitted: choosing a cohort among scored candidates, and what came of it.
+"""The cohort: which scored candidates to fit, and their fits.
 
-A choice is a function, (key, candidates, size) -> indices of the candidates, best
-first. `COHORT_SELECTIONS` holds ours; add your own.
+A cohort selection is a function (key, candidates, size) -> indices of the candidates, best first.
+Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from isnas_jax.fitting import Fit
 from isnas_jax.problems import Problem
-from isnas_jax.registry import Registry
 from isnas_jax.searching.strategies import Candidates
-
-Decide = TypeVar("Decide", bound=Any)
 
 CohortSelection: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 
 class Fold(NamedTuple):
-    """What M members made of a part of the measurements.
+    """The restorations of M members for one split.
 
     Attributes:
-      problem: That part.
-      validation: The rest, or None without a split.
+      problem: The training problem.
+      validation: The validation problem, or None without a split.
       images: (M, H, W, C), the restorations.
-      fits: M of them; None for a classical restoration.
+      fits: Their fits; None for a classical restoration.
     """
 
     problem: Problem
@@ -40,13 +37,13 @@ class Fold(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Cohort:
-    """M members: fitted candidates, and whoever the settings name besides.
+    """M members that restored a problem: fitted candidates, then extra members.
 
     Attributes:
-      members: Genotypes in the order of their choice, then names of further members.
-      scores: (M,) of the metric, lower is better; nan where there is none.
-      problem: What they restored: the whole problem or its proxy.
-      folds: How, one for each split of it.
+      members: Genotypes in the order of their selection, baselines and classical restorations.
+      scores: (M,) of the metric, lower is better; nan for members without a score.
+      problem: The whole problem, or its proxy.
+      folds: The restorations for each split.
     """
 
     members: Sequence[Any]
@@ -56,63 +53,48 @@ class Cohort:
 
     @functools.cached_property
     def images(self) -> np.ndarray:
-        """(M, H, W, C), what the members made of it, a mean over the folds."""
+        """(M, H, W, C), the restorations, averaged over the folds."""
         return np.mean([fold.images for fold in self.folds], axis=0)
 
-    def fits(self, rank: int) -> list[Fit]:
-        """A member's fits by fold; none of a classical restoration."""
-        return [fit for fold in self.folds if (fit := fold.fits[rank])]
+    def fits(self, index: int) -> list[Fit]:
+        """Return a member's fits by fold; none for a classical restoration."""
+        return [fit for fold in self.folds if (fit := fold.fits[index])]
 
     @functools.cached_property
     def residuals(self) -> np.ndarray:
-        """(M, P) of the validation measurements, weighted; ValueError without them.
+        """(M, P), weighted residuals of the validation measurements; ValueError without a split.
 
-        The sum of their squares is the validation error, a mean over the folds.
-        For a linear operator a weighted mean of images has the weighted mean of
-        these.
+        The sum of their squares is the validation error, averaged over the folds. For a linear
+        operator, a weighted mean of images has the weighted mean of these residuals.
         """
-        found = []
+        residuals = []
         for fold in self.folds:
             if fold.validation is None:
                 raise ValueError("validation errors need a split")
             observed = np.asarray(fold.validation.observed)
             weights = np.broadcast_to(fold.validation.weights, observed.shape)
-            seen = np.stack([fold.validation.operator(image) for image in fold.images])
+            predicted = np.stack([fold.validation.operator(image) for image in fold.images])
             scale = np.sqrt(weights / weights.sum() / len(self.folds))
-            found.append((scale * (seen - observed))[:, weights > 0])
-        return np.concatenate(found, axis=1)
+            residuals.append((scale * (predicted - observed))[:, weights > 0])
+        return np.concatenate(residuals, axis=1)
 
     @property
     def errors(self) -> np.ndarray:
-        """(M,) validation errors; ValueError if there is no split."""
+        """(M,) validation errors; ValueError without a split."""
         return np.square(self.residuals).sum(axis=1)
 
 
-def uses_validation(decide: Decide) -> Decide:
-    """Marks a selection or a combination that looks at validation errors, which need a split.
-
-    So a search without one is refused before anything is computed.
-    """
-    decide.needs_validation = True
-    return decide
-
-
 def check_size(size: int, candidates: int) -> None:
-    """ValueError unless a cohort of this size can be taken."""
+    """Raise ValueError unless so many can be chosen from the candidates."""
     if not 1 <= size <= candidates:
         raise ValueError(
-            f"a cohort of {size} from {candidates} candidates: 1 to {candidates} can be"
+            f"a cohort of {size} from {candidates} candidates is impossible; "
+            f"choose 1 to {candidates}"
         )
 
 
-def top_k(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
-    """Indices of the lowest scores, best first; equal ones in their order."""
-    del key
-    return lowest(candidates.means, size)
-
-
 def lowest(scores: np.ndarray, size: int) -> np.ndarray:
-    """Indices of the lowest of (N,) scores, best first; equal ones in their order."""
+    """Return the indices of the lowest of (N,) scores, best first; equal ones keep their order."""
     scores = np.asarray(scores)
     check_size(size, len(scores))
     if not np.isfinite(scores).all():
@@ -122,23 +104,28 @@ def lowest(scores: np.ndarray, size: int) -> np.ndarray:
     return np.argsort(scores, kind="stable")[:size]
 
 
-def at_random(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
-    """Indices of different candidates, drawn without looking: the control."""
-    check_size(size, len(candidates.genotypes))
-    return np.asarray(jax.random.permutation(key, len(candidates.genotypes))[:size])
+def top_k(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
+    """Select the candidates with the best scores, as the paper does.
+
+    >>> candidates = isnas.Candidates(["a", "b", "c"], np.array([[3.0], [1.0], [2.0]]))
+    >>> isnas.top_k(jax.random.key(0), candidates, 2).tolist()
+    [1, 2]
+    """
+    del key
+    return lowest(candidates.means, size)
 
 
 def top_half(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
-    """Indices drawn from the better half by score, the best of them first.
+    """Select at random from the better half by score; the best of them come first.
 
-    The best scores belong to networks that are alike and slow to fit; the worst
-    to networks that restore badly.
+    The best scores belong to networks that resemble each other and are slow to fit, the worst
+    scores to networks that restore badly.
     """
     half = lowest(candidates.means, max(size, -(-len(candidates.genotypes) // 2)))
     return half[np.sort(jax.random.permutation(key, len(half))[:size])]
 
 
-COHORT_SELECTIONS: Registry[CohortSelection] = Registry(
-    "cohort choice",
-    {"metric": top_k, "better half": top_half, "random": at_random},
-)
+def random_subset(key: jax.Array, candidates: Candidates, size: int) -> np.ndarray:
+    """Select at random, whatever the scores: the control."""
+    check_size(size, len(candidates.genotypes))
+    return np.asarray(jax.random.permutation(key, len(candidates.genotypes))[:size])

@@ -1,12 +1,12 @@
-"""How an architecture is searched, and whole recipes of network, fit and search."""
+"""How an architecture is searched, and the config of a whole run."""
 
 import dataclasses
 from collections import Counter
 
 from isnas_jax.fitting import FitConfig
-from isnas_jax.networks import SPACES, NetworkConfig, Space
-from isnas_jax.problems import Proxy
-from isnas_jax.registry import refuse_names, shown
+from isnas_jax.networks import Baseline, NetworkConfig, Space, free_space
+from isnas_jax.problems import Classical, Proxy
+from isnas_jax.registry import refuse_names, short_repr
 from isnas_jax.searching.cohort import CohortSelection, top_k
 from isnas_jax.searching.combination import Combination, selected_only
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
@@ -21,58 +21,60 @@ class SearchConfig:
 
     Attributes:
       strategy: Which genotypes to score.
-      cohort: How many of them to fit, N.
-      proxy: What the cohort is fitted to.
-      fit: How the cohort is fitted.
-      metric: What to score by.
-      inits: Which random outputs to score.
-      space: Where genotypes come from.
-      cohort_selection: Whom of the scored to fit.
-      selection: Whom of the fitted to choose.
-      combination: What to return.
-      extra_members: Who is in the cohort besides: names of networks in `BASELINES`
-        and of classical restorations of the task in `CLASSICAL`. With some of
-        them, the cohort may be 0.
+      cohort: Number of candidates to fit; 0 is possible with extra members.
+      metric: The metric to score by.
+      inits: The random initializations to score.
+      space: The search space of the genotypes.
+      cohort_selection: Chooses the candidates to fit.
+      selection: Chooses one member of the cohort.
+      combination: Weighs the members in the restoration.
+      extra_members: Baselines, and classical restorations of the task, that join the cohort.
+      proxy: Reduces the problem that the cohort is fitted to; None fits the problem itself.
+      fit: How the cohort is fitted; None fits it as the restoration.
 
     Raises:
-      ValueError: If members are not a sequence of different names.
+      ValueError: If a field has the wrong type, or an extra member occurs twice.
     """
 
     strategy: Strategy
     cohort: int
-    proxy: Proxy
-    fit: FitConfig
     metric: Metric = psd_db_strip_mse
     inits: RandomInits = RandomInits()
-    space: Space = SPACES["free"]
+    space: Space = free_space
     cohort_selection: CohortSelection = top_k
     selection: Selection = closest_to_mean
     combination: Combination = selected_only
-    extra_members: tuple[str, ...] = ()
+    extra_members: tuple[Baseline | Classical, ...] = ()
+    proxy: Proxy | None = None
+    fit: FitConfig | None = None
 
     def __post_init__(self) -> None:
-        if isinstance(self.extra_members, str):
-            raise ValueError(
-                f"extra_members {self.extra_members!r} are one name, not a sequence of names"
-            )
+        if not isinstance(self.extra_members, tuple | list):
+            raise ValueError(f"extra_members {short_repr(self.extra_members)} must be a sequence")
         object.__setattr__(self, "extra_members", tuple(self.extra_members))
-        if not all(isinstance(name, str) for name in self.extra_members):
-            raise ValueError(
-                f"extra_members {shown(self.extra_members)} must be names; the strategy "
-                "isnas_jax.GenotypeList(genotypes) takes genotypes"
-            )
-        for name in ("strategy", "proxy", "metric", "cohort_selection", "selection", "combination"):
-            refuse_names(**{name: (choice := getattr(self, name))})
-            if not callable(choice):
-                raise ValueError(f"{name} {shown(choice)} must be a function")
-        refuse_names(space=self.space)
-        if twice := [name for name, times in Counter(self.extra_members).items() if times > 1]:
-            raise ValueError(f"extra_members name {twice[0]!r} more than once")
+        for member in self.extra_members:
+            if not isinstance(member, Baseline | Classical):
+                raise ValueError(
+                    f"extra member {short_repr(member)} is neither a baseline nor a classical "
+                    "restoration, such as isnas_jax.dip; isnas_jax.GenotypeList takes genotypes"
+                )
+        for name in ("strategy", "metric", "cohort_selection", "selection", "combination"):
+            refuse_names(**{name: (function := getattr(self, name))})
+            if not callable(function):
+                raise ValueError(f"{name} {short_repr(function)} must be a function")
+        refuse_names(space=self.space, proxy=self.proxy)
+        counts = Counter(map(str, self.extra_members))
+        if repeated := [name for name, count in counts.items() if count > 1]:
+            raise ValueError(f"extra_members contain {repeated[0]!r} more than once")
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """All that a restoration needs besides the key and the problem.
+    """Everything that a run depends on except the key and the problem.
+
+    >>> config = isnas.presets.published(isnas.denoising(np.zeros((64, 64, 3), np.float32), 25))
+    >>> dataclasses.replace(config, network=isnas.NetworkConfig(channels=8)).network.channels
+    8
 
     Attributes:
       network: What all networks have in common.
@@ -83,3 +85,18 @@ class Config:
     network: NetworkConfig
     fit: FitConfig
     search: SearchConfig
+
+    @property
+    def cohort_fit(self) -> FitConfig:
+        """How the cohort is fitted."""
+        return self.search.fit or self.fit
+
+    @property
+    def cohort_validates_restoration(self) -> bool:
+        """Whether the cohort's fits are the validated fits of the restoration too."""
+        return self.search.proxy is None and self.cohort_fit == self.fit
+
+    @property
+    def cohort_is_restoration(self) -> bool:
+        """Whether the cohort's images are the restorations, because nothing is left to fit."""
+        return self.cohort_validates_restoration and self.fit.split is None

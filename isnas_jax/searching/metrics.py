@@ -1,22 +1,19 @@
-"""Training-free metrics: how far a random output's spectrum is from an observation's.
+"""Training-free metrics: compare the spectra of an observation and of a random output.
 
-A metric takes two float32 (H, W, C) images, the observation and what the
-forward operator makes of a network's output, and returns a scalar, lower being
-better. It must be traceable by JAX. `METRICS` holds our definitions,
-`PUBLISHED_METRICS` those of the published code under its names, quirks
-included; `METRICS.find` knows both. Add your own to `METRICS`.
+A metric is a function (observed, output) -> scalar that JAX can trace; lower is better. Both images
+are float32 (H, W, C); `output` has passed through the forward operator. The functions here are our
+definitions of the paper's metrics. `PUBLISHED` holds those of the published code.
 """
 
-import functools
+import dataclasses
 from collections.abc import Callable
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax.ops import spectra
-from isnas_jax.registry import Registry
 
 Metric: TypeAlias = Callable[[jax.Array, jax.Array], jax.Array]
 
@@ -33,12 +30,12 @@ def _identity(psd: jax.Array) -> jax.Array:
 
 
 def _without_mean(image: jax.Array) -> jax.Array:
-    """Subtracts one mean over all channels, as the published "nodc" does."""
+    """Subtract one mean over all channels, as the published "nodc" does."""
     return image - image.mean()
 
 
 def _samples(image, *, scale, region, prepare=_identity):
-    """The spectrum's values in a region, (pixels, C)."""
+    """Return the values of the spectrum in a region, (pixels, C)."""
     psd = spectra.power_spectral_density(prepare(image))
     return scale(psd)[region(*image.shape[:2])]
 
@@ -48,7 +45,7 @@ def _mse(observed, output, **options):
 
 
 def _histogram_distance(observed, output, **options):
-    """Earth mover's distance of two histograms over the same bins, in units of the samples."""
+    """Return the earth mover's distance of two histograms over common bins, in sample units."""
     samples = [_samples(image, **options).ravel() for image in (observed, output)]
     both = jnp.concatenate(samples)
     limits = (both.min(), both.max())
@@ -57,7 +54,7 @@ def _histogram_distance(observed, output, **options):
 
 
 def _published_histogram_distance(observed, output, **options):
-    """Earth mover's distance of the bin heights, each histogram over its own range."""
+    """Return the earth mover's distance of bin heights, each histogram over its own range."""
     heights = [
         jnp.sort(jnp.histogram(_samples(image, **options).ravel(), BINS, density=True)[0])
         for image in (observed, output)
@@ -66,10 +63,9 @@ def _published_histogram_distance(observed, output, **options):
 
 
 def _bandwidth(psd: jax.Array, fraction: float) -> jax.Array:
-    """Diameter of the circle that holds a fraction of the energy, relative to the diagonal.
+    """Return the diameter of the circle with a fraction of the energy, relative to the diagonal.
 
-    Energies are taken at 99 diameters and interpolated linearly; no energy
-    has no bandwidth, 0.
+    Energies are computed at 99 diameters and interpolated linearly. Without energy, it is 0.
     """
     squared = np.square(spectra.radius(*psd.shape[:2]))
     diameters = np.arange(1, CIRCLES + 1) * np.sqrt(2) / CIRCLES
@@ -94,7 +90,7 @@ def _energy_bandwidth(observed, output, *, fraction, prepare):
 
 
 def _decibel_bandwidth(observed, output, *, decibels):
-    """Share of the plane whose mean dB spectrum is within some dB of the maximum."""
+    """Return the fraction of the plane with a mean dB spectrum within some dB of the maximum."""
     del observed
     level = spectra.published_decibels(spectra.power_spectral_density(_without_mean(output))).mean(
         axis=-1
@@ -108,9 +104,9 @@ def _key_of(output: jax.Array) -> jax.Array:
 
 
 def random(observed: jax.Array, output: jax.Array) -> jax.Array:
-    """A score in [0, 1) that says nothing: the control to report beside every metric.
+    """Return a random number in [0, 1): the control for every metric.
 
-    It is repeatable: the output's bits seed it.
+    The bits of the output seed it, so that it is repeatable.
     """
     del observed
     return jax.random.uniform(_key_of(output), dtype=jnp.float32)
@@ -122,70 +118,74 @@ def _random_mse(observed, output):
 
 
 def psd_db_mse(observed: jax.Array, output: jax.Array) -> jax.Array:
-    """Mean squared error of the spectra in dB (10 log10), in dB**2."""
+    """Return the mean squared error of the spectra in dB (10 log10), in dB**2."""
     return _mse(observed, output, scale=spectra.decibels, region=_plane)
 
 
 def psd_db_strip_mse(observed: jax.Array, output: jax.Array) -> jax.Array:
-    """`psd_db_mse` in the ring of radii 0.05 to 0.1 cycles per pixel: the paper's main metric."""
+    """Return `psd_db_mse` in the ring of 0.05 to 0.1 cycles per pixel: the paper's main metric."""
     return _mse(observed, output, scale=spectra.decibels, region=spectra.strip)
 
 
 def psd_strip_hist_emd(observed: jax.Array, output: jax.Array) -> jax.Array:
-    """Earth mover's distance of the distributions of the linear PSD in the ring.
+    """Return the earth mover's distance of the distributions of the linear PSD in the ring.
 
-    Both histograms share their 100 bins; the published one compares the
-    heights of histograms over different ranges, which measures scale.
+    Both histograms have the same 100 bins. The published one compares heights of histograms
+    over different ranges, which measures scale.
     """
     return _histogram_distance(observed, output, scale=_identity, region=spectra.strip)
 
 
 def psd_99_bw(observed: jax.Array, output: jax.Array) -> jax.Array:
-    """Diameter, relative to the diagonal, that holds 99 % of the output's energy without DC.
+    """Return the relative diameter that holds 99 % of the output's energy without DC.
 
-    The observation plays no part. The published one counts the DC, so that
-    low-contrast outputs collapse to the first circle.
+    The observation is ignored. The published one includes the DC, so that low-contrast outputs
+    collapse to the first circle.
     """
     return _energy_bandwidth(observed, output, fraction=0.99, prepare=_per_channel_centered)
 
 
-# "dB" means 10 ln here; "nodc" subtracts a single mean over all channels.
+@dataclasses.dataclass(frozen=True)
+class PublishedMetric:
+    """A metric of the published code: a function with its options.
+
+    Attributes:
+      function: Takes observation and output, (H, W, C), and the options.
+      options: Names and values.
+    """
+
+    function: Callable[..., jax.Array]
+    options: tuple[tuple[str, Any], ...]
+
+    def __call__(self, observed: jax.Array, output: jax.Array) -> jax.Array:
+        return self.function(observed, output, **dict(self.options))
+
+
+def _published(function: Callable[..., jax.Array], **options: Any) -> PublishedMetric:
+    return PublishedMetric(function, tuple(options.items()))
+
+
+# "dB" means 10 ln here; "nodc" subtracts one mean over all channels.
 _DB = {"scale": spectra.published_decibels}
 _LINEAR = {"scale": _identity}
 _PLANE = {"region": _plane}
 _STRIP = {"region": spectra.strip}
 _NODC = {"prepare": _without_mean}
 
-PUBLISHED_METRICS: Registry[Metric] = Registry(
-    "published metric",
-    {
-        "psd mse": functools.partial(_mse, **_LINEAR, **_PLANE),
-        "psd db mse": functools.partial(_mse, **_DB, **_PLANE),
-        "psd strip mse": functools.partial(_mse, **_LINEAR, **_STRIP),
-        "psd db strip mse": functools.partial(_mse, **_DB, **_STRIP),
-        "nodc psd db mse": functools.partial(_mse, **_DB, **_PLANE, **_NODC),
-        "nodc psd strip mse": functools.partial(_mse, **_LINEAR, **_STRIP, **_NODC),
-        "nodc psd db strip mse": functools.partial(_mse, **_DB, **_STRIP, **_NODC),
-        "psd strip hist emd": functools.partial(_published_histogram_distance, **_LINEAR, **_STRIP),
-        "psd db hist emd": functools.partial(_published_histogram_distance, **_DB, **_PLANE),
-        "psd 99_per_bw": functools.partial(_energy_bandwidth, fraction=0.99, prepare=_identity),
-        "psd 70_per_bw": functools.partial(_energy_bandwidth, fraction=0.7, prepare=_identity),
-        "nodc psd 75_per_bw": functools.partial(
-            _energy_bandwidth, fraction=0.75, prepare=_without_mean
-        ),
-        "nodc psd db 50_db_bw": functools.partial(_decibel_bandwidth, decibels=50),
-        "random mse": _random_mse,
-    },
-)
-
-METRICS: Registry[Metric] = Registry(
-    "metric",
-    {
-        "psd_db_mse": psd_db_mse,
-        "psd_db_strip_mse": psd_db_strip_mse,
-        "psd_strip_hist_emd": psd_strip_hist_emd,
-        "psd_99_bw": psd_99_bw,
-        "random": random,
-    },
-    fallback=PUBLISHED_METRICS,
-)
+# The metrics of the published code by their names there, faults included.
+PUBLISHED: dict[str, Metric] = {
+    "psd mse": _published(_mse, **_LINEAR, **_PLANE),
+    "psd db mse": _published(_mse, **_DB, **_PLANE),
+    "psd strip mse": _published(_mse, **_LINEAR, **_STRIP),
+    "psd db strip mse": _published(_mse, **_DB, **_STRIP),
+    "nodc psd db mse": _published(_mse, **_DB, **_PLANE, **_NODC),
+    "nodc psd strip mse": _published(_mse, **_LINEAR, **_STRIP, **_NODC),
+    "nodc psd db strip mse": _published(_mse, **_DB, **_STRIP, **_NODC),
+    "psd strip hist emd": _published(_published_histogram_distance, **_LINEAR, **_STRIP),
+    "psd db hist emd": _published(_published_histogram_distance, **_DB, **_PLANE),
+    "psd 99_per_bw": _published(_energy_bandwidth, fraction=0.99, prepare=_identity),
+    "psd 70_per_bw": _published(_energy_bandwidth, fraction=0.7, prepare=_identity),
+    "nodc psd 75_per_bw": _published(_energy_bandwidth, fraction=0.75, prepare=_without_mean),
+    "nodc psd db 50_db_bw": _published(_decibel_bandwidth, decibels=50),
+    "random mse": _random_mse,
+}

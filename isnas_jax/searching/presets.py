@@ -1,147 +1,113 @@
-"""Whole recipes by name.
+"""Presets: configs that fit a problem.
 
-A preset is a function of the problem, which decides as a rule by its task. The
-numbers that others follow from are its keywords. `PRESETS` holds ours; add
-your own.
+A preset is a function (problem) -> Config, which usually depends on the task only. Change a config
+with `dataclasses.replace`.
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
-from isnas_jax.fitting import STOPPING, FitConfig
-from isnas_jax.fitting.stopping import StoppingRule
-from isnas_jax.networks import SPACES, NetworkConfig
+from isnas_jax.fitting import FitConfig, LeastValidation
+from isnas_jax.networks import Baseline, NetworkConfig, dip, free_space, light_space, nas_dip
 from isnas_jax.problems import (
-    PROXIES,
-    TASKS,
+    Classical,
     CoupledBootstrap,
+    Decimate,
     HoldOut,
     Problem,
-    Proxy,
+    Resize,
     Split,
+    observed,
 )
-from isnas_jax.registry import Registry
 from isnas_jax.searching.cohort import top_half
 from isnas_jax.searching.combination import Stack
 from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.selection import least_validation
+from isnas_jax.searching.selection import lowest_validation
 from isnas_jax.searching.strategies import RandomSearch
+
+# Published iterations of the restoration and of a cohort fit, by task.
+PUBLISHED_ITERATIONS = {"inpainting": (9500, 1200), "super_resolution": (4500, 4500)}
+# Members of the quick cohort that exist for a task.
+_EXTRA_MEMBERS: dict[str, tuple[Baseline | Classical, ...]] = {
+    "denoising": (observed,),
+    "inpainting": (dip, nas_dip),
+    "super_resolution": (dip, nas_dip),
+}
 
 
 class Preset(Protocol):
-    """See the module's docstring.
+    """See the module's docstring."""
 
-    Args:
-      problem: What is known of the image.
-      iterations: Of the restoration.
-      cohort_iterations: Of a fit of the cohort.
-      stopping: Makes the stopping rule of either from its iterations.
-    """
-
-    def __call__(
-        self,
-        problem: Problem,
-        *,
-        iterations: int | None = None,
-        cohort_iterations: int | None = None,
-        stopping: Callable[[int], StoppingRule] | None = None,
-    ) -> Config: ...
+    def __call__(self, problem: Problem) -> Config: ...
 
 
-def _proxy(problem: Problem, name: str) -> Proxy:
-    """A proxy of 64 pixels, or the whole where an operator cannot be cut."""
-    return PROXIES[name if hasattr(problem.operator, "cut") else "full"](64)
-
-
-def validating(problem: Problem) -> Split:
-    """The coupled bootstrap where the noise is known, else held-out measurements."""
+def validation_split(problem: Problem) -> Split:
+    """Return the coupled bootstrap if the noise is known, else held-out measurements."""
     return CoupledBootstrap() if problem.sigma else HoldOut()
 
 
 def _longest(problem: Problem) -> int:
-    """The most iterations that `quick` gives a fit (docs/decisions.md, "When to stop")."""
+    """Return the largest number of iterations of `quick` (docs/decisions.md, "When to stop")."""
     return min(2400, max(800, round(20000 / float(problem.sigma)))) if problem.sigma else 800
 
 
-def quick(
-    problem: Problem,
-    *,
-    iterations: int | None = None,
-    cohort_iterations: int | None = None,
-    stopping: Callable[[int], StoppingRule] | None = None,
-) -> Config:
-    """Small enough for two cores: a few genotypes, of which the better half is fitted.
+def quick(problem: Problem, **fit_changes: Any) -> Config:
+    """Return the default: a small search, for two cores.
 
-    Each is fitted to what a split leaves of the problem until its validation
-    error is least, then to everything, and the result is the mean whose
-    validation error is least. Under noise two of four light genotypes, 16 channels wide,
-    and the observation are members, and the refit goes on from halfway. In inpainting and
-    super-resolution two of eight genotypes, 32 channels wide, DIP and NAS-DIP are members,
-    three folds decide, and the whole is fitted from the start, 1.5 times as long as the
-    parts. Fits run 800 iterations at most; the less noise there is, the longer, 20000 / sigma.
-    docs/decisions.md, "The fast default", has the measurements.
+    Every network is fitted to a part of the measurements until its validation error is lowest,
+    then refitted to all. The result is the combination with the lowest validation error. In
+    denoising the cohort has two of four light genotypes, 16 channels wide, and the observation;
+    the refit starts halfway. In inpainting and super-resolution it has two of eight genotypes, 32
+    channels wide, DIP and NAS-DIP; three folds decide, and the refit starts from the
+    initialization and takes 1.5 times as long. docs/decisions.md has the measurements. Other
+    tasks are treated as denoising, without the observation in the cohort.
+
+    Args:
+      problem: The problem to restore.
+      **fit_changes: Fields of `FitConfig` that replace those of the preset.
     """
-    stopping = stopping or STOPPING["validation"]
-    whole = _longest(problem) if iterations is None else iterations
-    part = whole if cohort_iterations is None else cohort_iterations
     noisy = problem.task not in ("inpainting", "super_resolution")
     fit = FitConfig(
-        whole,
-        stopping(whole),
-        split=validating(problem),
+        _longest(problem),
+        LeastValidation(),
+        split=validation_split(problem),
         folds=1 if noisy else 3,
         refit_factor=0.9 if noisy else 1.5,
         refit_from=0.5 if noisy else 0.0,
         debias=True,
     )
-    return Config(
-        NetworkConfig(channels=16 if noisy else 32),
-        fit,
-        SearchConfig(
-            strategy=RandomSearch(4 if noisy else 8),
-            cohort=2,
-            space=SPACES["light" if noisy else "free"],
-            cohort_selection=top_half,
-            extra_members=("observed",) if noisy else ("dip", "nas-dip"),
-            proxy=PROXIES["full"](64),
-            fit=dataclasses.replace(fit, iterations=part, stopping=stopping(part)),
-            selection=least_validation,
-            combination=Stack(),
-        ),
+    search = SearchConfig(
+        strategy=RandomSearch(4 if noisy else 8),
+        cohort=2,
+        space=light_space if noisy else free_space,
+        cohort_selection=top_half,
+        extra_members=_EXTRA_MEMBERS.get(problem.task, ()),
+        selection=lowest_validation,
+        combination=Stack(),
     )
+    network = NetworkConfig(channels=16 if noisy else 32)
+    return Config(network, dataclasses.replace(fit, **fit_changes), search)
 
 
-def published(
-    problem: Problem,
-    *,
-    iterations: int | None = None,
-    cohort_iterations: int | None = None,
-    stopping: Callable[[int], StoppingRule] | None = None,
-) -> Config:
-    """The paper's numbers: 128 channels, 5000 genotypes, a cohort of 15, fixed iterations.
+def published(problem: Problem, **fit_changes: Any) -> Config:
+    """Return the paper's config: 128 channels, 5000 genotypes, a cohort of 15, fixed iterations.
 
-    The cohort is fitted to the image resized to 64 pixels in denoising, every
-    n-th row and column in inpainting (a mask cannot be averaged), and the whole
-    in super-resolution.
+    The cohort is fitted to the image resized to 64 pixels in denoising, to every n-th row and
+    column in inpainting (a mask cannot be averaged), and to the whole in super-resolution.
+
+    Args:
+      problem: The problem to restore.
+      **fit_changes: Fields of `FitConfig` that replace those of the restoration and the cohort.
     """
-    stopping = stopping or STOPPING["fixed"]
-    whole = TASKS[problem.task].iterations if iterations is None else iterations
-    proxy, part = {
-        "inpainting": ("decimate", 1200),
-        "super_resolution": ("full", whole),
-    }.get(problem.task, ("resize", 1200))
-    part = part if cohort_iterations is None else cohort_iterations
-    return Config(
-        NetworkConfig(channels=128),
-        FitConfig(whole, stopping(whole)),
-        SearchConfig(
-            strategy=RandomSearch(5000),
-            cohort=15,
-            proxy=_proxy(problem, proxy),
-            fit=FitConfig(part, stopping(part)),
-        ),
+    whole, part = PUBLISHED_ITERATIONS.get(problem.task, (1200, 1200))
+    proxy = {"inpainting": Decimate(64), "super_resolution": None}.get(problem.task, Resize(64))
+    if not hasattr(problem.operator, "shrink"):
+        proxy = None
+    fit = FitConfig(whole)
+    search = SearchConfig(
+        strategy=RandomSearch(5000),
+        cohort=15,
+        proxy=proxy,
+        fit=dataclasses.replace(FitConfig(part), **fit_changes) if proxy else None,
     )
-
-
-PRESETS: Registry[Preset] = Registry("preset", {"quick": quick, "published": published})
+    return Config(NetworkConfig(channels=128), dataclasses.replace(fit, **fit_changes), search)

@@ -1,7 +1,8 @@
-"""A finished search, as arrays, in words and as a picture."""
+"""The result of a search: arrays, a summary and a picture."""
 
 import dataclasses
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,64 +12,73 @@ from isnas_jax.searching.cohort import Cohort
 from isnas_jax.searching.strategies import Candidates
 
 
+class Restoration(NamedTuple):
+    """A member's restoration of the whole problem.
+
+    Attributes:
+      image: (H, W, C).
+      fit: Its fit; None for a classical restoration.
+    """
+
+    image: np.ndarray
+    fit: Fit | None
+
+
 @dataclasses.dataclass(frozen=True, repr=False)
 class SearchResult:
-    """A finished search over N candidates with a cohort of M.
+    """The result of a search over N candidates with a cohort of M members.
 
     Attributes:
       candidates: N genotypes and their scores.
-      cohort: M members and what they made of the proxy.
-      selected: Position of the chosen one in the cohort.
-      weights: (M,) of the members in what is returned.
-      images: What members with a weight made of the whole problem, (H, W, C) by
-        position in the cohort.
-      fits: The fits that made them; None for classical restorations.
-      restored: (H, W, C), the result: the weighted mean of the images.
-      seconds: Time that each stage took here, next to none if it was found finished.
+      cohort: M members and their restorations of the problem or its proxy.
+      selected: Index of the selected member.
+      weights: (M,), of the members in the restoration.
+      restorations: Image and fit of each member with a weight, by its index.
+      restored: (H, W, C), the restoration: the weighted mean of their images.
+      seconds: Time of each stage in this call; cached results take next to none.
     """
 
     candidates: Candidates
     cohort: Cohort
     selected: int
     weights: np.ndarray
-    images: dict[int, np.ndarray]
-    fits: dict[int, Fit | None]
+    restorations: Mapping[int, Restoration]
     restored: np.ndarray
-    seconds: dict[str, float]
+    seconds: Mapping[str, float]
 
     @property
     def architecture(self) -> Any:
-        """The selected member: a genotype, or a name."""
+        """The selected member: a genotype, a baseline or a classical restoration."""
         return self.cohort.members[self.selected]
 
     def __repr__(self) -> str:
-        shares = ", ".join(
+        weighted = ", ".join(
             f"{weight:.2f} {member}"
             for member, weight in zip(self.cohort.members, self.weights, strict=True)
             if weight > 0
         )
         return (
             f"Search of {len(self.candidates.genotypes)} candidates, cohort of "
-            f"{len(self.cohort.members)}, selected {self.architecture}; restored by {shares}"
+            f"{len(self.cohort.members)}, selected {self.architecture}; restored by {weighted}"
         )
 
     def _repr_html_(self) -> str:
         return figures.picture(self.restored, repr(self))
 
     def plot(self) -> Any:
-        """A matplotlib figure: what was decided, and what came of it."""
+        """Return a matplotlib figure of the restoration, the cohort's curves and its weights."""
         return figures.decisions(self.restored, self.tracks())
 
     def tracks(self) -> list[figures.Track]:
-        """The cohort as a figure shows it, by the first fold."""
+        """Return the cohort as figures show it, by the first fold."""
         return [
             figures.Track(
                 name=str(member),
                 curves=fits[0].curves() if fits else {},
                 restored_at=fits[0].restored_at if fits else None,
-                selected=rank == self.selected,
-                weight=float(self.weights[rank]),
+                selected=index == self.selected,
+                weight=float(self.weights[index]),
             )
-            for rank, member in enumerate(self.cohort.members)
-            for fits in [self.cohort.fits(rank)]
+            for index, member in enumerate(self.cohort.members)
+            for fits in [self.cohort.fits(index)]
         ]

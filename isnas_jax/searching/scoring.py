@@ -1,15 +1,15 @@
-"""Scores of untrained networks: how well their random outputs fit an observation.
+"""Scores of untrained networks: metrics of their random outputs, compared with an observation.
 
-Networks share their random numbers: initialization k draws the same weights
-for a module, and the same noise map, whichever network it is in. So what
-genotypes have in common is computed once (see `_sharing`); on request, the genotypes
-of a cell are taken in batches instead (see `_cellwise`). Images are float32
-(H, W, C) in [0, 1].
+All networks share their random numbers: initialization k draws the same noise map, and the same
+weights for a module, whichever network contains it. So the parts that genotypes have in common are
+computed once (`_shared_forward`); on request, genotypes of one cell run in batches instead
+(`_cell_programs`). Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
 import functools
 import os
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -19,16 +19,21 @@ import numpy as np
 
 from isnas_jax import _keys, _programs
 from isnas_jax.fitting import draw_noise_map
-from isnas_jax.io import records
+from isnas_jax.io import cache
 from isnas_jax.networks import SearchedNetwork, cell_network, check_network, describe
 from isnas_jax.problems import Problem, check_problem
-from isnas_jax.registry import shown
-from isnas_jax.searching._cellwise import measure
-from isnas_jax.searching._sharing import PROGRAMS, Shared, forward
+from isnas_jax.registry import short_repr
+from isnas_jax.running import Event, Progress, ignore
+from isnas_jax.searching._cell_programs import measure
+from isnas_jax.searching._shared_forward import PROGRAMS, Shared, forward
 from isnas_jax.searching.metrics import Metric
 
+# Networks with scores in one cached file.
 BLOCK = 200
+# Outputs that an accelerator computes together.
 BATCH = 16
+# Networks that a batch of outputs may run ahead of the device: each holds memory.
+_RUN_AHEAD = 20
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,40 +62,47 @@ class RandomInits:
             )
 
     def batches(self) -> list[np.ndarray]:
-        """Indices of the draws, by what is computed together."""
+        """Return the indices of the initializations, by batch."""
         size = self.batch or (1 if jax.default_backend() == "cpu" else BATCH)
         return [np.arange(first, min(first + size, self.num)) for first in range(0, self.num, size)]
 
     def keys(self, key: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
-        """The keys of the noise map and of the weights of one draw."""
+        """Return the keys of the noise map and of the weights of one initialization."""
         z_key = jax.random.fold_in(jax.random.fold_in(key, 0), index)
         drawn = 0 if self.shared_weights else index
         return z_key, jax.random.fold_in(jax.random.fold_in(key, 1), drawn)
 
 
 def _stacked(function: Callable[[Any], Any], indices: np.ndarray) -> Any:
-    """The function of each index, stacked: one program for several, none for one."""
+    """Apply a function to each index and stack the results; vectorized for several."""
     if len(indices) > 1:
         return jax.vmap(function)(indices)
     return jax.tree.map(lambda value: value[None], function(indices[0]))
 
 
 def _output(net: Any, shared: Shared) -> jax.Array:
-    """(1, H', W', C) of an untrained network."""
+    """Return the output (1, H', W', C) of an untrained network."""
     if isinstance(net, SearchedNetwork):
         return forward(net, shared)
 
     def make():
         return jax.jit(lambda key, z: net.init_with_output(key, z)[0])
 
-    drawn = shared.key, shared.z
-    return PROGRAMS.get((net, _programs.shapes(*drawn)), make)(*drawn)
+    arguments = shared.key, shared.z
+    return PROGRAMS.get((net, _programs.shapes(*arguments)), make)(*arguments)
 
 
 def random_outputs(
     key: jax.Array, net: Any, shape: Sequence[int], inits: RandomInits = RandomInits()
 ) -> jax.Array:
-    """Outputs (K, H, W, C) of an untrained network for images of a shape (H, W, C)."""
+    """Return outputs (K, H, W, C) of an untrained network.
+
+    Args:
+      key: Random key of noise maps and weights.
+      net: A network.
+      shape: (H, W, C) of the images.
+      inits: The random initializations, K of them.
+    """
     _keys.check(key)
     check_network(net)
 
@@ -103,17 +115,17 @@ def random_outputs(
         return jnp.concatenate([_stacked(output, indices) for indices in inits.batches()])
 
 
-def evaluate(
+def score_outputs(
     outputs: Any, problem: Problem, metrics: Mapping[str, Metric]
 ) -> dict[str, np.ndarray]:
-    """Metrics of given outputs, in float64 on the host.
+    """Compute metrics of given outputs in float64, on the host if it has a CPU backend.
 
-    `score` is faster, and as good for ranking. But a histogram of a dB
-    spectrum hangs on its smallest values, which float32 does not resolve.
+    `score` is faster and ranks as well. But a histogram of a dB spectrum depends on its smallest
+    values, which float32 does not resolve.
 
     Args:
       outputs: (K, H, W, C).
-      problem: What to compare operator(output) with.
+      problem: Its observation is compared with operator(output).
       metrics: Metrics by name.
 
     Returns:
@@ -125,18 +137,21 @@ def evaluate(
         leaf = np.asarray(leaf)
         return leaf.astype(np.float64) if leaf.dtype == np.float32 else leaf
 
-    host = jax.local_devices(backend="cpu")[0]
+    try:
+        host = jax.local_devices(backend="cpu")[0]
+    except RuntimeError:  # JAX_PLATFORMS leaves the CPU out
+        host = jax.local_devices()[0]
     with jax.enable_x64(True), jax.default_device(host):
         outputs, problem = jax.tree.map(precise, (outputs, problem))
         return jax.device_get(_measure(outputs, problem, metrics))
 
 
 def check_metrics(metrics: Any, problem: Problem) -> None:
-    """ValueError unless these are metrics by name that can compare with this observation."""
+    """Raise ValueError unless these are metrics by name that accept this observation."""
     if not isinstance(metrics, Mapping) or not metrics or not all(map(callable, metrics.values())):
         raise ValueError(
-            f"metrics are a dictionary of functions by name, at least one, not {shown(metrics)}; "
-            "{name: isnas_jax.METRICS[name]} is one"
+            f"metrics {short_repr(metrics)} must be a dictionary of at least one function by name, "
+            'such as {"mine": isnas_jax.psd_db_mse}'
         )
     for metric in metrics.values():
         jax.eval_shape(metric, problem.observed, problem.observed)
@@ -145,7 +160,7 @@ def check_metrics(metrics: Any, problem: Problem) -> None:
 def _measure(
     outputs: jax.Array, problem: Problem, metrics: Mapping[str, Metric]
 ) -> dict[str, jax.Array]:
-    """Metrics of operator(output), by one program; outputs (K, H, W, C)."""
+    """Compute metrics of operator(output) by one program; outputs are (K, H, W, C)."""
 
     def measure(outputs, problem):
         views = jax.vmap(problem.operator)(outputs)
@@ -166,61 +181,58 @@ def score(
     inits: RandomInits = RandomInits(),
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: Callable[[int, int], None] | None = None,
-    together: bool = False,
+    progress: Progress = ignore,
+    batched: bool = False,
 ) -> dict[str, np.ndarray]:
-    """Scores networks by comparing operator(random output) with the observation.
-
-    They are worked off in blocks, those of one cell after each other, whatever
-    their order here.
+    """Score networks by comparing operator(random output) with the observation.
 
     Args:
       key: Random key.
       nets: N networks.
-      problem: The observation; no clean image comes near.
+      problem: The problem; scores see its observation, never a clean image.
       metrics: Metrics by name.
-      inits: Which random outputs of each network, K of them.
-      folder: Where to keep finished blocks, and to find them; others may be there too.
-      progress: Called with the evaluations done and N K.
-      together: Compute genotypes of a cell in batches, by one program a cell, which
-        pays on an accelerator for a thousand evaluations a cell (docs/accelerators.md).
+      inits: The random initializations, K of them.
+      folder: Caches scores on disk, in blocks of 200 networks.
+      progress: Called with the stage ("score",) and the evaluations done, of N K.
+      batched: Compute genotypes of a cell in batches, by one program per cell. This pays on an
+        accelerator for about a thousand evaluations per cell (docs/accelerators.md).
 
     Returns:
-      For each metric, (N, K) float32; lower is better. The mean over K is
-      the score, the standard deviation its spread.
+      (N, K) float32 for each metric; lower is better. The mean over K is the score, the standard
+      deviation its spread.
 
     Raises:
-      ValueError: For no networks, no metrics, or what is none.
+      ValueError: Without networks or metrics, or if one of them is of another type.
     """
     _keys.check(key)
     check_problem(problem)
     check_metrics(metrics, problem)
     if not isinstance(nets, Sequence) or not nets:
-        raise ValueError(f"networks are a list of at least one, not {shown(nets)}")
+        raise ValueError(f"nets must be a list of at least one network, not {short_repr(nets)}")
     for net in nets:
         check_network(net)
-    _programs.check_concrete("what is scored", key, problem)
+    _programs.check_concrete("the inputs of a score", key, problem)
     problem = _programs.in_32_bits(problem)
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
     total = len(nets) * inits.num
-    score_block = _score_cells if together else _score_block
-    blocks = []
+    score_block = _score_cells if batched else _score_block
+    blocks, begin = [], time.perf_counter()
     for first in range(0, len(order), BLOCK):
         block = [nets[index] for index in order[first : first + BLOCK]]
 
         def report(done: int, before: int = first * inits.num) -> None:
-            if progress:
-                progress(before + done, total)
+            progress(Event(("score",), before + done, total, seconds=time.perf_counter() - begin))
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
             with jax.enable_x64(False):
                 return score_block(key, block, problem, metrics, inits, report)
 
-        of = {"key": key, "networks": block, "problem": problem, "metrics": metrics, "inits": inits}
-        file = records.cache_path(folder, "scores", of) if folder else None
-        blocks.append(records.cached(file, of, compute))
-    back = np.argsort(order)
-    return {name: np.concatenate([block[name] for block in blocks])[back] for name in metrics}
+        inputs = {"key": key, "networks": block, "problem": problem}
+        inputs |= {"metrics": metrics, "inits": inits}
+        file = cache.cache_path(folder, "scores", inputs) if folder else None
+        blocks.append(cache.cached(file, inputs, compute))
+    original = np.argsort(order)
+    return {name: np.concatenate([block[name] for block in blocks])[original] for name in metrics}
 
 
 def _score_block(
@@ -234,27 +246,40 @@ def _score_block(
     height, width, _ = problem.shape
     done = 0
 
-    def of_one_draw(index):
+    def evaluate_init(index: Any, nets: Sequence[Any], count: int) -> dict[str, jax.Array]:
+        """Evaluate networks at one initialization, or at a traced batch of so many."""
         nonlocal done
         z_key, init_key = inits.keys(key, index)
         shared: dict[int, Shared] = {}
-        values = []
+        values: list[dict[str, jax.Array]] = []
         for net in nets:
-            entering = net.in_channels
-            if entering not in shared:
+            if net.in_channels not in shared:
                 z = draw_noise_map(z_key, net, problem.shape)
-                shared[entering] = Shared(init_key, z)
-            output = _output(net, shared[entering])[:, :height, :width]
+                shared[net.in_channels] = Shared(init_key, z)
+            output = _output(net, shared[net.in_channels])[:, :height, :width]
             values.append(_measure(output, problem, metrics))
-            # Run ahead of the device by one network only: each holds memory.
-            jax.block_until_ready(values[-2:-1])
-            done += len(indices)
+            jax.block_until_ready(values[-2:-1])  # run ahead by one network; no effect if traced
+            done += count
             report(done)
         return {name: jnp.concatenate([value[name] for value in values]) for name in metrics}
 
     scores = []
     for indices in inits.batches():
-        scores.append(jax.device_get(_stacked(of_one_draw, indices)))
+        size = len(nets) if len(indices) == 1 else _RUN_AHEAD
+        parts = [
+            jax.device_get(
+                _stacked(
+                    functools.partial(
+                        evaluate_init, nets=nets[first : first + size], count=len(indices)
+                    ),
+                    indices,
+                )
+            )
+            for first in range(0, len(nets), size)
+        ]
+        scores.append(
+            {name: np.concatenate([part[name] for part in parts], axis=1) for name in metrics}
+        )
     return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}
 
 
@@ -266,7 +291,7 @@ def _score_cells(
     inits: RandomInits,
     report: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    """`_score_block` by one program a cell."""
+    """Compute `_score_block` by one program per cell."""
     scores = {name: np.zeros((len(nets), inits.num), np.float32) for name in metrics}
     cells: dict[Any, list[tuple[int, np.ndarray]]] = {}
     others = []
@@ -279,21 +304,21 @@ def _score_cells(
     done = 0
     for joint, members in cells.items():
         for indices in inits.batches():
-            drawn = jax.vmap(functools.partial(inits.keys, key))(indices)
+            keys = jax.vmap(functools.partial(inits.keys, key))(indices)
             at_once = min(len(members), max(1, BATCH // len(indices)))
             for first in range(0, len(members), at_once):
                 batch = members[first : first + at_once]
-                # All batches of one size, for one program: the last genotype again.
+                # The last genotype fills up the batch, so that one program serves all.
                 filled = batch + batch[-1:] * (at_once - len(batch))
-                values = measure(joint, [bits for _, bits in filled], drawn, problem, metrics)
+                values = measure(joint, [bits for _, bits in filled], keys, problem, metrics)
                 rows = np.array([position for position, _ in batch])
-                for name, found in jax.device_get(values).items():
-                    scores[name][np.ix_(rows, indices)] = found[: len(batch)]
+                for name, array in jax.device_get(values).items():
+                    scores[name][np.ix_(rows, indices)] = array[: len(batch)]
                 done += len(batch) * len(indices)
                 report(done)
     if others:
         rest = [nets[position] for position in others]
-        found = _score_block(key, rest, problem, metrics, inits, lambda more: report(done + more))
+        single = _score_block(key, rest, problem, metrics, inits, lambda n: report(done + n))
         for name in metrics:
-            scores[name][others] = found[name]
+            scores[name][others] = single[name]
     return scores

@@ -1,9 +1,7 @@
-"""Which genotypes to score: search strategies.
+"""Search strategies: which genotypes to score.
 
-A strategy is a hashable callable, (key, scope) -> Candidates. It may draw,
-score and draw again as it likes. If it has an attribute `num`, that is how many
-candidates it returns. `STRATEGIES` makes strategies from a number of
-genotypes to score; add your own.
+A strategy is a hashable function (key, context) -> Candidates. It may draw, score and draw again.
+If it has an attribute `num`, that is the number of candidates it returns.
 """
 
 import dataclasses
@@ -15,15 +13,14 @@ import numpy as np
 
 from isnas_jax.networks import Space
 from isnas_jax.problems import Problem
-from isnas_jax.registry import Registry
 
 
 class Candidates(NamedTuple):
     """Scored genotypes.
 
     Attributes:
-      genotypes: N of them.
-      scores: (N, K) of K random outputs each; lower is better.
+      genotypes: N genotypes.
+      scores: (N, K), of K random outputs each; lower is better.
     """
 
     genotypes: Sequence[Any]
@@ -31,19 +28,19 @@ class Candidates(NamedTuple):
 
     @property
     def means(self) -> np.ndarray:
-        """(N,) scores: means over the random outputs."""
+        """(N,) scores, averaged over the random outputs."""
         return self.scores.mean(axis=1)
 
 
 @dataclasses.dataclass(frozen=True)
 class SearchContext:
-    """What a strategy may see and do.
+    """Everything that a strategy can use.
 
     Attributes:
-      problem: What is known of the image.
-      space: Where genotypes come from.
-      channels: Width at which they must be possible.
-      score: From N genotypes to (N, K) scores; lower is better.
+      problem: The problem to restore.
+      space: The search space.
+      channels: Width at which genotypes must be valid.
+      score: Maps N genotypes to (N, K) scores; lower is better.
     """
 
     problem: Problem
@@ -52,22 +49,25 @@ class SearchContext:
     score: Callable[[Sequence[Any]], np.ndarray]
 
     def sample(self, key: jax.Array, num: int) -> list[Any]:
-        """Random genotypes that are possible at this width."""
+        """Draw random genotypes that are valid at this width."""
         return list(self.space.sample(key, num, self.channels))
 
 
 class Strategy(Protocol):
     """See the module's docstring."""
 
-    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates: ...
+    def __call__(self, key: jax.Array, context: SearchContext) -> Candidates: ...
 
 
 @dataclasses.dataclass(frozen=True)
 class RandomSearch:
-    """Independent random genotypes, as in the paper.
+    """Score independent random genotypes, as the paper does.
+
+    >>> isnas.RandomSearch(5000).num
+    5000
 
     Attributes:
-      num: How many.
+      num: Their number.
     """
 
     num: int
@@ -76,17 +76,20 @@ class RandomSearch:
         if self.num < 1:
             raise ValueError(f"the number of genotypes must be at least 1, not {self.num}")
 
-    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates:
-        genotypes = scope.sample(key, self.num)
-        return Candidates(genotypes, scope.score(genotypes))
+    def __call__(self, key: jax.Array, context: SearchContext) -> Candidates:
+        genotypes = context.sample(key, self.num)
+        return Candidates(genotypes, context.score(genotypes))
 
 
 @dataclasses.dataclass(frozen=True)
 class GenotypeList:
-    """Given genotypes.
+    """Score given genotypes.
+
+    >>> isnas.GenotypeList([isnas.Genotype.parse("172:0000011001001001100111101")]).num
+    1
 
     Attributes:
-      genotypes: All of them.
+      genotypes: The genotypes.
     """
 
     genotypes: tuple[Any, ...]
@@ -96,14 +99,9 @@ class GenotypeList:
 
     @property
     def num(self) -> int:
-        """How many."""
+        """Their number."""
         return len(self.genotypes)
 
-    def __call__(self, key: jax.Array, scope: SearchContext) -> Candidates:
+    def __call__(self, key: jax.Array, context: SearchContext) -> Candidates:
         del key
-        return Candidates(self.genotypes, scope.score(self.genotypes))
-
-
-STRATEGIES: Registry[Callable[[int], Strategy]] = Registry(
-    "search strategy", {"random": RandomSearch}
-)
+        return Candidates(self.genotypes, context.score(self.genotypes))

@@ -1,9 +1,8 @@
-"""What a study's dataset says: rank correlations, transfer between images, choices by metric.
+"""Analyze a dataset: rank correlations, transfer between images, selection by a metric.
 
-A dataset is a folder that `study` filled. Tables are pandas frames. An
-outcome is what a fit arrived at, averaged over seeds; a score is a metric's
-mean over random outputs. Only architectures whose units are all there count.
-Needs pandas, pyarrow and SciPy.
+A dataset is a folder that `study.run` filled. An outcome is a property of a fit, averaged over
+seeds. A score is the mean of a metric over random outputs. Only architectures whose units are all
+finished count. Needs pandas, pyarrow and SciPy.
 """
 
 import dataclasses
@@ -14,18 +13,19 @@ import jax
 import numpy as np
 import pandas as pd
 
-from isnas_jax.searching import cohort as choices
 from isnas_jax.searching import selection
+from isnas_jax.searching.cohort import lowest, random_subset
 from isnas_jax.searching.strategies import Candidates
 from isnas_jax.study import store
 from isnas_jax.study.intervals import estimate, resample
 from isnas_jax.study.units import fit_name
 
 CASE = ["task", "image"]
+# Columns of curves and images; `Dataset.large` reads them one by one.
 _LARGE = ["loss", "psnr", "psnr_ema", "criterion", "restored", "best"]
 _SCALARS = [name for name in store.FITS.names if name not in _LARGE]
 
-# What a fit arrived at, by name, from the rows of its table.
+# Outcomes by name: functions of a table of fits.
 OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
     "optimal stopping iteration": lambda fits: fits["best_ema_at"],
     "best PSNR": lambda fits: fits["best_psnr_ema"],
@@ -37,15 +37,14 @@ OUTCOMES: dict[str, Callable[[pd.DataFrame], pd.Series]] = {
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
-    """A study's results.
+    """The results of a study.
 
     Attributes:
-      folder: Where it is.
-      fits: A row a fit of the complete architectures; scalars only.
-      scores: A row an architecture, case and reference, a column a metric:
-        the mean over random outputs.
-      incomplete: How many architectures were left out: unfinished, or with a
-        unit that failed.
+      folder: The folder of the dataset.
+      fits: A row per fit of the complete architectures, without curves and images.
+      scores: A row per architecture, case and reference, and a column per metric, averaged over
+        random outputs.
+      incomplete: Number of architectures without all of their units, which are left out.
     """
 
     folder: pathlib.Path
@@ -55,7 +54,7 @@ class Dataset:
 
     @property
     def cases(self) -> list[tuple[str, str]]:
-        """(task, image), sorted."""
+        """The pairs (task, image), sorted."""
         return sorted(set(self.fits[CASE].itertuples(index=False, name=None)))
 
     @property
@@ -65,36 +64,36 @@ class Dataset:
 
     @property
     def genotypes(self) -> list[str]:
-        """The searched architectures."""
+        """The architectures that were scored, as text."""
         return sorted(set(self.scores["architecture"]))
 
     def images(self, task: str) -> list[str]:
-        """Names of a task's images."""
-        return [image for its_task, image in self.cases if its_task == task]
+        """Return the names of a task's images."""
+        return [image for case_task, image in self.cases if case_task == task]
 
     def outcome(self, name: str, task: str) -> pd.DataFrame:
-        """Outcomes in a task, averaged over seeds: a row a genotype, a column an image."""
+        """Return a task's outcomes, averaged over seeds: a row per genotype, a column per image."""
         fits = self.fits[self.fits["task"] == task]
         fits = fits.assign(outcome=OUTCOMES[name](fits))
         table = fits.pivot_table("outcome", "architecture", "image", dropna=False)
         return table.reindex(self.genotypes)
 
     def score(self, metric: str, reference: str, task: str) -> pd.DataFrame:
-        """Scores in a task against a reference: a row a genotype, a column an image."""
+        """Return scores of a task and a reference: a row per genotype, a column per image."""
         scores = self.scores
         scores = scores[(scores["task"] == task) & (scores["reference"] == reference)]
         return scores.pivot(index="architecture", columns="image", values=metric)
 
     def references(self, task: str) -> list[str]:
-        """What a task's scores compare with, sorted; see `store.score_schema`."""
+        """Return the references of a task's scores, sorted; see `store.score_schema`."""
         return sorted(set(self.scores["reference"][self.scores["task"] == task]))
 
     def metrics(self) -> list[str]:
-        """Names of the metrics."""
+        """Return the names of the metrics."""
         return [name for name in self.scores if name not in ("architecture", *CASE, "reference")]
 
     def large(self, column: str, task: str, image: str, seed: int = 0) -> pd.Series:
-        """Curves or pictures of one case, by architecture; see `store.FITS`."""
+        """Return a column of curves or images of one case, by architecture; see `store.FITS`."""
         names = sorted(set(self.fits["architecture"]))
         table = store.read_all(
             self.folder / "fits",
@@ -105,18 +104,18 @@ class Dataset:
         return table.drop_duplicates("architecture").set_index("architecture")[column]
 
     def pictures(self, task: str, image: str) -> dict[str, np.ndarray]:
-        """The truth and the observation of a case, (H, W, C) in steps of 1/255."""
+        """Return the clean image and the observation of a case, (H, W, C) in steps of 1/255."""
         table = store.read_all(self.folder / "images").to_pandas()
         (row,) = table[(table[CASE] == [task, image]).all(axis=1)].to_dict("records")
-        sizes = {
+        shapes = {
             "clean": (row["height"], row["width"], row["channels"]),
             "observed": (row["observed_height"], row["observed_width"], row["channels"]),
         }
-        return {name: store.to_image(row[name], shape) for name, shape in sizes.items()}
+        return {name: store.to_image(row[name], shape) for name, shape in shapes.items()}
 
 
 def load(folder: pathlib.Path) -> Dataset:
-    """Reads a dataset; ValueError if there is nothing complete in it."""
+    """Read a dataset, or raise ValueError if it has no complete genotype."""
     failed = len(list((folder / "failures").rglob("*.parquet")))
     for part in ("fits", "scores", "images"):
         if not any((folder / part).rglob("*.parquet")):
@@ -134,9 +133,10 @@ def load(folder: pathlib.Path) -> Dataset:
         .drop(columns="output")
     )
     counts = fits.groupby("architecture").size()
-    done = counts.index[counts == counts.max()]
+    fitted = counts.index[counts == counts.max()]
     scored = set(scores["architecture"])
-    complete = [name for name in done if name in scored or ":" not in name]
+    # Baselines, whose names have no colon, are not scored.
+    complete = [name for name in fitted if name in scored or ":" not in name]
     incomplete = len(set(fits["architecture"]) | scored) - len(complete)
     scores = scores[scores["architecture"].isin(complete)]
     if scores.empty:
@@ -146,11 +146,18 @@ def load(folder: pathlib.Path) -> Dataset:
 
 
 def kendall(x: np.ndarray, y: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Kendall's tau-b of x and y (N,) in every resample (R, N); nan where one is constant.
+    """Return Kendall's tau-b of x and y in every resample; nan where x or y is constant.
 
-    A pair of items i, j that were drawn c_i and c_j times stands for c_i c_j
-    pairs, those of an item with itself being ties: so tau is a quotient of
-    quadratic forms in the counts.
+    If items i and j were drawn c_i and c_j times, their pair counts c_i c_j times, and pairs of an
+    item with itself are ties. Thus tau is a quotient of quadratic forms in the counts.
+
+    Args:
+      x: (N,).
+      y: (N,).
+      counts: (R, N), how often each resample drew each item.
+
+    Returns:
+      (R,).
     """
     signs = [np.sign(np.subtract.outer(values, values)) for values in (x, y)]
 
@@ -170,53 +177,61 @@ def kendall_table(
     key: jax.Array,
     resamples: int = 1000,
 ) -> pd.DataFrame:
-    """Kendall's tau between scores and outcomes over the genotypes: Table 1 of the supplement.
+    """Return Kendall's tau of scores and outcomes over the genotypes: Table 1 of the supplement.
+
+    Args:
+      dataset: The dataset.
+      outcomes: Some of `OUTCOMES`. Tasks without an outcome have no rows for it.
+      metrics: Some of the dataset's metrics.
+      key: Random key of the bootstrap.
+      resamples: Number of bootstrap samples.
 
     Returns:
-      A row a task, image, outcome, metric and reference with tau, low, high
-      (95 % bootstrap over genotypes), the same of the random score as
-      control, control_low and control_high, and the number of genotypes n.
-      The image "mean" is the mean of tau over images, resampled together.
+      A row per task, image, outcome, metric and reference. Its columns are tau with the 95 %
+      bootstrap interval over genotypes (low, high), the same for the random score (control,
+      control_low, control_high), and the number of genotypes n. The image "mean" is the mean of
+      tau over images, which are resampled together.
     """
     counts = resample(key, len(dataset.genotypes), resamples)
     rows = []
     for task in dataset.tasks:
         for outcome in outcomes:
-            reached = dataset.outcome(outcome, task)
-            if reached.isna().any(axis=None):
-                continue  # no increase where the observation has no PSNR
+            values = dataset.outcome(outcome, task)
+            if values.isna().any(axis=None):
+                continue  # no PSNR increase if the observation has another size
             for reference in dataset.references(task):
-                found = {
-                    metric: _taus(dataset.score(metric, reference, task), reached, counts)
+                taus = {
+                    metric: _taus(dataset.score(metric, reference, task), values, counts)
                     for metric in [*metrics, "random"]
                 }
                 for metric in metrics:
-                    for image, taus in found[metric].items():
-                        tau, control = estimate(taus), estimate(found["random"][image])
-                        values = (*tau, *control, len(dataset.genotypes))
-                        rows.append((task, image, outcome, metric, reference, *values))
+                    for image, replicates in taus[metric].items():
+                        tau, control = estimate(replicates), estimate(taus["random"][image])
+                        row = (task, image, outcome, metric, reference, *tau, *control)
+                        rows.append((*row, len(dataset.genotypes)))
     estimates = ["tau", "low", "high", "control", "control_low", "control_high", "n"]
     return pd.DataFrame(rows, columns=[*CASE, "outcome", "metric", "reference", *estimates])
 
 
-def _taus(scores: pd.DataFrame, reached: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
+def _taus(scores: pd.DataFrame, values: pd.DataFrame, counts: np.ndarray) -> dict[str, np.ndarray]:
+    """Return `kendall` of each image's scores and outcomes, and their mean over images."""
     taus = {
-        str(image): kendall(scores[image].to_numpy(), reached[image].to_numpy(), counts)
-        for image in reached
+        str(image): kendall(scores[image].to_numpy(), values[image].to_numpy(), counts)
+        for image in values
     }
     return taus | {"mean": np.mean(list(taus.values()), axis=0)}
 
 
 def standardized_increase(dataset: Dataset, task: str) -> pd.DataFrame:
-    """PSNR increase of every genotype, less its image's mean, in its standard deviations."""
+    """Return PSNR increases with mean 0 and standard deviation 1 in every image (column)."""
     increase = dataset.outcome("PSNR increase", task)
     return (increase - increase.mean()) / increase.std(ddof=0)
 
 
 def transfer_gaps(dataset: Dataset, task: str) -> pd.DataFrame:
-    """What it costs, in dB, to restore an image (column) with the best genotype of another (row).
+    """Return the loss in dB of an image (column) with the genotype that is best on another (row).
 
-    With a last row for the genotype that is best on the other images' mean.
+    The last row, "all others", takes the genotype with the best mean over the other images.
     """
     best = dataset.outcome("best PSNR", task)
     gaps = pd.DataFrame(
@@ -232,15 +247,15 @@ def transfer_gaps(dataset: Dataset, task: str) -> pd.DataFrame:
 
 
 def top(dataset: Dataset, metric: str, task: str, image: str, num: int) -> list[str]:
-    """The genotypes whose scores against the observation are best, best first."""
+    """Return the genotypes with the best scores against the observation, best first."""
     scores = dataset.score(metric, "observed", task)[image]
-    return list(scores.index[choices.lowest(scores.to_numpy(), min(num, len(scores)))])
+    return list(scores.index[lowest(scores.to_numpy(), min(num, len(scores)))])
 
 
 def choose(dataset: Dataset, metric: str, task: str, image: str, num: int) -> str:
-    """The genotype that ISNAS-DIP takes of its cohort of num, without the clean image.
+    """Return the genotype that ISNAS-DIP selects from a cohort of the best scores.
 
-    Its restored image is closest to the cohort's metric-weighted mean.
+    Its restored image is the closest to the cohort's metric-weighted mean.
     """
     cohort = top(dataset, metric, task, image, num)
     scores = dataset.score(metric, "observed", task)[image][cohort].to_numpy()
@@ -254,10 +269,10 @@ def choose(dataset: Dataset, metric: str, task: str, image: str, num: int) -> st
 def random_cohorts(
     key: jax.Array, values: np.ndarray, num: int, repeats: int
 ) -> tuple[float, float]:
-    """Mean and standard deviation of the best of num random values, over repeats."""
+    """Return mean and standard deviation of the best of `num` random values, over repeats."""
     candidates = Candidates(range(len(values)), np.empty((len(values), 0)))
     bests = [
-        values[choices.at_random(one, candidates, min(num, len(values)))].max()
-        for one in jax.random.split(key, repeats)
+        values[random_subset(repeat_key, candidates, min(num, len(values)))].max()
+        for repeat_key in jax.random.split(key, repeats)
     ]
     return float(np.mean(bests)), float(np.std(bests, ddof=1))

@@ -1,9 +1,9 @@
-"""Few files instead of many: finished units of a dataset, folded together beside running workers.
+"""Fold the many small files of a dataset into few large ones.
 
-    fits/folded/DIGEST.parquet    the rows of many units; their files' names are in its metadata
+    fits/folded/DIGEST.parquet    rows of many units, with the names of their files as metadata
 
-A unit is in a file of its own, or in a folded one, or, for a moment or after a kill, in
-both: whoever reads drops what is there twice. Needs pyarrow.
+Workers may compute other units at the same time. A unit is in its own file, in a folded file, or,
+briefly or after a kill, in both: readers drop duplicate rows. Needs pyarrow.
 """
 
 import hashlib
@@ -20,14 +20,13 @@ _NAMES = b"isnas_jax.units"
 
 
 class Folded:
-    """The units of a study that are in folded files, looked up as the files come.
+    """The units of a study that are in folded files; new files are read when they appear.
+
+    `name in folded` raises ValueError if a folded file belongs to another study.
 
     Args:
-      folder: Of the dataset.
-      study: The study's digest.
-
-    Raises:
-      ValueError: On looking up, if a file is of another study.
+      folder: The folder of the dataset.
+      study: The digest of the study.
     """
 
     def __init__(self, folder: pathlib.Path, study: str) -> None:
@@ -35,34 +34,35 @@ class Folded:
         self._names: dict[pathlib.Path, frozenset[str]] = {}
 
     def __contains__(self, name: pathlib.PurePosixPath) -> bool:
-        inside = self._folder / name.parent / "folded"
-        for path in inside.glob("*.parquet"):
+        folder = self._folder / name.parent / "folded"
+        for path in folder.glob("*.parquet"):
             if path not in self._names:
-                there = store.holds(path, self._study)
-                self._names[path] = frozenset(_names(path) if there else ())
+                undamaged = store.holds(path, self._study)
+                self._names[path] = frozenset(_names(path) if undamaged else ())
         return any(
-            name.name in names for path, names in list(self._names.items()) if path.parent == inside
+            name.name in names for path, names in list(self._names.items()) if path.parent == folder
         )
 
 
 def _names(path: pathlib.Path) -> list[str]:
+    """Return the names of the unit files whose rows a folded file holds."""
     return (pq.read_schema(path).metadata or {})[_NAMES].decode().split("\n")
 
 
 def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
-    """Folds the finished units of a dataset into few files.
+    """Fold the finished units of a dataset into few files.
 
-    Workers may be at it meanwhile, and a kill loses nothing.
+    Workers may run at the same time, and a kill loses no rows.
 
     Args:
-      folder: Of the dataset.
-      most: Bytes of unit files to fold into one file.
+      folder: The folder of the dataset.
+      most: Fold at least so many bytes of unit files into each file.
 
     Returns:
-      How many files of units there were.
+      The number of unit files that were folded.
 
     Raises:
-      ValueError: If the folder is no dataset.
+      ValueError: If the folder is not a dataset.
     """
     if not (folder / "study.json").exists():
         raise ValueError(f"{str(folder)!r} is no dataset: it holds no study.json")
@@ -72,7 +72,7 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
             units = _unfolded(folder, part)
             timings = {path.name: path for path in _unfolded(folder, f"timings/{part}")}
             for files in _batches(units, most):
-                # Their timings first, for a unit that is there writes no other.
+                # Timings first: while a unit's file exists, no worker writes its timing again.
                 _fold([timings[path.name] for path in files if path.name in timings])
                 _fold(files)
                 number += len(files)
@@ -80,17 +80,17 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
 
 
 def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
-    """The files of units that are in no folded one, for a kill may have left some; those go."""
-    files = list(filter(_is_whole, sorted((folder / part).glob("*.parquet"))))
+    """Return the unit files that are in no folded file; delete others, which a kill left."""
+    files = list(filter(_is_undamaged, sorted((folder / part).glob("*.parquet"))))
     folded = Folded(folder, store.study_of(files[0])) if files else ()
-    twice = [path for path in files if pathlib.PurePosixPath(part, path.name) in folded]
-    for path in twice:
+    duplicates = [path for path in files if pathlib.PurePosixPath(part, path.name) in folded]
+    for path in duplicates:
         path.unlink()
-    return [path for path in files if path not in twice]
+    return [path for path in files if path not in duplicates]
 
 
-def _is_whole(path: pathlib.Path) -> bool:
-    """Whether a file is not damaged, which is said."""
+def _is_undamaged(path: pathlib.Path) -> bool:
+    """Return whether a file is undamaged; log a warning if it is not."""
     try:
         store.study_of(path)
     except records.DamagedError as error:
@@ -100,7 +100,7 @@ def _is_whole(path: pathlib.Path) -> bool:
 
 
 def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:
-    """The files in order, so many bytes at a time, or what is left."""
+    """Divide files, in their order, into batches of at least so many bytes; the last has less."""
     batch: list[pathlib.Path] = []
     size = 0
     for path in files:
@@ -114,11 +114,12 @@ def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.
 
 
 def _fold(files: Sequence[pathlib.Path]) -> None:
+    """Write the rows of unit files to a folded file, then delete the unit files."""
     if not files:
         return
     tables = [store.read(path) for path in files]
     names = "\n".join(path.name for path in files)
-    # The first file's metadata says of which study all are: a folder holds one.
+    # All files have the study of the first, because a folder holds one study.
     metadata = {**(tables[0].schema.metadata or {}), _NAMES: names.encode()}
     rows = pa.concat_tables(tables).replace_schema_metadata(metadata)
     name = hashlib.sha256(names.encode()).hexdigest()[:16]

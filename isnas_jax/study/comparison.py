@@ -1,7 +1,7 @@
 """Comparing methods on images and seeds: the paper's comparison table.
 
-A method is a function, (key, problem, recipe, *, folder, progress) -> image (H, W, C).
-`methods` names those for a task; more can be put beside them. Needs pandas.
+A method is a function (key, problem, config, *, folder, progress) -> image (H, W, C). `methods`
+returns those of the library for a task. Needs pandas.
 """
 
 import dataclasses
@@ -14,20 +14,22 @@ import jax
 import numpy as np
 import pandas as pd
 
-from isnas_jax.fitting import STOPPING
-from isnas_jax.io import records
-from isnas_jax.networks import BASELINES
+from isnas_jax.fitting import FitConfig, WindowedVariance
+from isnas_jax.io import cache
+from isnas_jax.networks import Baseline, dip, nas_dip
 from isnas_jax.ops import quality
-from isnas_jax.problems import CLASSICAL, Problem, classical
-from isnas_jax.running import ProgressCallback, Runner, Threads, silent
+from isnas_jax.problems import Classical, Problem, classical
+from isnas_jax.registries import CLASSICAL
+from isnas_jax.running import Event, Progress, Runner, Threads, ignore
 from isnas_jax.searching import (
-    COHORT_SELECTIONS,
-    COMBINATIONS,
-    PRESETS,
-    SELECTIONS,
     Config,
+    closest_to_mean,
+    presets,
+    random_subset,
     restore,
     search,
+    selected_only,
+    top_k,
 )
 from isnas_jax.study.intervals import over_images
 from isnas_jax.study.units import Case, key_of
@@ -43,12 +45,27 @@ class Method(Protocol):
         config: Config,
         *,
         folder: str | os.PathLike[str] | None,
-        progress: ProgressCallback | None,
+        progress: Progress,
     ) -> np.ndarray: ...
 
 
-# Methods are jobs themselves, so that theirs need not be at work beside each other.
-_one_by_one = functools.partial(Threads, workers=1)
+# Each method is a job, so that its own jobs run one after another.
+_single_thread = functools.partial(Threads, workers=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class NetworkMethod:
+    """Restore with a fixed architecture.
+
+    Attributes:
+      architecture: A baseline or a genotype.
+    """
+
+    architecture: Any
+
+    def __call__(self, key, problem, config, *, folder, progress):
+        options = {"folder": folder, "progress": progress, "runner": _single_thread}
+        return restore(key, problem, self.architecture, config, **options).restored
 
 
 def _unchanged(config: Config) -> Config:
@@ -56,104 +73,88 @@ def _unchanged(config: Config) -> Config:
 
 
 @dataclasses.dataclass(frozen=True)
-class NetworkMethod:
-    """Restoration by a fixed network.
-
-    Attributes:
-      name: In `BASELINES`.
-    """
-
-    name: str
-
-    def __call__(self, key, problem, config, *, folder, progress):
-        options = {"folder": folder, "progress": progress, "runner": _one_by_one}
-        return restore(key, problem, self.name, config, **options).restored
-
-
-@dataclasses.dataclass(frozen=True)
 class SearchMethod:
-    """Restoration by a search.
+    """Restore with a search.
 
     Attributes:
-      change: From the recipe to the method's own.
+      change: Maps the common config to that of the method.
     """
 
     change: Callable[[Config], Config] = _unchanged
 
     def __call__(self, key, problem, config, *, folder, progress):
-        options = {"folder": folder, "progress": progress, "runner": _one_by_one}
+        options = {"folder": folder, "progress": progress, "runner": _single_thread}
         return search(key, problem, self.change(config), **options).restored
-
-
-def replace_search(config: Config, **changes: Any) -> Config:
-    """A recipe with other settings of its search."""
-    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
-
-
-def as_published(config: Config) -> Config:
-    """The decisions of the paper at a recipe's size.
-
-    As many genotypes as the cohort has networks, those of the best scores, are
-    fitted to everything and stopped by ES-WMV; the one closest to their weighted
-    mean is returned, with the exponential mean of equation 4.
-    """
-
-    def fit_of(search_config):
-        stopping = STOPPING["es-wmv"](search_config.iterations)
-        return dataclasses.replace(search_config, stopping=stopping, split=None, debias=False)
-
-    search_config = config.search
-    networks = search_config.cohort + sum(name in BASELINES for name in search_config.extra_members)
-    changed = replace_search(
-        config,
-        cohort=min(networks, getattr(search_config.strategy, "num", networks)),
-        extra_members=(),
-        cohort_selection=COHORT_SELECTIONS["metric"],
-        selection=SELECTIONS["closest"],
-        combination=COMBINATIONS["selected"],
-        fit=fit_of(search_config.fit),
-    )
-    return dataclasses.replace(changed, fit=fit_of(config.fit))
 
 
 @dataclasses.dataclass(frozen=True)
 class ClassicalMethod:
-    """Restoration without a network.
+    """Restore without a network.
 
     Attributes:
-      name: In `CLASSICAL`.
+      method: The classical restoration.
     """
 
-    name: str
+    method: Classical
 
     def __call__(self, key, problem, config, *, folder, progress):
         del key, config, folder, progress
-        return classical.restore(self.name, problem)
+        return classical.restore(self.method, problem)
+
+
+def replace_search(config: Config, **changes: Any) -> Config:
+    """Return a config with other fields of its search."""
+    return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
+
+
+def as_published(config: Config) -> Config:
+    """Return a config with the decisions of the paper, at the size of the given one.
+
+    As many genotypes as the cohort has networks, those of the best scores, are fitted to all
+    measurements and stopped by ES-WMV. The one closest to their weighted mean is returned, with
+    the moving average of equation 4.
+    """
+
+    def published_fit(fit: FitConfig) -> FitConfig:
+        return dataclasses.replace(fit, stopping=WindowedVariance(), split=None, debias=False)
+
+    search = config.search
+    networks = search.cohort + sum(isinstance(m, Baseline) for m in search.extra_members)
+    changed = replace_search(
+        config,
+        cohort=min(networks, getattr(search.strategy, "num", networks)),
+        extra_members=(),
+        cohort_selection=top_k,
+        selection=closest_to_mean,
+        combination=selected_only,
+        fit=published_fit(search.fit) if search.fit else None,
+    )
+    return dataclasses.replace(changed, fit=published_fit(config.fit))
 
 
 def methods(task: str, config: Config) -> dict[str, Method]:
-    """The methods for a task by name.
+    """Return the methods for a task by name.
 
-    "as published" takes the decisions of the paper. random-N is the search with N
-    genotypes drawn at random, metric-N that with the N of the best scores; with
-    a split, ISNAS-DIP+ has the classical restorations in its cohort.
+    "as published" takes the decisions of the paper. metric-N and random-N are the search with the
+    N genotypes of the best scores, or N random ones. With a split, ISNAS-DIP+ adds the classical
+    restorations to the cohort.
     """
     number = config.search.cohort
-    networks: dict[str, Method] = {
-        "DIP": NetworkMethod("dip"),
-        "NAS-DIP": NetworkMethod("nas-dip"),
+    classics = {name: entry for name, entry in CLASSICAL.items() if entry.task == task}
+    result: dict[str, Method] = {
+        "DIP": NetworkMethod(dip),
+        "NAS-DIP": NetworkMethod(nas_dip),
         "as published": SearchMethod(as_published),
         "ISNAS-DIP": SearchMethod(),
     }
-    for name in ("metric", "random"):
-        changed = functools.partial(replace_search, cohort_selection=COHORT_SELECTIONS[name])
-        networks[f"{name}-{number}"] = SearchMethod(changed)
-    if config.search.fit.split:
-        members = tuple(dict.fromkeys((*config.search.extra_members, *classical.names_of(task))))
-        networks["ISNAS-DIP+"] = SearchMethod(
-            functools.partial(replace_search, extra_members=members)
-        )
-    return networks | {name: ClassicalMethod(name) for name in classical.names_of(task)}
+    for name, selection in (("metric", top_k), ("random", random_subset)):
+        change = functools.partial(replace_search, cohort_selection=selection)
+        result[f"{name}-{number}"] = SearchMethod(change)
+    if config.cohort_fit.split:
+        members = tuple(dict.fromkeys((*config.search.extra_members, *classics.values())))
+        change = functools.partial(replace_search, extra_members=members)
+        result["ISNAS-DIP+"] = SearchMethod(change)
+    return result | {name: ClassicalMethod(entry) for name, entry in classics.items()}
 
 
 def measure(
@@ -163,43 +164,43 @@ def measure(
     config: Config | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = ignore,
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """What a method makes of a case, and its PSNR in dB and SSIM.
+    """Restore a case by a method and evaluate it.
 
-    Methods share their key, so that those that differ only by how they choose
-    are paired.
+    All methods have the same key, so that methods which only select differently are paired.
 
     Args:
       method: The method.
-      case: An image in a task.
-      seed: Everything random follows from it.
-      config: For the networks and the search; `presets.quick` by default.
-      folder: Where to keep and to find it and its fits, finished or begun;
-        methods and cases may share it, and what they have in common.
-      progress: Called with the stage and where that is.
+      case: The case.
+      seed: Seed of everything random.
+      config: The config; by default `presets.quick`.
+      folder: Caches restorations and fits, which methods and cases may share.
+      progress: Takes events of the method's stages.
+
+    Returns:
+      The restoration (H, W, C), and its PSNR in dB and SSIM by name.
     """
-    of = _description(method, case, seed, config)
+    inputs = _inputs(method, case, seed, config)
 
     def compute():
-        restored = method(of["key"], case.problem, of["config"], folder=folder, progress=progress)
-        return {"restored": np.asarray(restored)}
+        image = method(
+            inputs["key"], case.problem, inputs["config"], folder=folder, progress=progress
+        )
+        return {"restored": np.asarray(image)}
 
-    file = records.cache_path(folder, "restored", of) if folder else None
-    restored = records.cached(file, of, compute)["restored"]
+    file = cache.cache_path(folder, "restored", inputs) if folder else None
+    restored = cache.cached(file, inputs, compute)["restored"]
     return restored, quality.report(restored, case.clean)
 
 
-def _description(method: Method, case: Case, seed: int, config: Config | None) -> dict[str, Any]:
-    """All that a restoration depends on."""
+def _inputs(method: Method, case: Case, seed: int, config: Config | None) -> dict[str, Any]:
+    """Return everything that a restoration depends on."""
     return {
         "method": method,
         "key": key_of(seed, "compare", case.image, case.task),
         "problem": case.problem,
-        "config": config or PRESETS["quick"](case.problem),
-        # What the names of both stand for.
-        "networks": dict(BASELINES),
-        "classical": dict(CLASSICAL),
+        "config": config or presets.quick(case.problem),
     }
 
 
@@ -209,102 +210,101 @@ def compare(
     config: Config | None = None,
     *,
     folder: str | os.PathLike[str] | None = None,
-    progress: ProgressCallback | None = None,
+    progress: Progress = ignore,
     runner: Runner = Threads,
 ) -> tuple[pd.DataFrame, dict[tuple[str, str, int], np.ndarray]]:
-    """Every method on every case.
+    """Restore every case by every method.
 
     Args:
       compared: Methods by name.
-      cases: Seeds with cases.
-      config: For the networks and the search; `presets.quick` by default.
-      folder: Where to keep and find what is finished or begun.
-      progress: Called with case, method and stage, and where that is; and with "compared"
-        and the pair done and total, first with what was there. Perhaps in other threads.
-      runner: Who does the work: see `RUNNERS`.
+      cases: Seeds with their cases.
+      config: The config; by default `presets.quick`.
+      folder: Caches restorations and fits.
+      progress: Takes events with the stages ("method", image, seed, name, ...), perhaps in other
+        threads, and ("compared",) with the number of finished restorations.
+      runner: Runs the jobs.
 
     Returns:
-      A row a method, image and seed with task, psnr (dB), psnr_y and ssim; and the
-      restored images (H, W, C) by these three.
+      A row per method, image and seed with task, psnr (dB), psnr_y and ssim; and the restorations
+      (H, W, C) by method, image and seed.
     """
     rows, restored, cases = [], {}, list(cases)
-    progress = progress or silent
-
-    def is_there(method, seed, case):
-        of = _description(method, case, seed, config)
-        return folder is not None and records.cache_path(folder, "restored", of).exists()
-
-    new = {
-        (name, seed, case.image)
+    total = len(compared) * len(cases)
+    missing = {
+        (name, case.image, seed)
         for name, method in compared.items()
         for seed, case in cases
-        if not is_there(method, seed, case)
+        if folder is None
+        or not cache.cache_path(folder, "restored", _inputs(method, case, seed, config)).exists()
     }
-    total = len(compared) * len(cases)
-    progress("compared", (total - len(new), total))
+    progress(Event(("compared",), total - len(missing), total))
     with runner(progress) as pool:
         shared = [(seed, case, pool.broadcast(case)) for seed, case in cases]
         common = pool.broadcast((config, folder))
-        begun = [
-            (name, seed, case, pool.submit(_measure, name, method, seed, sent, common))
+        futures = [
+            (name, seed, case, pool.submit(_measure, name, method, seed, reference, common))
             for name, method in compared.items()
-            for seed, case, sent in shared
+            for seed, case, reference in shared
         ]
-        for name, seed, case, future in begun:
+        for name, seed, case, future in futures:
             restored[name, case.image, seed], values = future.result()
             row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
             rows.append(row | values)
-            new.discard((name, seed, case.image))
-            progress("compared", (total - len(new), total))
+            missing.discard((name, case.image, seed))
+            progress(Event(("compared",), total - len(missing), total))
     return pd.DataFrame(rows), restored
 
 
 def _measure(
-    progress: ProgressCallback,
+    progress: Progress,
     name: str,
     method: Method,
     seed: int,
     case: Case,
     common: tuple[Config | None, str | os.PathLike[str] | None],
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """`measure` as a job, with a recipe and a folder."""
+    """Run `measure` as a job."""
     config, folder = common
 
-    def heard(stage: str, news: Any) -> None:
-        progress(f"{case.image} {seed}, {name}: {stage}", news)
+    def report(event: Event) -> None:
+        if event.image is None:
+            progress(event._replace(stage=("method", case.image, seed, name, *event.stage)))
 
-    return measure(method, case, seed, config, folder=folder, progress=heard)
+    return measure(method, case, seed, config, folder=folder, progress=report)
 
 
-def summary(runs: pd.DataFrame, measured: str, digits: int) -> pd.DataFrame:
-    """Means and standard errors over seeds, methods by images, the last column over all images."""
-    # The mean over images is taken within a seed, for its standard error is over seeds too.
-    overall = runs.groupby(["method", "seed"], as_index=False)[measured].mean()
+def summary(runs: pd.DataFrame, quality: str, digits: int) -> pd.DataFrame:
+    """Return means and standard errors over seeds: methods by images, then all images."""
+    # The mean over images is taken within a seed, because the standard error is over seeds.
+    overall = runs.groupby(["method", "seed"], as_index=False)[quality].mean()
     both = pd.concat([runs, overall.assign(image="all")])
-    groups = both.groupby(["method", "image"])[measured]
-    cells = groups.agg(
-        lambda values: (
-            f"{values.mean():.{digits}f}"
-            + (f" ± {values.sem():.{digits}f}" if len(values) > 1 else "")
+    cells = (
+        both.groupby(["method", "image"])[quality]
+        .agg(
+            lambda values: (
+                f"{values.mean():.{digits}f}"
+                + (f" ± {values.sem():.{digits}f}" if len(values) > 1 else "")
+            )
         )
-    ).unstack()
+        .unstack()
+    )
     return cells.loc[runs["method"].unique(), [*runs["image"].unique(), "all"]]
 
 
-def differences(runs: pd.DataFrame, measured: str, reference: str, digits: int = 2) -> pd.DataFrame:
-    """A row a method: its mean, and how much more the reference method has, paired.
+def differences(runs: pd.DataFrame, quality: str, reference: str, digits: int = 2) -> pd.DataFrame:
+    """Return the mean of each method, and the paired advantage of a reference method.
 
-    With 95 % bootstrap intervals over images, whose seeds stay together; of images and
-    seeds that both methods have.
+    Intervals are 95 % bootstrap over images; the seeds of an image stay together. Only images and
+    seeds of both methods count.
     """
-    of = runs.set_index(["image", "seed"])
-    known = of[of["method"] == reference][measured]
+    indexed = runs.set_index(["image", "seed"])
+    of_reference = indexed[indexed["method"] == reference][quality]
     rows = {}
-    for name, group in of.groupby("method", sort=False):
-        both = known.index.intersection(group.index)
-        more = (known[both] - group[measured][both]).rename("more").reset_index()
+    for name, group in indexed.groupby("method", sort=False):
+        both = of_reference.index.intersection(group.index)
+        advantage = (of_reference[both] - group[quality][both]).rename("advantage").reset_index()
         rows[name] = {
-            measured: f"{group[measured].mean():.{digits}f}",
-            f"{reference} less this": over_images(more, "more").shown(digits),
+            quality: f"{group[quality].mean():.{digits}f}",
+            f"{reference} less this": over_images(advantage, "advantage").shown(digits),
         }
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("method")

@@ -9,14 +9,20 @@ import pandas as pd
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % bootstrap interval (percentiles)."""
+    """A value with its 95 % percentile bootstrap interval.
+
+    Attributes:
+      value: Of the data; nan if it is undefined.
+      low: Lower end of the interval; nan if there is none.
+      high: Upper end.
+    """
 
     value: float
     low: float
     high: float
 
     def shown(self, digits: int = 2) -> str:
-        """As a table shows it; empty where there is none, alone without an interval."""
+        """Format as "value (low to high)", "value" without an interval, "" without both."""
         value, low, high = (f"{number:.{digits}f}" for number in self)
         if np.isnan(self.low):
             return "" if np.isnan(self.value) else value
@@ -24,7 +30,7 @@ class Estimate(NamedTuple):
 
 
 def estimate(replicates: np.ndarray) -> Estimate:
-    """From (1 + R,): the value from the data as they are, then from R resamples."""
+    """Return the estimate of (1 + R,) replicates: of the data, then of R bootstrap samples."""
     if np.isnan(replicates[0]):
         return Estimate(np.nan, np.nan, np.nan)
     low, high = np.nanpercentile(replicates[1:], (2.5, 97.5))
@@ -32,7 +38,7 @@ def estimate(replicates: np.ndarray) -> Estimate:
 
 
 def resample(key: jax.Array, items: int, resamples: int) -> np.ndarray:
-    """How often each item is drawn, (1 + R, items): once each, then R bootstrap samples."""
+    """Return how often each item is drawn, (1 + R, items): once, then by R bootstrap samples."""
     drawn = np.asarray(jax.random.randint(key, (resamples, items), 0, items))
     counts = np.zeros((1 + resamples, items))
     counts[0] = 1
@@ -47,22 +53,24 @@ def over_images(
     *,
     resamples: int = 1000,
 ) -> Estimate:
-    """A statistic of a column, images being drawn anew with all their rows.
+    """Estimate a statistic of a column with a bootstrap over images; each keeps all its rows.
 
-    One image has no interval.
+    A single image has no interval.
 
     Args:
-      table: With a column `image`.
-      column: Its name.
-      statistic: From the column's values to a number.
-      resamples: How many; the draw is the same in every call.
+      table: A table with a column `image`.
+      column: The name of the column.
+      statistic: Maps the column's values to a number.
+      resamples: Number of bootstrap samples, which are the same in every call.
     """
     groups = [group[column].to_numpy() for _, group in table.groupby("image")]
     if len(groups) < 2:
         return Estimate(float(statistic(table[column].to_numpy())), np.nan, np.nan)
     counts = resample(jax.random.key(0), len(groups), resamples).astype(int)
     drawn = (
-        np.concatenate([group for group, n in zip(groups, row, strict=True) for _ in range(n)])
+        np.concatenate(
+            [group for group, times in zip(groups, row, strict=True) for _ in range(times)]
+        )
         for row in counts
     )
     return estimate(np.array([statistic(values) for values in drawn]))

@@ -1,4 +1,4 @@
-"""What a study will take, from a few of its architectures tried out for a moment."""
+"""The cost of a study, estimated from trials of a few of its architectures."""
 
 import dataclasses
 import functools
@@ -13,33 +13,31 @@ import jax
 from isnas_jax.fitting import (
     FitJob,
     FixedIterations,
-    Progress,
     batched_by_default,
     fit_many,
     lower_steps,
     program_memory,
 )
-from isnas_jax.running import ProgressCallback, Runner, Threads, silent
+from isnas_jax.running import Event, Progress, Runner, Threads, ignore
+from isnas_jax.study.rows import draw_outputs, score_rows
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, group_by_program
-from isnas_jax.study.work import draw_outputs, network, score_rows
 
-# Steps between two looks at the clock, the second of which tells what a step takes.
+# Steps between two readings of the clock; the second interval gives the time of a step.
 _STEPS = 3
-# The most architectures to try, and fits of one.
+# Largest number of architectures to try, and of fits of each.
 _MOST = 16
 
 
 class Trial(NamedTuple):
-    """What one architecture took, on the largest image.
+    """The cost of one architecture on the largest image.
 
     Attributes:
-      operations: Of a step of one fit, floating-point.
-      traffic: Bytes that it reads and writes.
-      memory: Bytes that a fit holds.
+      operations: Floating-point operations of a step of one fit.
+      traffic: Bytes that a step reads and writes.
+      memory: Bytes that a fit takes.
       compiling: Seconds until the first step.
-      step: Seconds for each fit; in a batch of up to 16 where fits go by batches.
-      scoring: Seconds of its scores in all cases, if each takes what this one did, its
-        metrics compiled; 0 of a baseline.
+      step: Seconds of a step per fit, in a batch of up to 16 where fits run in batches.
+      scoring: Seconds of the architecture's scores in all cases; 0 for a baseline.
     """
 
     operations: float
@@ -52,17 +50,17 @@ class Trial(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What units will take.
+    """The estimated cost of units.
 
     Attributes:
-      fits: How many fits.
-      scores: How many architectures to score.
-      iterations: Of all fits together.
-      programs: How many to compile: a network and a size each.
-      workers: How many units are worked on at a time.
-      trials: Of some architectures, while so many were at work.
-      hours: Until all is done, if the others are like them: time of a step in
-        proportion to pixels.
+      fits: Number of fits.
+      scores: Number of architectures to score.
+      iterations: Iterations of all fits together.
+      programs: Number of programs to compile, one per network and size.
+      workers: Number of units at a time.
+      trials: Costs of some architectures, measured while so many units were running.
+      hours: Time until all units are finished, if the other architectures cost the same and a
+        step's time is proportional to the number of pixels.
     """
 
     fits: int
@@ -74,67 +72,66 @@ class Plan:
     hours: float
 
 
-def run_trial(
-    progress: ProgressCallback, study: Study, architecture: str, case: Case, fits: int
-) -> Trial:
-    """Compiles an architecture and runs a few steps of so many fits, as a job."""
+def run_trial(progress: Progress, study: Study, architecture: str, case: Case, fits: int) -> Trial:
+    """Compile an architecture and run a few steps of so many fits, as a job."""
     del progress
-    net = network(study, architecture, case.problem)
+    net = study.build(architecture, case.problem)
     config = dataclasses.replace(
         study.fit[case.task], iterations=2 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
     clock, batch = [time.perf_counter()], set()
 
-    def look(index: int, _: Progress) -> None:
-        # Those of the first batch have news at the same time; one after another, it is alone.
-        if index == 0:
+    def read_clock(event: Event) -> None:
+        # The fits of the first batch report between the first two readings of fit 1.
+        number = event.stage[1]
+        if number == 1:
             clock.append(time.perf_counter())
         if len(clock) == 2:
-            batch.add(index)
+            batch.add(number)
 
-    one = FitJob(jax.random.key(0), net, case.problem, case.clean)
-    fit_many([one] * fits, config, progress=look)
+    job = FitJob(jax.random.key(0), net, case.problem, case.clean)
+    fit_many([job] * fits, config, progress=read_clock)
     first, second = (after - before for before, after in itertools.pairwise(clock[:3]))
     compiled = lower_steps(net, case.problem, config, clean=case.clean).compile()
     costs = compiled.cost_analysis() or {}
+    is_baseline = architecture in map(str, study.baselines)
     return Trial(
         costs.get("flops", 0.0),
         costs.get("bytes accessed", 0.0),
         program_memory(compiled),
         max(0.0, first - second),
         second / _STEPS / len(batch),
-        0.0 if architecture in study.baselines else _scoring(study, architecture, case),
+        0.0 if is_baseline else _scoring_seconds(study, architecture, case),
     )
 
 
-def _scoring(study: Study, architecture: str, case: Case) -> float:
-    """Seconds of an architecture's scores, by one random output, its compilation apart."""
-    one = dataclasses.replace(study, inits=dataclasses.replace(study.inits, num=1))
+def _scoring_seconds(study: Study, architecture: str, case: Case) -> float:
+    """Estimate the time of an architecture's scores from one output, without compilation."""
+    single = dataclasses.replace(study, inits=dataclasses.replace(study.inits, num=1))
 
     def draw():
-        return jax.block_until_ready(draw_outputs(one, architecture, case.problem))
+        return jax.block_until_ready(draw_outputs(single, architecture, case.problem))
 
-    outputs = draw()
-    measure = functools.partial(score_rows, one, architecture, case, outputs)
-    measure()  # metrics are compiled once a process
+    measure = functools.partial(score_rows, single, architecture, case, draw())
+    measure()  # metrics are compiled once per process
     drawing, measuring = _seconds(draw), _seconds(measure)
     shapes = len({case.problem.shape for case in study.cases})
     return study.inits.num * (shapes * drawing + len(study.cases) * measuring)
 
 
 def _seconds(call: Callable[[], Any]) -> float:
-    begun = time.perf_counter()
+    begin = time.perf_counter()
     call()
-    return time.perf_counter() - begun
+    return time.perf_counter() - begin
 
 
 def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Threads) -> Plan:
-    """What units will take with a runner, by trying out a few architectures of theirs.
+    """Estimate the cost of units by trying a few of their architectures.
 
     Args:
       study: The study.
       todo: Some of its units.
-      runner: Who would do them, and does the trials.
+      runner: The runner that would compute them; it runs the trials.
     """
     todo = list(todo)
     fits = [unit for unit in todo if isinstance(unit, FitUnit)]
@@ -142,28 +139,27 @@ def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Threads) -> Pla
     names = list(dict.fromkeys(unit.architecture for unit in todo))
     if not names:
         return Plan(0, 0, 0, 0, 1, (), 0.0)
-    # Baselines are few, and not like the others.
-    names = [name for name in names if name not in study.baselines] or names
+    baselines = set(map(str, study.baselines))  # few, and unlike the others
+    names = [name for name in names if name not in baselines] or names
 
     def pixels(case: Case) -> int:
         return case.problem.shape[0] * case.problem.shape[1]
 
     largest = max(study.cases, key=pixels)
     programs = len(group_by_program(fits, len(fits)))
-    at_once = min(_MOST, -(-len(fits) // programs)) if programs and batched_by_default() else 1
-    with runner(silent) as pool:
-        number = min(len(names), _MOST, max(3, pool.workers))
-        tried = [names[index * len(names) // number] for index in range(number)]
+    batches = batched_by_default()
+    batch = min(_MOST, -(-len(fits) // programs)) if programs and batches else 1
+    with runner(ignore) as pool:
+        count = min(len(names), _MOST, max(3, pool.workers))
+        tried = [names[index * len(names) // count] for index in range(count)]
         shared, case = pool.broadcast(study), pool.broadcast(largest)
-        # Batches of one process take turns.
-        workers = 1 if batched_by_default() and isinstance(pool, Threads) else pool.workers
-        futures = (pool.submit(run_trial, shared, name, case, at_once) for name in tried)
+        # Batches of one process run one after another.
+        workers = 1 if batches and isinstance(pool, Threads) else pool.workers
+        futures = (pool.submit(run_trial, shared, name, case, batch) for name in tried)
         trials = tuple(future.result() for future in (futures if workers == 1 else [*futures]))
     steps = sum(study.follow[unit.case.task] * pixels(unit.case) for unit in fits)
-    step, compiling = (
-        statistics.mean(getattr(trial, field) for trial in trials)
-        for field in ("step", "compiling")
-    )
+    step = statistics.mean(trial.step for trial in trials)
+    compiling = statistics.mean(trial.compiling for trial in trials)
     scoring = statistics.mean([trial.scoring for trial in trials if trial.scoring] or [0.0])
     seconds = step * steps / pixels(largest) + compiling * programs + scoring * len(scores)
     return Plan(

@@ -1,17 +1,17 @@
-"""The files of a study: Parquet, one a finished unit, written whole or not at all.
+"""The files of a study: one Parquet file per finished unit.
 
     fits/TASK+IMAGE+ARCHITECTURE+SEED.parquet     one row: `FITS`
-    scores/ARCHITECTURE.parquet                   a row a case, reference and output: `score_schema`
-    timings/....parquet                           one row a unit: `TIMINGS`
-    failures/....parquet                          one row a unit that failed: `FAILURES`
+    scores/ARCHITECTURE.parquet                   a row per case, reference and random output:
+                                                  `score_schema`
+    timings/....parquet                           one row per unit: `TIMINGS`
+    failures/....parquet                          one row per failed unit: `FAILURES`
     fits/folded/....parquet                       rows of many units: see `compaction`
     images/IMAGE+TASK.parquet                     one row: `IMAGES`
 
-Names are spelled as in a URL, but @ for a colon, so that no two units have one
-file. Timings are apart because nothing else differs between equal runs. Every file
-says, in its schema's metadata, of which study it is, and holds a digest of all else
-before its footer. Pictures in the files are 8-bit, rows first, (height, width,
-channels). Needs pyarrow.
+Names in paths are percent-encoded, with @ for a colon, so that different units have different
+files. Equal runs write equal files, except for the timings. Each file holds the digest of its
+study in the metadata of its schema, and a digest of its content before its footer. Writes are
+atomic. Images in the files are uint8 (height, width, channels). Needs pyarrow.
 """
 
 import io
@@ -24,7 +24,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from isnas_jax.io import identity, records
+from isnas_jax.io import cache, identity, records
 
 _UNIT = [
     ("architecture", pa.string()),  # a genotype CELL:BITS, or the name of a baseline
@@ -34,31 +34,31 @@ _UNIT = [
 ]
 _CURVE = pa.list_(pa.float32())
 _STUDY = b"isnas_jax.study"
-# Bytes of the digest before a file's footer.
-_SEAL = 16
+# Length in bytes of the digest before the footer.
+_SEAL_BYTES = 16
 
 FITS = pa.schema(
     [
         *_UNIT,
-        ("parameters", pa.int64()),  # numbers that the fit adapts
+        ("parameters", pa.int64()),  # of the network
         ("iterations", pa.int32()),  # T
         ("observed_psnr", pa.float32()),  # dB; null where the observation has another size
-        ("best_psnr", pa.float32()),  # dB, of the output, at its best iteration, from 0
-        ("best_at", pa.int32()),
-        ("best_psnr_ema", pa.float32()),  # dB, of the exponential mean
-        ("best_ema_at", pa.int32()),  # the optimal stopping iteration
+        ("best_psnr", pa.float32()),  # dB, largest of the outputs
+        ("best_at", pa.int32()),  # its iteration, from 0
+        ("best_psnr_ema", pa.float32()),  # dB, largest of the EMAs
+        ("best_ema_at", pa.int32()),  # its iteration: the optimal stopping iteration
         ("last_psnr", pa.float32()),
         ("last_psnr_ema", pa.float32()),
         ("last_loss", pa.float32()),
-        ("restored_at", pa.int32()),  # where the stopping rule kept the mean
+        ("restored_at", pa.int32()),  # iteration of the EMA that the stopping rule kept
         ("restored_psnr", pa.float32()),
         ("restored_ssim", pa.float32()),
         ("loss", _CURVE),  # [T]
         ("psnr", _CURVE),  # [T] dB
         ("psnr_ema", _CURVE),  # [T] dB
-        ("criterion", _CURVE),  # [T] of the stopping rule; nan before there is one
-        ("restored", pa.binary()),  # picture of the mean at restored_at
-        ("best", pa.binary()),  # picture of the mean at best_ema_at
+        ("criterion", _CURVE),  # [T] of the stopping rule; nan where it has none
+        ("restored", pa.binary()),  # the EMA at restored_at
+        ("best", pa.binary()),  # the EMA at best_ema_at
     ]
 )
 
@@ -78,9 +78,9 @@ IMAGES = pa.schema(
 
 TIMINGS = pa.schema(
     [
-        ("unit", pa.string()),  # the unit's file
-        # Of its last uninterrupted stretch, compilation included; of several fits in one
-        # batch the first has them.
+        ("unit", pa.string()),  # the path of its file
+        # Since its last start, with compilation. The fit of a batch that ends first has the
+        # seconds of the others too.
         ("seconds", pa.float64()),
         ("device", pa.string()),
     ]
@@ -89,79 +89,86 @@ TIMINGS = pa.schema(
 
 FAILURES = pa.schema(
     [
-        ("unit", pa.string()),  # the unit's file, which is not there
+        ("unit", pa.string()),  # the path that its file would have
         ("reason", pa.string()),
     ]
 )
 
 
 def score_schema(metrics: Iterable[str]) -> pa.Schema:
-    """Columns of the scores: a metric each beside architecture, image, task and two more.
+    """Return the columns of scores: architecture, image, task, reference, output and the metrics.
 
-    `reference` says what the metric compares with: "observed" is
-    metric(observation, operator(output)), the paper's N; "clean" is
-    metric(clean image, output), its GT; "masked" is N with the missing
-    measurements set to 0 in the output too, where some are missing. `output`
-    counts the random outputs.
+    `reference` tells what a metric compares:
+
+    - "observed": observation and operator(output), the paper's N.
+    - "clean": clean image and output, the paper's GT.
+    - "masked": as "observed", with missing measurements set to 0 in the output too. Only for
+      problems with missing measurements.
+
+    `output` is the number of the random output, from 0.
     """
-    fixed = [*_UNIT[:3], ("reference", pa.string()), ("output", pa.int32())]
-    return pa.schema(fixed + [(name, pa.float64()) for name in metrics])
+    common = [*_UNIT[:3], ("reference", pa.string()), ("output", pa.int32())]
+    return pa.schema(common + [(name, pa.float64()) for name in metrics])
 
 
 def unit_path(*names: str) -> pathlib.PurePosixPath:
-    """A unit's file: in a folder of the first name, called by the others."""
+    """Return the path of a unit's file: the first name is the folder, the others the file."""
     folder, *rest = names
-    spelled = "+".join(urllib.parse.quote(name, safe="").replace("%3A", "@") for name in rest)
-    return pathlib.PurePosixPath(folder, f"{spelled}.parquet")
+    encoded = (urllib.parse.quote(name, safe="").replace("%3A", "@") for name in rest)
+    return pathlib.PurePosixPath(folder, f"{'+'.join(encoded)}.parquet")
 
 
 def table(rows: Iterable[Sequence[Any]], schema: pa.Schema) -> pa.Table:
-    """Rows of Python, NumPy or JAX values as a table."""
+    """Return a table with rows of Python, NumPy or JAX values."""
     columns = zip(*rows, strict=True)
     arrays = [
-        pa.array(map(_plain, column), field.type)
+        pa.array(map(_to_python, column), field.type)
         for field, column in zip(schema, columns, strict=True)
     ]
     return pa.table(arrays, schema=schema)
 
 
-def _plain(value: Any) -> Any:
-    """A NumPy or JAX array or scalar as what Arrow takes."""
+def _to_python(value: Any) -> Any:
+    """Convert a NumPy or JAX array or scalar to Python values."""
     return np.asarray(value).tolist() if hasattr(value, "dtype") else value
 
 
 def write(path: pathlib.Path, rows: pa.Table, study: str) -> None:
-    """Writes a table, saying of which study it is (a digest)."""
+    """Write a table to a file with the digest of its study."""
     content = io.BytesIO()
-    marked = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _STUDY: study})
-    pq.write_table(marked, content, compression="zstd")
-    body, footer = _parts(content.getvalue())
-    # Readers start from the footer, and pass over what lies between.
+    rows = rows.replace_schema_metadata({**(rows.schema.metadata or {}), _STUDY: study})
+    pq.write_table(rows, content, compression="zstd")
+    body, footer = _split_footer(content.getvalue())
+    # Parquet readers start from the footer, and ignore bytes between the columns and the footer.
     records.write_bytes(path, body + _seal(body, footer) + footer)
 
 
-def _parts(content: bytes) -> tuple[bytes, bytes]:
-    """A Parquet file's columns, and its footer with the length and the mark at its end."""
+def _split_footer(content: bytes) -> tuple[bytes, bytes]:
+    """Split the content of a Parquet file into columns and footer.
+
+    The footer ends with its length in 4 bytes and 4 magic bytes.
+    """
     length = int.from_bytes(content[-8:-4], "little") + 8
     return content[:-length], content[-length:]
 
 
 def _seal(body: bytes, footer: bytes) -> bytes:
+    """Return the digest of a file's content."""
     return identity.digest(body + footer).encode()
 
 
-def _whole(path: pathlib.Path) -> io.BytesIO:
-    """A file's content; `DamagedError` if its digest does not agree."""
+def _checked(path: pathlib.Path) -> io.BytesIO:
+    """Return the content of a file, or raise DamagedError if its digest does not agree."""
     content = path.read_bytes()
-    rest, footer = _parts(content)
-    if rest[-_SEAL:] != _seal(rest[:-_SEAL], footer):
+    sealed, footer = _split_footer(content)
+    if sealed[-_SEAL_BYTES:] != _seal(sealed[:-_SEAL_BYTES], footer):
         raise records.DamagedError(path, "its digest does not agree")
     return io.BytesIO(content)
 
 
 def read(path: pathlib.Path) -> pa.Table:
-    """Reads a table; `DamagedError` if its digest does not agree."""
-    return pq.read_table(_whole(path))
+    """Read a table, or raise DamagedError if its digest does not agree."""
+    return pq.read_table(_checked(path))
 
 
 def read_all(
@@ -171,60 +178,65 @@ def read_all(
     units: Iterable[str] | None = None,
     where: Mapping[str, Any] | None = None,
 ) -> pa.Table:
-    """Reads the tables of a folder and those inside it as one, damaged ones left out.
+    """Read the files of a folder, folded ones included, as one table; skip damaged files.
+
+    A row can occur twice, in the file of its unit and in a folded file.
 
     Args:
-      folder: A dataset's "fits", "scores" or "images".
-      columns: Of those; all by default.
-      units: Names of the units' files to look into, besides folded ones; all by default.
-      where: Values of columns that the rows must have.
+      folder: The folder "fits", "scores" or "images" of a dataset.
+      columns: Columns to read; all by default.
+      units: Names of units' files to read, in addition to all folded files; all by default.
+      where: Values that the rows must have, by column.
 
     Raises:
-      ValueError: If none is left.
+      ValueError: If the folder holds no undamaged file.
     """
     filters = [(name, "==", value) for name, value in (where or {}).items()] or None
     tables = []
     for path in _files(folder, units):
         try:
-            tables.append(pq.read_table(_whole(path), columns=columns, filters=filters))
-        except FileNotFoundError:  # folded meanwhile
+            tables.append(pq.read_table(_checked(path), columns=columns, filters=filters))
+        except FileNotFoundError:  # folded in the meantime
             continue
         except records.DamagedError as error:
             records.warn_skipped(error)
     if not tables:
-        raise ValueError(f"{str(folder)!r} holds no table that is whole")
+        raise ValueError(f"{str(folder)!r} holds no undamaged table")
     return pa.concat_tables(tables).replace_schema_metadata(None)
 
 
 def _files(folder: pathlib.Path, units: Iterable[str] | None) -> Iterator[pathlib.Path]:
-    """Files of units, then folded ones: a unit's own file goes once it is in a folded one."""
+    """Yield the files of units, then the folded files.
+
+    In this order no row is missed: a unit's file is deleted after its rows are in a folded file.
+    """
     yield from sorted(folder.glob("*.parquet")) if units is None else map(folder.joinpath, units)
     yield from sorted(folder.glob("*/*.parquet"))
 
 
 def holds(path: pathlib.Path, study: str) -> bool:
-    """Whether a file is there, whole; ValueError if it is of another study."""
+    """Return whether an undamaged file exists; ValueError if it belongs to another study."""
     try:
-        found = study_of(path)
+        stored = study_of(path)
     except FileNotFoundError:
         return False
     except records.DamagedError as error:
         records.warn_recomputed(error)
         return False
-    records.check(path, {"study": found}, {"study": study})
+    cache.check_inputs(path, {"study": stored}, {"study": study})
     return True
 
 
 def study_of(path: pathlib.Path) -> str:
-    """The digest of the study that a file is of; `DamagedError` as `read`."""
-    return pq.read_schema(_whole(path)).metadata[_STUDY].decode()
+    """Return the digest of a file's study, or raise DamagedError as `read` does."""
+    return pq.read_schema(_checked(path)).metadata[_STUDY].decode()
 
 
 def to_bytes(image: Any) -> bytes:
-    """A picture of an image (H, W, C), as the tables hold it."""
+    """Convert a float image (H, W, C) in [0, 1] to the uint8 bytes that the tables hold."""
     return np.rint(np.clip(np.asarray(image), 0, 1) * 255).astype(np.uint8).tobytes()
 
 
 def to_image(content: bytes, shape: Sequence[int]) -> np.ndarray:
-    """An image in steps of 1/255 from a picture."""
+    """Convert bytes of a table to a float32 image of a shape, in steps of 1/255."""
     return np.frombuffer(content, np.uint8).reshape(shape) / np.float32(255)

@@ -1,34 +1,35 @@
-"""Studies of many architectures: what there is to fit and to score, unit by unit.
+"""A study and its units of work.
 
-A unit of work is one fit, or the scores of one architecture. It is a pure
-function of the study and its own name: every key follows from the study's seed
-and the names of what is computed, so that it does not matter when, where or
-beside what a unit runs, or in what order things are listed. Images are float32
-(H, W, C) in [0, 1].
+A unit is one fit, or the scores of one genotype. It is a pure function of the study and the unit's
+name: every key follows from the study's seed and from names, so that it does not matter when or
+where a unit runs. Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
+import functools
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax import _keys, _programs
 from isnas_jax.fitting import FitConfig
-from isnas_jax.networks import BASELINES, SPACES, NetworkConfig, Space
-from isnas_jax.problems import TASKS, Problem
+from isnas_jax.networks import Baseline, NetworkConfig, Space, free_space, network_for
+from isnas_jax.problems import Problem, Task
+from isnas_jax.registry import refuse_names, short_repr
 from isnas_jax.searching import Metric, RandomInits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Case:
-    """An image in a task.
+    """A problem of a study, with its clean image.
 
     Attributes:
-      image: Its name.
+      image: Name of the image.
       clean: (H, W, C).
-      problem: What a fit gets to see.
+      problem: The problem to restore.
     """
 
     image: str
@@ -37,51 +38,53 @@ class Case:
 
     @property
     def task(self) -> str:
-        """Of the problem."""
+        """The task of the problem."""
         return self.problem.task
 
 
 @dataclasses.dataclass(frozen=True)
 class Study:
-    """What to study: every architecture on every case with every seed.
+    """Every architecture on every case with every seed.
 
     Attributes:
-      seed: Everything random follows from it.
-      cases: Images in tasks, no pair twice.
+      seed: Seed of everything random.
+      cases: Images in tasks, each pair once.
       genotypes: Architectures to score and to fit.
-      baselines: Architectures to fit beside them, names in `BASELINES`.
-      seeds: Fits of an architecture to a case; all architectures share their
-        keys.
+      baselines: Architectures to fit only.
+      seeds: Number of fits of an architecture to a case; all architectures share their keys.
       network: What all networks have in common.
-      fit: How a restoration would be fitted in each task.
-      follow: To which iteration fits go on in each task, for the stopping
-        rule only marks what would have been restored.
-      metrics: What to score by.
-      inits: Which random outputs of each genotype to score.
-      space: Whose genotypes they are.
+      fit: How a restoration is fitted in each task.
+      follow: Iterations that fits run in each task; the stopping rule only marks what a
+        restoration would return.
+      metrics: Metrics by name.
+      inits: The random initializations to score.
+      space: The search space of the genotypes.
     """
 
     seed: int
     cases: Sequence[Case]
     genotypes: Sequence[Any]
-    baselines: Sequence[str]
+    baselines: Sequence[Baseline]
     seeds: int
     network: NetworkConfig
     fit: Mapping[str, FitConfig]
     follow: Mapping[str, int]
     metrics: Mapping[str, Metric]
     inits: RandomInits = RandomInits()
-    space: Space = SPACES["free"]
+    space: Space = free_space
 
     def __post_init__(self) -> None:
-        for name in self.baselines:
-            BASELINES[name]
+        for baseline in self.baselines:
+            if not isinstance(baseline, Baseline):
+                raise ValueError(
+                    f"baseline {short_repr(baseline)} is not a baseline, such as isnas_jax.dip"
+                )
         for names in (
             [f"{case.image} for {case.task}" for case in self.cases],
-            [*map(str, self.genotypes), *self.baselines],
+            [*map(str, self.genotypes), *map(str, self.baselines)],
         ):
-            if twice := sorted({name for name in names if names.count(name) > 1}):
-                raise ValueError(f"{twice[0]} is there twice")
+            if repeated := sorted({name for name in names if names.count(name) > 1}):
+                raise ValueError(f"{repeated[0]} occurs twice in the study")
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds} must be at least 1")
         for task, config in self.fit.items():
@@ -91,9 +94,20 @@ class Study:
                     f"{self.follow[task]} only"
                 )
 
+    @functools.cached_property
+    def architectures(self) -> dict[str, Any]:
+        """Genotypes and baselines by their names."""
+        return {str(architecture): architecture for architecture in self.baselines} | {
+            str(architecture): architecture for architecture in self.genotypes
+        }
+
+    def build(self, name: str, problem: Problem) -> Any:
+        """Build an architecture's network for a problem."""
+        return network_for(problem, self.architectures[name], self.network, self.space)
+
 
 def fit_name(task: str, image: str, architecture: str, seed: int) -> tuple[str, ...]:
-    """The name of a `FitUnit`."""
+    """Return the name of a `FitUnit`."""
     return ("fits", task, image, architecture, str(seed))
 
 
@@ -106,7 +120,7 @@ class FitUnit(NamedTuple):
 
     @property
     def name(self) -> tuple[str, ...]:
-        """What tells it from all other units."""
+        """Its name, different from those of all other units."""
         return fit_name(self.case.task, self.case.image, self.architecture, self.seed)
 
 
@@ -117,7 +131,7 @@ class ScoreUnit(NamedTuple):
 
     @property
     def name(self) -> tuple[str, ...]:
-        """What tells it from all other units."""
+        """Its name, different from those of all other units."""
         return ("scores", self.architecture)
 
 
@@ -125,50 +139,55 @@ Unit: TypeAlias = FitUnit | ScoreUnit
 
 
 def units(study: Study) -> list[Unit]:
-    """All there is to do, one architecture after the other: a beginning is a smaller study."""
-    todo: list[Unit] = []
-    for architecture in [*study.baselines, *map(str, study.genotypes)]:
-        if architecture not in study.baselines:
-            todo.append(ScoreUnit(architecture))
+    """Return all units, one architecture after another: the first ones are a smaller study."""
+    result: list[Unit] = []
+    baselines = set(map(str, study.baselines))
+    for architecture in study.architectures:
+        if architecture not in baselines:
+            result.append(ScoreUnit(architecture))
         # Cases of one task share compiled programs.
         for case in sorted(study.cases, key=lambda case: case.task):
-            todo += [FitUnit(architecture, case, seed) for seed in range(study.seeds)]
-    return todo
+            result += [FitUnit(architecture, case, seed) for seed in range(study.seeds)]
+    return result
 
 
-def shard(todo: Sequence[Unit], index: int, number: int) -> list[Unit]:
-    """Every number-th architecture's units from the index-th on: what one of several does."""
-    if not 0 <= index < number:
-        raise ValueError(f"share {index} of {number} does not exist; the first is 0")
-    architectures = list(dict.fromkeys(unit.architecture for unit in todo))
-    ours = set(architectures[index::number])
-    return [unit for unit in todo if unit.architecture in ours]
+def shard(work: Sequence[Unit], index: int, count: int) -> list[Unit]:
+    """Return the units of every count-th architecture from the index-th on."""
+    if not 0 <= index < count:
+        raise ValueError(f"shard {index} of {count} does not exist; the first is 0")
+    architectures = list(dict.fromkeys(unit.architecture for unit in work))
+    chosen = set(architectures[index::count])
+    return [unit for unit in work if unit.architecture in chosen]
 
 
-def group_by_program(todo: Iterable[Unit], most: int) -> list[list[Unit]]:
-    """Units by what shares a program, no more than `most` at a time.
+def group_by_program(work: Iterable[Unit], most: int) -> list[list[Unit]]:
+    """Group units that share a compiled program, at most so many together.
 
-    That are fits of an architecture in a task and a size; of scores each has its own.
+    Fits of one architecture in one task and size share it. The scores of each architecture stay
+    alone.
     """
-    found: dict[Any, list[Unit]] = {}
-    for unit in todo:
-        kind: Any = unit.name
+    groups: dict[Any, list[Unit]] = {}
+    for unit in work:
+        program: Any = unit.name
         if isinstance(unit, FitUnit):
-            case = unit.case
-            kind = unit.architecture, _programs.shapes(case.problem, case.clean)
-        found.setdefault(kind, []).append(unit)
+            shapes = _programs.shapes(unit.case.problem, unit.case.clean)
+            program = unit.architecture, shapes
+        groups.setdefault(program, []).append(unit)
     return [
-        kin[first : first + most] for kin in found.values() for first in range(0, len(kin), most)
+        group[first : first + most]
+        for group in groups.values()
+        for first in range(0, len(group), most)
     ]
 
 
 def key_of(seed: int, *names: object) -> jax.Array:
-    """The random key of something by its names, whatever else there is."""
-    return _keys.named(jax.random.key(seed), *names)
+    """Return the random key that belongs to names."""
+    return _keys.fold_in_names(jax.random.key(seed), *names)
 
 
-def pose(seed: int, image: str, clean: np.ndarray, task: str, **options: Any) -> Case:
-    """Corrupts a clean image (H, W, C) for a task; the options are those of `Task.corrupt`."""
-    key = key_of(seed, "corruption", image, task)
-    problem = TASKS[task].corrupt(key, jax.numpy.asarray(clean), **options)
-    return Case(image, jax.numpy.asarray(clean), problem)
+def pose(seed: int, image: str, clean: np.ndarray, task: Task, **options: Any) -> Case:
+    """Corrupt a clean image (H, W, C) for a task, with the options of `Task.corrupt`."""
+    refuse_names(task=task)
+    key = key_of(seed, "corruption", image, task.name)
+    array = jnp.asarray(clean)
+    return Case(image, array, task.corrupt(key, array, **options))

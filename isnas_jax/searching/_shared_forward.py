@@ -1,11 +1,9 @@
-"""Forward passes of many genotypes that compute what they have in common once.
+"""Forward passes of many genotypes that compute their common parts once.
 
-With one key a module draws the same weights whichever genotype it is in, so
-whatever follows from the noise map through the same modules is the same in all
-of them: the encoder, the chains of downward skips and, for genotypes of one
-cell, the chains of upward skips. Programs are compiled for single blocks and,
-within cells, for single operations: a few hundred serve the whole space.
-Arrays are as in `networks`.
+With one key, a module draws the same weights in every genotype. So the same modules on the same
+noise map give the same feature maps: the encoder, the chains of downward skips and, for genotypes
+of one cell, the chains of upward skips. Programs are compiled for single blocks and, within cells,
+for single operations; a few hundred serve the whole space. Feature maps are NHWC.
 """
 
 import dataclasses
@@ -19,14 +17,14 @@ from isnas_jax import _programs
 from isnas_jax.networks.cells import UpsamplingCell, run_cell
 from isnas_jax.networks.searched import SearchedNetwork, run_searched
 
-# The cells' programs are about two a cell and size; a block of genotypes in the order of
-# their cells needs each once an initialization.
-PROGRAMS = _programs.Programs(400)
+# About two programs per cell and size. Genotypes in the order of their cells need each of them once
+# per initialization.
+PROGRAMS = _programs.ProgramCache(400)
 
 
 @dataclasses.dataclass
 class _Memory:
-    """Weights by their module's path, feature maps by module and input."""
+    """Weights by module path, and feature maps by module and input."""
 
     weights: dict[tuple[str, ...], Any] = dataclasses.field(default_factory=dict)
     results: dict[tuple[str, int], jax.Array] = dataclasses.field(default_factory=dict)
@@ -37,14 +35,14 @@ class _Memory:
 
 @dataclasses.dataclass
 class Shared:
-    """What genotypes have in common at one initialization: one cell's share at a time.
+    """The common parts of genotypes at one initialization, for one cell at a time.
 
     Attributes:
       key: Random key of the weights.
       z: The noise map, (1, H, W, I).
-      cell: The cell that `of_cell` is about.
-      common: What does not depend on the cell.
-      of_cell: What does.
+      cell: The cell that `of_cell` belongs to.
+      common: Parts that do not depend on the cell.
+      of_cell: Parts that do.
     """
 
     key: jax.Array
@@ -55,7 +53,7 @@ class Shared:
 
 
 def _apply(block: Any, weights: Any, x: jax.Array) -> jax.Array:
-    """`nn.Module.apply`, as a program for each module and shape."""
+    """Apply a module by a program for it and these shapes."""
 
     def make():
         return jax.jit(block.apply, compiler_options=_programs.compiler_options())
@@ -64,17 +62,16 @@ def _apply(block: Any, weights: Any, x: jax.Array) -> jax.Array:
 
 
 def forward(net: SearchedNetwork, shared: Shared) -> jax.Array:
-    """The output (1, H, W, O) of a network that draws its weights from `shared.key`.
+    """Return the output (1, H, W, O) of a network with weights drawn from `shared.key`.
 
-    It equals `net.init_with_output(shared.key, shared.z)[0]` to float32
-    rounding. Genotypes of one cell should follow each other, for then the
-    cell's share is still there.
+    It equals `net.init_with_output(shared.key, shared.z)[0]` up to float32 rounding. Call it for
+    genotypes of one cell in sequence, so that the parts of the cell are reused.
     """
     if net.genotype.cell != shared.cell:
         shared.cell, shared.of_cell = net.genotype.cell, _Memory()
 
     def run_block(memory, path, kind, fields, x):
-        """Runs a module as one program that serves it wherever it is."""
+        """Run a module by one program, wherever it occurs."""
         block = kind(*fields, parent=None, numerics=net.numerics)
         if path not in memory.weights:
             shape = jax.ShapeDtypeStruct(x.shape, x.dtype)

@@ -1,0 +1,65 @@
+"""Replay the library's stopping rules on recorded curves."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isnas_jax.fitting import LeastValidation, Step, StoppingRule
+from isnas_jax.problems import denoising
+
+
+def replay(
+    rule: StoppingRule, curve: np.ndarray, interval: int, *, sigma: float | None = None
+) -> int:
+    """Return the position of a recorded curve that a rule would restore with.
+
+    Args:
+      rule: Reads only the loss or the validation error of each step. `LeastValidation`
+        without smoothing replays the recorded criterion of any other rule.
+      curve: (N,) recorded values, passed to the rule as loss and as validation error;
+        nan where there was none.
+      interval: Iterations between two values.
+      sigma: Noise in gray levels, for rules that need it.
+    """
+    # Curves are rounded to four digits. In single precision, smoothing them would end at the
+    # first plateau of equal values.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        return int(_replay(rule, jnp.asarray(curve, jnp.float64), interval, sigma))
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "interval", "sigma"))
+def _replay(rule, curve, interval, sigma):
+    problem = denoising(np.zeros((1, 1, 1)), sigma)
+    blank = problem.observed
+
+    def advance(carry, position):
+        state, restored_at, stopped = carry
+        value = jnp.nan_to_num(curve[position])
+        has_validation = ~jnp.isnan(curve[position])
+        step = Step(position * interval, blank, blank, value, value, has_validation, problem)
+        state, decision = rule.update(state, step)
+        restored_at = jnp.where(decision.keep & ~stopped, position, restored_at)
+        return (state, restored_at, stopped | decision.stop), None
+
+    state = jax.tree.map(
+        lambda leaf: leaf.astype(curve.dtype) if leaf.dtype == jnp.float32 else leaf,
+        rule.init(problem, len(curve) * interval),
+    )
+    start = (state, jnp.int32(0), jnp.array(False))
+    positions = jnp.arange(len(curve), dtype=jnp.int32)
+    (_, restored_at, _), _ = jax.lax.scan(advance, start, positions)
+    return restored_at
+
+
+def at_interval(rule: LeastValidation, interval: int, iterations: int) -> LeastValidation:
+    """Return the rule for a curve that holds every `interval`-th of so many values.
+
+    The smoothing spans the iterations between two values; the patience is rounded down to
+    whole intervals.
+    """
+    patience = int(rule.init(denoising(np.zeros((1, 1, 1))), iterations).minimum.patience)
+    patience = max(1, patience // interval * interval)
+    return dataclasses.replace(rule, smoothing=rule.smoothing**interval, patience=patience)

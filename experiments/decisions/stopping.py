@@ -1,0 +1,191 @@
+"""Compare stopping rules on recorded curves.
+
+A rule maps the curves of one architecture on one image, by the problem that was fitted,
+to a `Stop`. Add one to `RULES` to judge it without new fits. Gaps are in dB below the
+best PSNR of the EMA in the fit to all measurements; negative is better than that oracle.
+"""
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple, TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pandas as pd
+
+from isnas_jax.fitting import Discrepancy, LeastValidation
+from isnas_jax.registries import TASKS
+from isnas_jax.searching.presets import quick
+from isnas_jax.study.intervals import over_images
+
+from .curves import ALL, EXPERIMENTS, Experiment
+from .gather import CASE, CURVE_INTERVAL, restore_position
+from .replay import at_interval, replay
+
+Curves: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]  # by fitted problem, then by name
+
+
+class Stop(NamedTuple):
+    """The restoration that a rule chooses."""
+
+    position: int  # in the recorded curve
+    fitted_to: str = ALL
+    psnr: str = "psnr_ema"  # or psnr_debiased, which is recorded at the snapshots
+
+
+Rule: TypeAlias = Callable[[Curves], Stop]
+
+
+def by_validation(
+    split: str, smoothing: float = 0.9, *, refit: bool = True, factor: float = 1.0
+) -> Rule:
+    """Stop at the lowest validation error of a split's fit.
+
+    Args:
+      split: Name of the split.
+      smoothing: Decay of the EMA of the errors, per iteration.
+      refit: Restore with the fit to all measurements; otherwise with the split's own fit.
+      factor: Length of the refit relative to the split's fit.
+    """
+
+    def rule(curves):
+        errors = curves[split]["validation"]
+        validation = LeastValidation(smoothing=smoothing)
+        recorded = at_interval(validation, CURVE_INTERVAL, len(errors) * CURVE_INTERVAL)
+        stop = replay(recorded, errors, CURVE_INTERVAL)
+        stop = min(round(factor * stop), len(curves[ALL]["loss"]) - 1)
+        return Stop(stop, ALL if refit else split)
+
+    return rule
+
+
+def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -> Rule:
+    """Stop as the default does: at the lowest validation error of the bias-corrected EMA.
+
+    Args:
+      *splits: Names of the splits; the refit is as long as their mean fit.
+      iterations: The most iterations of a fit.
+      factor: Length of the refit relative to that mean.
+    """
+
+    def rule(curves):
+        stops = [
+            restore_position(curves[split]["validation_debiased"], iterations) for split in splits
+        ]
+        stop = round(factor * float(np.mean(stops)))
+        return Stop(min(stop, len(curves[ALL]["psnr_debiased"]) - 1), ALL, "psnr_debiased")
+
+    return rule
+
+
+def by_variance(curve: str, start: int, margin: float = 0.0) -> Rule:
+    """Stop by ES-WMV or ES-EMV in the fit to all measurements.
+
+    Args:
+      curve: "windowed_variance" (ES-WMV) or "moving_variance" (ES-EMV).
+      start: Iterations before the first criterion.
+      margin: Relative decrease that counts as a new minimum.
+    """
+
+    def rule(curves):
+        variances = curves[ALL][curve]
+        patience = len(variances) * CURVE_INTERVAL // 6
+        smallest = LeastValidation(patience, smoothing=0.0, start=start, margin=margin)
+        return Stop(replay(smallest, variances, CURVE_INTERVAL))
+
+    return rule
+
+
+def by_discrepancy(sigma: float) -> Rule:
+    """Stop at the first loss that is at most the noise variance, or at the last iteration."""
+    return lambda curves: Stop(
+        replay(Discrepancy(), curves[ALL]["loss"], CURVE_INTERVAL, sigma=sigma)
+    )
+
+
+def at_iteration(iteration: int | None = None) -> Rule:
+    """Stop at a fixed iteration, by default the last."""
+
+    def rule(curves):
+        last = len(curves[ALL]["loss"]) - 1
+        return Stop(last if iteration is None else min(iteration // CURVE_INTERVAL, last))
+
+    return rule
+
+
+RULES: dict[str, Rule] = {
+    "bootstrap, refit": by_validation("bootstrap"),
+    "bootstrap, refit, unsmoothed": by_validation("bootstrap", 0.0),
+    "bootstrap, no refit": by_validation("bootstrap", refit=False),
+    "held-out, refit": by_validation("held-out"),
+    "held-out, refit, unsmoothed": by_validation("held-out", 0.0),
+    "held-out, refit 1.25 times as long": by_validation("held-out", factor=1.25),
+    "held-out, refit 1.5 times as long": by_validation("held-out", factor=1.5),
+    "held-out, no refit": by_validation("held-out", refit=False),
+    "ES-WMV": by_variance("windowed_variance", 50),
+    "ES-WMV from 200, margin 2 %": by_variance("windowed_variance", 200, 0.02),
+    "ES-EMV": by_variance("moving_variance", 100),
+    "ES-EMV from 200, margin 2 %": by_variance("moving_variance", 200, 0.02),
+    "300 iterations": at_iteration(300),
+    "450 iterations": at_iteration(450),
+    "last iteration": at_iteration(),
+}
+
+
+def rules_of(experiment: Experiment) -> dict[str, Rule]:
+    """Return the default's kind of rules, with its number of iterations for the task, and `RULES`.
+
+    With noise, the discrepancy principle is another.
+    """
+    blank = jnp.zeros((64, 64, 1))
+    problem = TASKS[experiment.task].corrupt(jax.random.key(0), blank, **experiment.options)
+    iterations = quick(problem).fit.iterations
+    folds = ("held-out", "held-out 2", "held-out 3")
+    rules = {
+        name: by_debiased_validation(*splits, iterations=iterations, factor=factor)
+        for name, splits, factor in (
+            ("bootstrap, refit, bias-corrected", ("bootstrap",), 1.0),
+            ("held-out, refit, bias-corrected", ("held-out",), 1.0),
+            ("held-out, refit 1.5 times as long, bias-corrected", ("held-out",), 1.5),
+            ("3 folds, refit 1.5 times as long, bias-corrected", folds, 1.5),
+        )
+    }
+    rules |= RULES
+    if (sigma := experiment.options.get("sigma")) is not None:
+        rules["discrepancy"] = by_discrepancy(sigma)
+    return rules
+
+
+def gaps(curves: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per architecture, case and rule with its gap in dB.
+
+    A rule is left out where a split that it needs was not fitted.
+    """
+    rules = {name: rules_of(EXPERIMENTS[name]) for name in curves["experiment"].unique()}
+    rows = []
+    for case, group in curves.groupby([*CASE, "architecture"]):
+        recorded = {row["fitted_to"]: row for row in group.to_dict("records")}
+        peak = recorded[ALL]["psnr_ema"].max()
+        psnrs = {"oracle of the bias-corrected EMA": recorded[ALL]["psnr_debiased"].max()}
+        for name, rule in rules[case[0]].items():
+            try:
+                stop = rule(recorded)
+            except KeyError:
+                continue
+            psnrs[name] = recorded[stop.fitted_to][stop.psnr][stop.position]
+        key = dict(zip([*CASE, "architecture"], case, strict=True))
+        rows += [key | {"rule": name, "gap": peak - psnr} for name, psnr in psnrs.items()]
+    return pd.DataFrame(rows)
+
+
+def gap_table(gap: pd.DataFrame) -> pd.DataFrame:
+    """Return one row per rule: median with its interval, 90th percentile and mean gap."""
+    rows = {
+        rule: {
+            "median gap, dB": over_images(group, "gap", np.median).shown(),
+            "90th percentile": f"{np.quantile(group['gap'], 0.9):.2f}",
+            "mean": f"{group['gap'].mean():.2f}",
+        }
+        for rule, group in gap.groupby("rule", sort=False)
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("rule")

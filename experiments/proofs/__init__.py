@@ -1,0 +1,1 @@
+"""Scripts that prove robustness: kills, machine faults, and pictures of the pages."""

@@ -1,0 +1,323 @@
+"""Fitting networks to observations: one driver for a single fit and for many."""
+
+import contextlib
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+
+from isnas_jax.fitting import batch
+from isnas_jax.fitting.config import FitConfig
+from isnas_jax.fitting.job import FitJob, prepare, resume
+from isnas_jax.fitting.lowering import program_memory
+from isnas_jax.fitting.replay import EarlierStates
+from isnas_jax.fitting.result import Fit
+from isnas_jax.fitting.step import Curves, FitInputs, FitState, Structure, chunk_program
+from isnas_jax.io import Checkpoint
+from isnas_jax.networks import describe
+from isnas_jax.problems import Problem
+from isnas_jax.running import Event, Progress, ignore
+
+# Receives the index of a job that ended, and its fit or error.
+OnEnd: TypeAlias = Callable[[int, Fit | FloatingPointError], None]
+
+
+def fit(
+    key: jax.Array,
+    net: Any,
+    problem: Problem,
+    config: FitConfig | None = None,
+    *,
+    clean: Any = None,
+    progress: Progress = ignore,
+    checkpoint: Checkpoint | None = None,
+    **changes: Any,
+) -> Fit:
+    """Fit a network to an observation and keep a moving average of its outputs.
+
+    The same key gives the same fit, whatever the chunk and however often it was interrupted.
+    `fit_many` takes more, such as initial parameters or a validation problem.
+
+    Args:
+      key: Random key of initialization, noise map and input noise.
+      net: A module of `build_network`, or any Flax module from (1, H', W', I) to (1, H', W', C)
+        with an attribute `in_channels`.
+      problem: The problem to fit.
+      config: How to fit.
+      clean: The clean image (H, W, C), for the PSNR curves only.
+      progress: Called between chunks.
+      checkpoint: Stores the state between chunks, and resumes from it.
+      **changes: Fields of `FitConfig` that replace those of `config`.
+
+    Raises:
+      ValueError: If inputs do not fit together.
+      FloatingPointError: If the loss becomes infinite or nan, naming network and iteration.
+    """
+    config = dataclasses.replace(config, **changes) if config else FitConfig(**changes)
+    job = FitJob(key, net, problem, clean, checkpoint=checkpoint)
+    (result,) = fit_many([job], config, progress=progress)
+    return result
+
+
+def fit_many(
+    jobs: Sequence[FitJob],
+    config: FitConfig,
+    *,
+    batched: bool | None = None,
+    memory: int | None = None,
+    progress: Progress = ignore,
+) -> list[Fit]:
+    """Fit networks to observations, each on its own, by one compiled program.
+
+    Args:
+      jobs: Observations of one task and size for one network, or for genotypes of one cell.
+      config: How to fit; each fit stops on its own.
+      batched: Run fits in batches, divided among all devices; by default with an accelerator
+        or several devices. Otherwise they run one after another.
+      memory: Bytes that a batch may take on each device; by default the free memory, if the
+        device reports it. A batch that needs more is divided.
+      progress: Called between chunks with the stage ("fit", number, count).
+
+    Returns:
+      The fit of each job, equal to that of `fit` up to rounding.
+
+    Raises:
+      ValueError: As `fit`, or if problems or networks differ in size or kind.
+      FloatingPointError: As `fit`, after all others have ended.
+    """
+    results: dict[int, Fit | FloatingPointError] = {}
+    fit_each(jobs, config, results.__setitem__, batched=batched, memory=memory, progress=progress)
+    for result in results.values():
+        if isinstance(result, FloatingPointError):
+            raise result
+    return [results[index] for index in range(len(jobs))]  # type: ignore[misc]
+
+
+def fit_each(
+    jobs: Sequence[FitJob],
+    config: FitConfig,
+    on_end: OnEnd,
+    *,
+    batched: bool | None = None,
+    memory: int | None = None,
+    progress: Progress = ignore,
+) -> None:
+    """Run `fit_many` and pass each fit to a callback when it ends.
+
+    If the loss of a fit becomes infinite or nan, the callback takes its FloatingPointError; the
+    others go on.
+    """
+    batched = batch.batched_by_default() if batched is None else batched
+    count = len(jobs)
+
+    def report(index: int, event: Event) -> None:
+        progress(event._replace(stage=("fit", index + 1, count)))
+
+    if count < 2 or not batched:
+        for index, job in enumerate(jobs):
+            _Group({index: job}, [(job.net, None)], config, None).run(on_end, report)
+        return
+    networks = batch.shared_networks(jobs)
+    mesh = Mesh(np.array(jax.devices()), ("fits",))
+    left, kind = list(range(count)), batch.memory_class(networks[0][0], jobs[0], config)
+    most = count
+
+    def end(index: int, result: Fit | FloatingPointError) -> None:
+        left.remove(index)
+        on_end(index, result)
+
+    while left:
+        with batch.LOCK:
+            room = batch.free_memory() if memory is None else memory
+            most = batch.batch_size(kind, min(most, len(left)), room)
+            chosen = {index: jobs[index] for index in left[:most]}
+            try:
+                group = _Group(chosen, [networks[index] for index in chosen], config, mesh)
+                group.run(end, report, room)
+            except batch.BatchTooLargeError as error:
+                most = max(mesh.size, error.fits // mesh.size * mesh.size)
+
+
+class _Group:
+    """Fits that run in one program: a batch, or a single fit without a mesh."""
+
+    def __init__(
+        self,
+        jobs: Mapping[int, FitJob],
+        networks: Sequence[tuple[Any, np.ndarray | None]],
+        config: FitConfig,
+        mesh: Mesh | None,
+    ) -> None:
+        self.jobs, self.config, self.mesh = jobs, config, mesh
+        self.networks = dict(zip(jobs, networks, strict=True))
+        self.curves: dict[int, Curves] = {}
+        self.earlier = EarlierStates(config.refit_from if mesh is None else 0.0)
+        self.begin = time.perf_counter()
+
+    def run(
+        self, on_end: OnEnd, report: Callable[[int, Event], None], memory: int | None = None
+    ) -> None:
+        """Run all fits to their ends."""
+        with contextlib.ExitStack() as all_files, contextlib.ExitStack() as programs:
+            files = {index: all_files.enter_context(contextlib.ExitStack()) for index in self.jobs}
+            with batch.catch_exhausted(len(self.jobs)):
+                structure, parts = self._prepare(files)
+                slots, (state, inputs) = batch.stack(parts, self.mesh)
+            del parts
+            running, advance = list(self.jobs), None
+            running = self._end(running, slots, state, inputs, files, on_end, advance)
+            while running:
+                with batch.catch_exhausted(len(slots)):
+                    if advance is None:
+                        program = chunk_program(
+                            structure, self.config.chunk, state, inputs, self.mesh
+                        )
+                        advance = programs.enter_context(program)
+                        self._check_memory(advance, running[0], len(slots), state, inputs, memory)
+                        memory = None  # a smaller batch fits too
+                    self.earlier.add(state)
+                    with jax.enable_x64(False):
+                        state, latest = advance(state, inputs)
+                    latest = jax.device_get(latest)
+                self._record(running, slots, state, latest, report)
+                running = self._end(running, slots, state, inputs, files, on_end, advance)
+                # Half a batch of fits that have ended is dropped.
+                size = batch.round_up(len(running), self.mesh.size) if self.mesh else 1
+                if running and size <= len(slots) // 2:
+                    parts = self._parts(running, slots, state, inputs)
+                    with batch.catch_exhausted(len(parts)):
+                        slots, (state, inputs) = batch.stack(parts, self.mesh)
+                    del parts
+                    programs.close()
+                    advance = None
+
+    def _prepare(
+        self, files: Mapping[int, contextlib.ExitStack]
+    ) -> tuple[Structure, dict[int, tuple[FitState, FitInputs]]]:
+        """Return the common structure, and each fit at its start or its checkpoint."""
+        structure: Any = None
+        parts = {}
+        for index, job in self.jobs.items():
+            net, bits = self.networks[index]
+            structure, state, inputs = prepare(job._replace(net=net), self.config)
+            state = batch.with_bits(state, bits)
+            state, self.curves[index] = resume(
+                files[index], job.checkpoint, net, self.config, state, inputs
+            )
+            parts[index] = jax.device_get((state, inputs)) if self.mesh else (state, inputs)
+        return structure, parts
+
+    def _check_memory(
+        self, advance: Any, index: int, fits: int, state: Any, inputs: Any, memory: int | None
+    ) -> None:
+        """Raise BatchTooLargeError if XLA plans more than this memory for a batch."""
+        if self.mesh is None or memory is None or fits <= self.mesh.size:
+            return
+        with jax.enable_x64(False):
+            needed = program_memory(advance.lower(state, inputs).compile())
+        kind = batch.memory_class(self.networks[index][0], self.jobs[index], self.config)
+        batch.check_planned(kind, fits, needed, memory)
+
+    def _parts(
+        self, indices: Sequence[int], slots: Sequence[int], state: Any, inputs: Any
+    ) -> dict[int, tuple[FitState, FitInputs]]:
+        if self.mesh:  # all shards at once: a program on one of them could wait forever
+            state, inputs = jax.device_get((state, inputs))
+        parts = (state, inputs)
+        return {index: batch.unstack(parts, slots.index(index), self.mesh) for index in indices}
+
+    def _record(
+        self,
+        running: Sequence[int],
+        slots: Sequence[int],
+        state: FitState,
+        latest: tuple[Curves, Curves],
+        report: Callable[[int, Event], None],
+    ) -> None:
+        """Append a chunk's values to the curves, and report them."""
+        iteration, stopped = map(np.atleast_1d, jax.device_get((state.iteration, state.stopped)))
+        for index in running:
+            slot = slots.index(index)
+            done = int(iteration[slot])
+            values, exists = batch.unstack(latest, slot, self.mesh)
+            chunk = Curves(
+                *(
+                    np.where(there, value, np.float32(np.nan))[
+                        : done - len(self.curves[index].loss)
+                    ]
+                    for value, there in zip(values, exists, strict=True)
+                )
+            )
+            self.curves[index] = Curves(*map(np.append, self.curves[index], chunk))
+            total = done if stopped[slot] else self.config.iterations
+            seconds = time.perf_counter() - self.begin
+            report(index, Event((), done, total, float(chunk.loss[-1]), seconds))
+
+    def _end(
+        self,
+        running: Sequence[int],
+        slots: Sequence[int],
+        state: FitState,
+        inputs: FitInputs,
+        files: Mapping[int, contextlib.ExitStack],
+        on_end: OnEnd,
+        advance: Any,
+    ) -> list[int]:
+        """Pass on the fits that have ended, save checkpoints that are due; return the others."""
+        iteration, stopped = map(np.atleast_1d, jax.device_get((state.iteration, state.stopped)))
+        errors = {index: self._error(index) for index in running}
+        ended = [
+            index
+            for index in running
+            if errors[index]
+            or iteration[slots.index(index)] >= self.config.iterations
+            or stopped[slots.index(index)]
+        ]
+        left = [index for index in running if index not in ended]
+        due = {
+            index: checkpoint
+            for index in left
+            if (checkpoint := self.jobs[index].checkpoint) and checkpoint.due
+        }
+        parts = self._parts([*ended, *due], slots, state, inputs) if ended or due else {}
+        for index, checkpoint in due.items():
+            checkpoint.save((parts[index][0], self.curves[index]))
+        for index in ended:
+            files[index].close()
+            on_end(index, errors[index] or self._result(index, *parts[index], advance))
+        return left
+
+    def _error(self, index: int) -> FloatingPointError | None:
+        finite = np.isfinite(self.curves[index].loss)
+        if finite.all():
+            return None
+        net = describe(self.jobs[index].net)
+        return FloatingPointError(
+            f"the loss of {net} is not finite at iteration {int(np.argmin(finite))}"
+        )
+
+    def _result(self, index: int, state: FitState, inputs: FitInputs, advance: Any) -> Fit:
+        curves, evaluated = self.curves[index], inputs.clean is not None
+        start = self.earlier.replay(state, inputs, advance)
+        state = batch.without_bits(state, self.jobs[index], inputs.z)
+        snapshots = zip(self.config.snapshots, np.asarray(state.snapshots), strict=True)
+        return Fit(
+            loss=curves.loss,
+            validation=None if np.isnan(curves.validation).all() else curves.validation,
+            psnr=curves.psnr if evaluated else None,
+            psnr_ema=curves.psnr_ema if evaluated else None,
+            criterion=curves.criterion,
+            output=np.asarray(state.output),
+            ema=np.asarray(state.ema),
+            restored=np.asarray(state.restored),
+            restored_at=int(state.restored_at),
+            best=np.asarray(state.best) if evaluated else None,
+            snapshots={at: image for at, image in snapshots if at < len(curves.loss)},
+            variables=state.variables,
+            optimizer_state=state.optimizer,
+            start=start,
+        )

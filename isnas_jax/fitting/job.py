@@ -1,0 +1,113 @@
+"""A fit before it runs: its inputs, checked, and its first state."""
+
+import contextlib
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from isnas_jax import _keys, _programs
+from isnas_jax.fitting.config import FitConfig
+from isnas_jax.fitting.result import Start
+from isnas_jax.fitting.step import (
+    Curves,
+    FitInputs,
+    FitState,
+    Numbers,
+    Structure,
+    copy,
+    draw_noise_map,
+    initial_state,
+)
+from isnas_jax.fitting.stopping import needs_validation
+from isnas_jax.io import Checkpoint
+from isnas_jax.networks import check_network, describe
+from isnas_jax.problems import Problem, check_problem, pixels
+
+
+class FitJob(NamedTuple):
+    """One fit of `fit_many`.
+
+    Attributes:
+      key: Random key of initialization, noise map and input noise.
+      net: A module of `build_network`, or any Flax module from (1, H', W', I) to (1, H', W', C)
+        with an attribute `in_channels`.
+      problem: The problem to fit.
+      clean: The clean image (H, W, C), for the PSNR curves only.
+      validation: A validation problem of the same image; by default the config's split creates it.
+      z: The noise map, (1, H', W', I) with padded sides; 0.1 U(0, 1) by default.
+      start: Initial parameters and optimizer state; drawn from the key by default.
+      checkpoint: Stores the state between chunks, and resumes from it. A checkpoint of a single
+        fit serves one in a batch too, unless the batch holds different genotypes.
+    """
+
+    key: jax.Array
+    net: Any
+    problem: Problem
+    clean: Any = None
+    validation: Problem | None = None
+    z: Any = None
+    start: Start = Start()
+    checkpoint: Checkpoint | None = None
+
+
+def prepare(job: FitJob, config: FitConfig) -> tuple[Structure, FitState, FitInputs]:
+    """Check a job and draw whatever it leaves open; ValueError for what does not fit together."""
+    key, net, problem, clean, validation, z, start, _ = job
+    _keys.check(key)
+    check_network(net)
+    check_problem(problem)
+    _programs.check_concrete("the inputs of a fit", key, problem, validation, start, z)
+    if clean is not None:
+        clean = pixels.check_clean_image(clean, problem.shape)
+    problem, validation, start, z = _programs.in_32_bits((problem, validation, start, z))
+    with jax.enable_x64(False):
+        if validation is None and config.split:
+            # 3 is not among the three parts that the key is split into below.
+            problem, validation = config.split(jax.random.fold_in(key, 3), problem)
+        _check_agreement(net, problem, validation, config)
+        init_key, z_key, noise_key = jax.random.split(key, 3)
+        z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z, jnp.float32)
+        variables = start.variables
+        if variables is None:
+            variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
+        structure, numbers = Structure.create(net, config), Numbers.create(config)
+        state = initial_state(structure, variables, problem, config, numbers)
+        if start.optimizer_state is not None:
+            state = state._replace(optimizer=copy(start.optimizer_state))
+    return structure, state, FitInputs(noise_key, z, problem, validation, clean, numbers)
+
+
+def _check_agreement(
+    net: Any, problem: Problem, validation: Problem | None, config: FitConfig
+) -> None:
+    if validation is None and needs_validation(config.stopping):
+        name = type(config.stopping).__name__
+        raise ValueError(f"{name} needs a validation problem: give the config a split")
+    if validation is not None and validation.shape != problem.shape:
+        raise ValueError(
+            f"a validation problem of shape {validation.shape} for an image of {problem.shape}"
+        )
+    if (channels := getattr(net, "out_channels", problem.shape[2])) != problem.shape[2]:
+        raise ValueError(
+            f"{describe(net)} generates {channels} channels, but the image has {problem.shape[2]}"
+        )
+
+
+def resume(
+    stack: contextlib.ExitStack,
+    checkpoint: Checkpoint | None,
+    net: Any,
+    config: FitConfig,
+    state: FitState,
+    inputs: FitInputs,
+) -> tuple[FitState, Curves]:
+    """Open a fit's checkpoint until the stack closes; return its state and curves so far."""
+    curves = Curves(*(np.zeros(0, np.float32),) * len(Curves._fields))
+    if checkpoint is None:
+        return state, curves
+    depends_on = {"network": net, "config": config, **inputs._asdict()}
+    depends_on |= {"variables": state.variables, "optimizer": state.optimizer}
+    stack.enter_context(checkpoint.open(depends_on))
+    return checkpoint.restore((state, curves))

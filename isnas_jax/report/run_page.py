@@ -1,0 +1,296 @@
+"""The page of a search or a restoration, read from its folder."""
+
+import datetime
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import markupsafe
+import numpy as np
+from PIL import Image
+
+from isnas_jax import figures
+from isnas_jax.io import images, records
+from isnas_jax.networks import Genotype
+from isnas_jax.report import elements
+from isnas_jax.report.elements import Page, Picture, Section, Stat, plural
+
+# Columns of `cohort.csv` and their titles on the page.
+_COHORT_COLUMNS = {
+    "score": "score",
+    "validation": "validation error",
+    "weight": "weight",
+    "restored_at": "stopped at",
+    "proxy_psnr": "proxy PSNR, dB",
+}
+
+
+def result_page(folder: pathlib.Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> Page:
+    """Return the page of a finished run.
+
+    Args:
+      folder: Folder of the run.
+      config: Content of `config.json`.
+      result: Content of `result.json`.
+    """
+    cohort = elements.read_rows(folder / "cohort.csv")
+    scores = elements.read_rows(folder / "scores.csv")
+    pictures = _pictures(folder, result)
+    return Page(
+        title=_title(config),
+        lead=_lead(result, cohort, scores),
+        pictures=pictures[:2],
+        stats=[*_quality_stats(result), *_time_stats(folder), _network_stat(result)],
+        sections=[
+            *_decision(folder, cohort),
+            *_curves(folder),
+            *_networks(result, scores, cohort),
+            _data(folder, config, result, pictures, cohort),
+        ],
+    )
+
+
+def preview_page(folder: pathlib.Path, config: Mapping[str, Any], status: str) -> Page:
+    """Return the page of a run without a result yet.
+
+    Args:
+      folder: Folder of the run, with `observed.png` and `restored.png`.
+      config: Content of `config.json`.
+      status: Stage and time left; "" for a run that was interrupted.
+    """
+    now = datetime.datetime.now().strftime("%H:%M:%S")
+    lead = f"Running: {status} at {now}."
+    if not status:
+        lead = f"Stopped at {now}. Run the same command again to resume."
+    with Image.open(folder / "restored.png") as restored:
+        width = restored.width
+    pictures = [
+        _picture(folder / "observed.png", "observed", "", width),
+        _picture(folder / "restored.png", "restored so far", "", width),
+    ]
+    return Page(_title(config), lead, pictures)
+
+
+def _title(config: Mapping[str, Any]) -> str:
+    source = config.get("image") or config.get("observed") or "an image"
+    task = config.get("task") or "restoration"
+    return f"{task.replace('_', '-').capitalize()} of {source}"
+
+
+def _lead(
+    result: Mapping[str, Any],
+    cohort: Sequence[Mapping[str, Any]],
+    scores: Sequence[Mapping[str, Any]],
+) -> str:
+    members = [member["member"] for member in result["members"]]
+    if len(members) == 1:
+        lead = f"Restored by {members[0]}"
+    else:
+        lead = f"Restored by the weighted mean of {len(members)} members"
+    if cohort:
+        lead += f" from a cohort of {len(cohort)}"
+    if scores:
+        lead += f", after a search that scored {len(scores)} candidates"
+    return f"{lead}."
+
+
+def _quality(measured: Mapping[str, Any]) -> str:
+    return f"{float(measured['psnr']):.2f} dB, SSIM {measured['ssim']:.3f}"
+
+
+def _quality_stats(result: Mapping[str, Any]) -> list[Stat]:
+    """Return the gain in PSNR; the PSNR where the observation has none; [] without clean image."""
+    if "restored" not in result:
+        return []
+    restored = float(result["restored"]["psnr"])
+    gain = restored - float(result["observed"]["psnr"]) if "observed" in result else np.nan
+    measured = [result[name] for name in ("observed", "restored") if name in result]
+    psnrs = " → ".join(f"{float(each['psnr']):.2f}" for each in measured)
+    ssims = " → ".join(f"{each['ssim']:.3f}" for each in measured)
+    details = [f"PSNR {psnrs} dB", f"SSIM {ssims}"]
+    if np.isfinite(gain):
+        return [Stat(f"{elements.number(gain, '+z.2f')} dB", "gain in PSNR", details)]
+    return [Stat(f"{restored:.2f} dB", "PSNR", details)]
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+
+
+def _time_stats(folder: pathlib.Path) -> list[Stat]:
+    if not (folder / "timings.json").is_file():
+        return []
+    seconds = records.read_json(folder / "timings.json")["seconds"]
+    stages = [f"{stage} {_duration(value)}" for stage, value in seconds.items()]
+    return [Stat(_duration(sum(seconds.values())), "time", stages)]
+
+
+def _network_stat(result: Mapping[str, Any]) -> Stat:
+    members = result["members"]
+    networks = sum("iterations" in member for member in members)
+    kind = "network" if networks == len(members) else "member"
+    label = "in the restoration"
+    if kind == "member":
+        label += f": {plural(networks, 'network')}, {len(members) - networks} without a network"
+    weights = [f"{member['weight']:.0%} {member['member']}" for member in members]
+    return Stat(plural(len(members), kind), label, weights)
+
+
+def _picture(path: pathlib.Path, title: str, caption: str, width: int) -> Picture:
+    uri = figures.png_uri(path.read_bytes())
+    return Picture(title, uri, f"The image, {title}", caption, width)
+
+
+def _pictures(folder: pathlib.Path, result: Mapping[str, Any]) -> list[Picture]:
+    """Return observation and restoration, then clean image and difference where there are some."""
+    restored = np.load(folder / "restored.npy")
+    width = restored.shape[1]
+    pictures = [
+        _picture(path, title, _quality(result[title]) if title in result else "", width)
+        for title in ("observed", "restored", "clean")
+        if (path := folder / f"{title}.png").is_file()
+    ]
+    with Image.open(folder / "observed.png") as file:
+        same_size = file.size == restored.shape[1::-1]
+    if same_size:  # a smaller observation may be too small for `images.load`
+        observed = images.load(folder / "observed.png")
+        uri = figures.image_uri(0.5 + (observed - restored))
+        alt = "Observed minus restored; mid-gray is no difference"
+        pictures.append(Picture("difference", uri, alt, "observed minus restored", width))
+    return pictures
+
+
+def _genotype(name: str) -> Genotype | None:
+    """Return the genotype of a name, or None for a baseline or another search space."""
+    try:
+        return Genotype.parse(name)
+    except ValueError:
+        return None
+
+
+def _genotype_columns(name: str) -> dict[str, Any]:
+    genotype = _genotype(name)
+    if genotype is None:
+        return {"upsampling cell": "", "skips": ""}
+    skips = markupsafe.Markup(figures.skip_matrix(genotype.skip_matrix()))
+    return {"upsampling cell": genotype.cell_in_words(), "skips": skips}
+
+
+def _decision(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> list[Section]:
+    if not cohort:
+        return []
+    rows = []
+    for row in cohort:
+        member = markupsafe.escape(row["member"])
+        if row["selected"]:
+            member += markupsafe.Markup(" <strong>selected</strong>")
+        columns = {title: row[name] for name, title in _COHORT_COLUMNS.items() if name in row}
+        rows.append({"member": member} | columns | _genotype_columns(row["member"]))
+    outcomes = "; ".join(
+        f"{row['member']}"
+        + (f" stopped at {row['restored_at']:.0f}" if row["restored_at"] != "" else "")
+        + f", weight {row['weight']:.2f}"
+        for row in cohort
+    )
+    if any(row["validation"] != "" for row in cohort):
+        text = (
+            "Each network of the cohort was fitted to a training problem. The error on the "
+            "validation problem decided when to stop and gave the weights; lower is better."
+        )
+    else:
+        text = (
+            "Each network of the cohort was fitted to all measurements until its stopping rule "
+            "ended the fit. Selection and combination gave the weights."
+        )
+    text += " The clean image is used for evaluation only."
+    caption = "Errors by iteration; a dot marks the iteration of the restoration"
+    blocks = [
+        elements.Text(text),
+        *elements.narrow_tables(rows, "Cohort"),
+        *elements.plots(folder / "decisions.png", caption, alt=f"Errors by iteration. {outcomes}"),
+    ]
+    return [Section("How it was decided", "cohort, validation errors, weights", blocks)]
+
+
+def _curves(folder: pathlib.Path) -> list[Section]:
+    caption = "The fit with the greatest weight, by iteration"
+    plots = elements.plots(folder / "curves.png", caption, invertible=True)
+    return [Section("Curves", "loss, stopping criterion, PSNR", plots)] if plots else []
+
+
+def _networks(
+    result: Mapping[str, Any],
+    scores: Sequence[Mapping[str, Any]],
+    cohort: Sequence[Mapping[str, Any]],
+) -> list[Section]:
+    """Return the diagrams of the restoration's networks and the scores of all candidates."""
+    diagrams = [
+        (
+            markupsafe.Markup(genotype.diagram()),
+            f"{genotype}; upsampling cell: {genotype.cell_in_words()}",
+        )
+        for member in result["members"]
+        if (genotype := _genotype(member["member"]))
+    ]
+    blocks: list[Any] = []
+    if diagrams:
+        blocks.append(elements.Text("Blue: encoder (left) and decoder. Orange: skips."))
+        blocks.append(elements.Diagrams(diagrams))
+    if scores:
+        metric = list(scores[0])[1]
+        fitted = {row["member"] for row in cohort}
+        rows = [
+            {"rank": rank, "genotype": row["genotype"], metric: row[metric]}
+            | {"cohort": "fitted" if row["genotype"] in fitted else ""}
+            | _genotype_columns(row["genotype"])
+            for rank, row in enumerate(sorted(scores, key=lambda row: row[metric]), start=1)
+        ]
+        caption = f"Candidates by score of the untrained network, {metric}; lower is better"
+        blocks += elements.narrow_tables(rows, caption)
+    hint = f"diagrams, scores of {len(scores)} candidates" if scores else "diagrams"
+    return [Section("Networks", hint, blocks)] if blocks else []
+
+
+def _problem_rows(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    inpainting = config.get("task") == "inpainting" and not config.get("mask")
+    values = {
+        "task": config.get("task"),
+        "sigma, gray levels": result.get("sigma"),
+        "missing, %": config.get("missing") if inpainting else None,
+        "factor": config.get("factor") if config.get("task") == "super_resolution" else None,
+        "mask": config.get("mask"),
+    }
+    return [
+        {"name": name, "value": f"{value}"} for name, value in values.items() if value is not None
+    ]
+
+
+def _data(
+    folder: pathlib.Path,
+    config: Mapping[str, Any],
+    result: Mapping[str, Any],
+    pictures: Sequence[Picture],
+    cohort: Sequence[Mapping[str, Any]],
+) -> Section:
+    width = pictures[0].width
+    more = [
+        _picture(path, f"cohort: {row['member']}", f"weight {row['weight']:.2f}", width)
+        for row in cohort
+        if (path := folder / "cohort" / f"{int(row['rank']):02d}.png").is_file()
+    ]
+    rows = _problem_rows(config, result)
+    caption = (
+        "Power spectra in dB. Untrained networks whose outputs match the observation in the gray "
+        "strip, 0.05 to 0.1 cycles per pixel, score best."
+    )
+    blocks = [
+        elements.Viewer([*pictures, *more]),
+        elements.Images([*pictures[2:], *more]),
+        *elements.narrow_tables(rows, "Problem"),
+        *elements.plots(folder / "spectra.png", caption),
+    ]
+    return Section("Data", "all images, differences, power spectra", blocks)

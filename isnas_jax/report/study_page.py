@@ -1,0 +1,200 @@
+"""The page of a comparison of methods or of an analysis of a study, read from its folder."""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from isnas_jax.report import elements
+from isnas_jax.report.elements import Bar, Chart, Page, Section, Stat, plural
+from isnas_jax.study.intervals import over_images
+
+# Sections, and the captions of their files by the first part of the file's name.
+_SECTIONS = {
+    "Images": {
+        "comparison": "Clean image, observation and restorations, first seed",
+        "qualitative": "Clean image, observation, DIP, NAS-DIP and the genotype of ISNAS-DIP",
+    },
+    "PSNR": {
+        "psnr": "PSNR in dB, mean ± standard error over seeds",
+        "psnr_differences": "Mean PSNR in dB, and paired differences with 95 % intervals",
+    },
+    "SSIM": {
+        "ssim": "SSIM, mean ± standard error over seeds",
+        "ssim_differences": "Mean SSIM, and paired differences with 95 % intervals",
+    },
+    "All restorations": {"runs": "PSNR in dB and SSIM of each restoration"},
+    "Rank correlation by image": {
+        "table1": "Kendall's τ between score and outcome, with 95 % intervals",
+    },
+    "Comparison with the paper": {"published": "Kendall's τ in the paper and in this study"},
+    "Transfer between images": {
+        "figure1": "Standardized PSNR increase of all genotypes, sorted by one image",
+        "transfer": "Transfer gap in dB: rows choose the best genotype, columns are restored by it",
+        "agreement": "Kendall's τ between images, for best PSNR and for scores",
+    },
+    "Curves": {"figure2": "PSNR of the EMA by iteration; dots mark the maxima"},
+    "Outcomes of all genotypes": {
+        "histograms": "Outcomes; the best of cohorts by score and at random are marked",
+    },
+}
+_NOTES = {
+    "Rank correlation by image": "N: scored against the observation. GT: against the clean image. "
+    "Random: a score that ignores the image, as a control.",
+}
+_WITHOUT_PHOTOGRAPHS = ("figure1", "figure2", "histograms")
+# The outcome of the leading chart, if `table1.csv` has it.
+_MAIN_OUTCOME = "best PSNR"
+
+
+def tables_page(folder: pathlib.Path, config: Mapping[str, Any]) -> Page:
+    """Return the page of a folder of tables and figures.
+
+    Args:
+      folder: Folder of a comparison or an analysis.
+      config: Content of `config.json` or `analysis.json`.
+    """
+    if (folder / "runs.csv").is_file():
+        page = _comparison(pd.read_csv(folder / "runs.csv"))
+    elif "cases" in config:
+        page = _study(folder, config)
+    else:
+        page = Page(config.get("script", "run"), "There are no tables yet.")
+    return page._replace(sections=[*page.sections, *_sections(folder)])
+
+
+def _comparison(runs: pd.DataFrame) -> Page:
+    """Return the lead of a comparison: mean PSNR and gain over a reference, by method."""
+    means = runs.groupby("method")["psnr"].mean().sort_values(ascending=False)
+    reference = "DIP" if "DIP" in means else means.index[-1]
+    bars = [_gain_bar(runs, method, reference) for method in means.index]
+    methods = plural(len(means), "method")
+    images, seeds = (plural(runs[name].nunique(), name) for name in ("image", "seed"))
+    best = bars[0]
+    chart = Chart(
+        f"Gain in PSNR over {reference}",
+        "Mean of paired differences by image and seed. Lines: 95 % bootstrap intervals over "
+        "images. Numbers: mean PSNR and gain.",
+        bars,
+    )
+    return Page(
+        title=f"Comparison of {methods}: {', '.join(sorted(set(runs['task'])))}",
+        lead=f"{best.label} has the highest mean PSNR over {images} and {seeds}.",
+        stats=[
+            Stat(best.detail, "highest mean PSNR", [best.label]),
+            Stat(best.text, f"gain over {reference}", [best.label, _interval(best, "+z.2f")]),
+            Stat(str(len(runs)), "restorations", [f"{methods}, {images}, {seeds}"]),
+        ],
+        charts=[chart],
+    )
+
+
+def _gain_bar(runs: pd.DataFrame, method: str, reference: str) -> Bar:
+    """Return a method's paired gain over a reference and its mean PSNR, in dB."""
+    psnrs = runs.set_index(["task", "image", "seed"]).groupby("method")["psnr"]
+    by_case, reference_by_case = psnrs.get_group(method), psnrs.get_group(reference)
+    gains = (by_case - reference_by_case).dropna().rename("gain").reset_index()
+    value, low, high = over_images(gains, "gain")
+    text, detail = f"{elements.number(value, '+z.2f')} dB", f"{by_case.mean():.2f} dB"
+    return Bar(method, value, low, high, text, detail, method == reference)
+
+
+def _interval(bar: Bar, spec: str) -> str:
+    if pd.isna(bar.low):
+        return ""
+    low, high = (elements.number(end, spec) for end in (bar.low, bar.high))
+    return f"{low} to {high}, 95 % interval"
+
+
+def _study(folder: pathlib.Path, config: Mapping[str, Any]) -> Page:
+    """Return the lead of a study: Kendall's τ of each metric, by task and outcome."""
+    cases = config["cases"]
+    names = [f"{task}: {', '.join(images)}" for task, images in cases.items()]
+    page = Page(
+        title=f"Study of training-free metrics: {config.get('dataset', '')}",
+        lead=f"Scores of {config['genotypes']} untrained genotypes against the outcomes of their "
+        "fits.",
+        stats=[
+            Stat(str(config["genotypes"]), "genotypes", ["each scored and fitted in every case"]),
+            Stat(str(sum(map(len, cases.values()))), "cases", names),
+        ],
+    )
+    if not (folder / "table1.csv").is_file():
+        return page
+    taus = pd.read_csv(folder / "table1.csv")
+    taus = taus[(taus["image"] == "mean") & (taus["reference"] == "observed")]
+    taus = taus.dropna(subset="tau")  # of an outcome that is the same for all genotypes
+    charts = {
+        (outcome, task): _tau_chart(outcome, task, rows)
+        for (outcome, task), rows in taus.groupby(["outcome", "task"])
+    }
+    if not charts:
+        return page
+    leading = _MAIN_OUTCOME if _MAIN_OUTCOME in set(taus["outcome"]) else next(iter(charts))[0]
+    main = [chart for (outcome, _), chart in charts.items() if outcome == leading]
+    others = {key: chart for key, chart in charts.items() if key[0] != leading}
+    best = main[0].bars[0]
+    lowest = Stat(
+        best.text,
+        f"lowest Kendall's τ with {leading}, {next(iter(cases))}",
+        [best.label, _interval(best, "z.2f")],
+    )
+    hint = ", ".join(dict.fromkeys(outcome for outcome, _ in others))
+    sections = [Section("Other outcomes", hint, [*others.values()])] if others else []
+    return page._replace(stats=[lowest, *page.stats], charts=main, sections=sections)
+
+
+def _tau_chart(outcome: str, task: str, rows: pd.DataFrame) -> Chart:
+    """Return Kendall's τ by metric, lowest first, then the random score's."""
+
+    def bar(label, value, low, high, muted=False):
+        interval = f"{elements.number(low)} to {elements.number(high)}"
+        return Bar(label, value, low, high, elements.number(value), interval, muted)
+
+    rows = rows.sort_values("tau", kind="stable")
+    bars = [bar(row.metric, row.tau, row.low, row.high) for row in rows.itertuples()]
+    first = rows.iloc[0]
+    control = first["control"], first["control_low"], first["control_high"]
+    note = (
+        f"{task}, {first['n']} genotypes, mean over images, scored against the observation. "
+        "Lines: 95 % bootstrap intervals over genotypes. "
+        f"Negative: the lower the score, the higher the {outcome}."
+    )
+    bars.append(bar("random score", *control, muted=True))
+    return Chart(f"Kendall's τ between score and {outcome}", note, bars)
+
+
+def _sections(folder: pathlib.Path) -> list[Section]:
+    """Return the tables and figures of a folder by section, unknown names last."""
+    tables, figures = ({path.stem for path in folder.glob(f"*.{s}")} for s in ("csv", "png"))
+    # A table with excerpts, such as table1, is too wide for the page.
+    tables -= {stem for stem in tables if any(other.startswith(f"{stem}-") for other in tables)}
+    captions: dict[str, dict[str, str]] = {title: {} for title in _SECTIONS}
+    for stem in sorted(tables | figures):
+        name, *details = stem.split("-")
+        title = next((title for title, names in _SECTIONS.items() if name in names), name)
+        caption = _SECTIONS.get(title, {}).get(name, name.replace("_", " "))
+        words = ", ".join(details).replace("_", " ")
+        captions.setdefault(title, {})[stem] = f"{caption} ({words})" if details else caption
+    return [_section(folder, title, stems) for title, stems in captions.items() if stems]
+
+
+def _section(folder: pathlib.Path, title: str, captions: Mapping[str, str]) -> Section:
+    blocks: list[Any] = []
+    counts = {"table": 0, "figure": 0}
+    for stem, caption in captions.items():
+        invertible = stem.startswith(_WITHOUT_PHOTOGRAPHS)
+        plots = elements.plots(folder / f"{stem}.png", caption, invertible=invertible)
+        rows = elements.read_rows(folder / f"{stem}.csv", dtype=str)
+        spelled = [
+            {name: elements.spelled(str(value)) for name, value in row.items()} for row in rows
+        ]
+        tables = elements.narrow_tables(spelled, caption)
+        counts["table"] += len(tables)
+        counts["figure"] += len(plots)
+        blocks += [*plots, *tables]
+    hint = ", ".join(plural(count, noun) for noun, count in counts.items() if count)
+    if title in _NOTES:
+        blocks.insert(0, elements.Text(_NOTES[title]))
+    return Section(title, hint, blocks)

@@ -1,0 +1,142 @@
+"""The rows that units of a study add to its tables."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+import pyarrow as pa
+
+from isnas_jax.fitting import Fit, FitJob, RunToEnd, fit_each
+from isnas_jax.io import Checkpoint
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem, denoising
+from isnas_jax.running import Progress, ignore
+from isnas_jax.searching import random_outputs, score_outputs
+from isnas_jax.study import store
+from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of
+
+
+def compute_fits(
+    study: Study,
+    work: Sequence[FitUnit],
+    on_end: Callable[[FitUnit, pa.Table | FloatingPointError], None],
+    *,
+    progress: Progress = ignore,
+    checkpoints: Sequence[Checkpoint] | None = None,
+) -> None:
+    """Compute fits that share a program, and pass on the rows of each, or its error."""
+    task = work[0].case.task
+    net = study.build(work[0].architecture, work[0].case.problem)
+    config = study.fit[task]
+    followed = dataclasses.replace(
+        config,
+        iterations=study.follow[task],
+        stopping=RunToEnd(config.stopping, config.iterations),
+    )
+    jobs = [
+        FitJob(
+            key_of(study.seed, "fit", unit.case.image, task, unit.seed),
+            net,
+            unit.case.problem,
+            unit.case.clean,
+            checkpoint=checkpoints[index] if checkpoints else None,
+        )
+        for index, unit in enumerate(work)
+    ]
+
+    def end(index: int, result: Fit | FloatingPointError) -> None:
+        unit = work[index]
+        on_end(unit, fit_row(unit, result) if isinstance(result, Fit) else result)
+
+    fit_each(
+        jobs,
+        followed,
+        end,
+        progress=lambda event: progress(event._replace(stage=work[event.stage[1] - 1].name)),
+    )
+
+
+def fit_row(unit: FitUnit, result: Fit) -> pa.Table:
+    """Return the row of a fit; see `store.FITS`."""
+    case = unit.case
+    psnr, psnr_ema = np.asarray(result.psnr), np.asarray(result.psnr_ema)
+    same_size = case.problem.observed.shape == case.clean.shape
+    row = (
+        unit.architecture,
+        case.image,
+        case.task,
+        unit.seed,
+        sum(leaf.size for leaf in jax.tree.leaves(result.variables)),
+        len(result.loss),
+        quality.psnr(case.problem.observed, case.clean) if same_size else None,
+        psnr.max(),
+        psnr.argmax(),
+        psnr_ema.max(),
+        psnr_ema.argmax(),
+        psnr[-1],
+        psnr_ema[-1],
+        result.loss[-1],
+        result.restored_at,
+        quality.psnr(result.restored, case.clean),
+        quality.ssim(result.restored, case.clean),
+        result.loss,
+        psnr,
+        psnr_ema,
+        result.criterion,
+        store.to_bytes(result.restored),
+        store.to_bytes(result.best),
+    )
+    return store.table([row], store.FITS)
+
+
+def compute_scores(study: Study, unit: ScoreUnit) -> pa.Table:
+    """Return the rows of a genotype's scores in all cases."""
+    outputs: dict[Sequence[int], jax.Array] = {}
+    rows = []
+    for case in study.cases:
+        shape = case.problem.shape
+        if shape not in outputs:
+            outputs[shape] = draw_outputs(study, unit.architecture, case.problem)
+        rows += score_rows(study, unit.architecture, case, outputs[shape])
+    return store.table(rows, store.score_schema(study.metrics))
+
+
+def draw_outputs(study: Study, architecture: str, problem: Problem) -> jax.Array:
+    """Return an architecture's random outputs (K, H, W, C) for images of a problem's shape."""
+    net = study.build(architecture, problem)
+    return random_outputs(key_of(study.seed, "score"), net, problem.shape, study.inits)
+
+
+def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) -> list[tuple]:
+    """Return the rows of a case's scores; see `store.score_schema`."""
+    rows = []
+    for reference, (problem, compared) in _comparisons(case, outputs).items():
+        scores = score_outputs(compared, problem, study.metrics)
+        for output in range(study.inits.num):
+            row = (architecture, case.image, case.task, reference, output)
+            rows.append((*row, *(scores[name][output] for name in study.metrics)))
+    return rows
+
+
+def _comparisons(case: Case, outputs: jax.Array) -> dict[str, tuple[Problem, jax.Array]]:
+    """Return problem and outputs to compare, by reference; see `store.score_schema`."""
+    problem, observed = case.problem, denoising(case.problem.observed)
+    comparisons = {"observed": (problem, outputs), "clean": (denoising(case.clean), outputs)}
+    if bool((problem.weights == 0).any()):
+        known = (problem.weights > 0).astype(outputs.dtype)
+        comparisons["masked"] = (observed, known * jax.vmap(problem.operator)(outputs))
+    return comparisons
+
+
+def image_row(case: Case) -> pa.Table:
+    """Return the row of a case's images; see `store.IMAGES`."""
+    row = (
+        case.image,
+        case.task,
+        *case.clean.shape,
+        *case.problem.observed.shape[:2],
+        store.to_bytes(case.clean),
+        store.to_bytes(case.problem.observed),
+    )
+    return store.table([row], store.IMAGES)
