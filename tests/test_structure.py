@@ -130,16 +130,12 @@ def test_modules_of_a_folder_have_no_import_cycle():
                 del edges[leaf]
 
 
-# Modules that are being split.
-LONG_MODULES = ("isnas_jax/report/page.py", "experiments/decisions/tables.py")
-
-
 def test_modules_have_at_most_350_lines():
     lengths = {
         str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in python_files()
     }
     long = {name: length for name, length in lengths.items() if length > 350}
-    assert set(long) <= set(LONG_MODULES), long
+    assert not long
 
 
 def test_functions_have_at_most_60_lines():

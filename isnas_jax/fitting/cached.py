@@ -26,11 +26,10 @@ def cached_fit(
     A fit with a folder has no variables, and a `start` only if this call computed it.
     """
 
-    def compute(checkpoint: Checkpoint | None) -> Fit:
-        resumed = job._replace(checkpoint=checkpoint) if checkpoint else job
-        return fit_many([resumed], config, progress=progress)[0]
+    def compute(job: FitJob) -> Fit:
+        return fit_many([job], config, progress=progress)[0]
 
-    return cached(folder, compute, depends_on(job, config))
+    return cached(job, compute, depends_on(job, config), folder)
 
 
 def depends_on(job: FitJob, config: FitConfig) -> dict[str, Any]:
@@ -41,20 +40,21 @@ def depends_on(job: FitJob, config: FitConfig) -> dict[str, Any]:
 
 
 def cached(
-    folder: str | os.PathLike[str] | None,
-    compute: Callable[[Checkpoint | None], Fit],
+    job: FitJob,
+    compute: Callable[[FitJob], Fit],
     inputs: Mapping[str, Any],
+    folder: str | os.PathLike[str] | None,
 ) -> Fit:
-    """Compute a fit, or load it from a folder by its inputs."""
+    """Compute the fit of a job with a checkpoint in a folder, or load it by its inputs."""
     if folder is None:
-        return compute(None)
+        return compute(job)
     file = cache.cache_path(folder, "fit", inputs)
     checkpoint = Checkpoint(file.with_suffix(".checkpoint"))
     start: Start | None = None
 
     def compute_arrays() -> dict[str, np.ndarray]:
         nonlocal start
-        result = compute(checkpoint)
+        result = compute(job._replace(checkpoint=checkpoint))
         start = result.start
         return result.arrays()
 

@@ -155,6 +155,8 @@ class _Group:
         self.jobs, self.config, self.mesh = jobs, config, mesh
         self.networks = dict(zip(jobs, networks, strict=True))
         self.curves: dict[int, Curves] = {}
+        self.done: dict[int, int] = {}  # iterations
+        self.stopped: dict[int, bool] = {}
         self.earlier = EarlierStates(config.refit_from if mesh is None else 0.0)
         self.begin = time.perf_counter()
 
@@ -169,6 +171,7 @@ class _Group:
                 slots, (state, inputs) = batch.stack(parts, self.mesh)
             del parts
             running, advance = list(self.jobs), None
+            self._locate(slots, jax.device_get((state.iteration, state.stopped)))
             running = self._end(running, slots, state, inputs, files, on_end, advance)
             while running:
                 with batch.catch_exhausted(len(slots)):
@@ -182,8 +185,9 @@ class _Group:
                     self.earlier.add(state)
                     with jax.enable_x64(False):
                         state, latest = advance(state, inputs)
-                    latest = jax.device_get(latest)
-                self._record(running, slots, state, latest, report)
+                    latest, *position = jax.device_get((latest, state.iteration, state.stopped))
+                self._locate(slots, position)
+                self._record(running, slots, latest, report)
                 running = self._end(running, slots, state, inputs, files, on_end, advance)
                 # Half a batch of fits that have ended is dropped.
                 size = batch.round_up(len(running), self.mesh.size) if self.mesh else 1
@@ -230,20 +234,23 @@ class _Group:
         parts = (state, inputs)
         return {index: batch.unstack(parts, slots.index(index), self.mesh) for index in indices}
 
+    def _locate(self, slots: Sequence[int], position: Sequence[Any]) -> None:
+        """Note the iterations done by each fit, and whether its rule has stopped it."""
+        iteration, stopped = map(np.atleast_1d, position)
+        self.done = dict(zip(slots, map(int, iteration), strict=True))
+        self.stopped = dict(zip(slots, map(bool, stopped), strict=True))
+
     def _record(
         self,
         running: Sequence[int],
         slots: Sequence[int],
-        state: FitState,
         latest: tuple[Curves, Curves],
         report: Callable[[int, Event], None],
     ) -> None:
         """Append a chunk's values to the curves, and report them."""
-        iteration, stopped = map(np.atleast_1d, jax.device_get((state.iteration, state.stopped)))
         for index in running:
-            slot = slots.index(index)
-            done = int(iteration[slot])
-            values, exists = batch.unstack(latest, slot, self.mesh)
+            done = self.done[index]
+            values, exists = batch.unstack(latest, slots.index(index), self.mesh)
             chunk = Curves(
                 *(
                     np.where(there, value, np.float32(np.nan))[
@@ -253,7 +260,7 @@ class _Group:
                 )
             )
             self.curves[index] = Curves(*map(np.append, self.curves[index], chunk))
-            total = done if stopped[slot] else self.config.iterations
+            total = done if self.stopped[index] else self.config.iterations
             seconds = time.perf_counter() - self.begin
             report(index, Event((), done, total, float(chunk.loss[-1]), seconds))
 
@@ -268,14 +275,11 @@ class _Group:
         advance: Any,
     ) -> list[int]:
         """Pass on the fits that have ended, save checkpoints that are due; return the others."""
-        iteration, stopped = map(np.atleast_1d, jax.device_get((state.iteration, state.stopped)))
         errors = {index: self._error(index) for index in running}
         ended = [
             index
             for index in running
-            if errors[index]
-            or iteration[slots.index(index)] >= self.config.iterations
-            or stopped[slots.index(index)]
+            if errors[index] or self.stopped[index] or self.done[index] >= self.config.iterations
         ]
         left = [index for index in running if index not in ended]
         due = {

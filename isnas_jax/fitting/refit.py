@@ -72,15 +72,14 @@ def refit(
     rest = dataclasses.replace(unsplit(config), refit_from=0.0, iterations=iterations - leave_at)
     job = job._replace(validation=without_measurements(job.problem))
 
-    def compute(checkpoint: Any) -> Fit:
+    def compute(job: FitJob) -> Fit:
         start = _start(job, first, config, leave_at) if leave_at else job.start
-        resumed = job._replace(start=start, checkpoint=checkpoint or job.checkpoint)
-        return fit_many([resumed], rest, progress=progress)[0]
+        return fit_many([job._replace(start=start)], rest, progress=progress)[0]
 
     inputs = depends_on(job, rest)
     if leave_at:
         inputs |= {"training problem": first.problem, "leave at": leave_at}
-    result = cached(folder, compute, inputs)
+    result = cached(job, compute, inputs, folder)
     curves: dict[str, Any] = {
         name: np.concatenate([before[:leave_at], after])
         for name in ("loss", "psnr", "psnr_ema", "criterion")

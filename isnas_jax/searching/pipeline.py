@@ -107,7 +107,7 @@ def search(
     """
     run = begin(key, problem, config, clean, folder, progress)
     check_config(problem, run.config)
-    settings, clock, seconds = run.config.search, [time.perf_counter()], {}
+    search_config, clock, seconds = run.config.search, [time.perf_counter()], {}
 
     def lap(stage: str) -> None:
         clock.append(time.perf_counter())
@@ -115,16 +115,16 @@ def search(
 
     with runner(progress) as pool:
         fits = _CohortFits(run, pool)
-        fits.submit(settings.extra_members)  # while candidates are scored
+        fits.submit(search_config.extra_members)  # while candidates are scored
         candidates = score_candidates(run)
         lap("score")
         chosen = select_cohort(run, candidates)
         genotypes = [candidates.genotypes[index] for index in chosen]
         fits.submit(genotypes)
-        scores = [*candidates.means[chosen], *(np.nan for _ in settings.extra_members)]
-        cohort = fits.cohort([*genotypes, *settings.extra_members], np.array(scores))
+        scores = [*candidates.means[chosen], *(np.nan for _ in search_config.extra_members)]
+        cohort = fits.cohort([*genotypes, *search_config.extra_members], np.array(scores))
         lap("cohort")
-        decision = decide(settings, cohort)
+        decision = decide(search_config, cohort)
         restorations = restore_members(run, pool, cohort, decision.weights, fits.networks)
     images = np.stack([restoration.image for restoration in restorations.values()])
     restored = weighted_mean(images, decision.weights[list(restorations)])
@@ -134,32 +134,34 @@ def search(
 
 def score_candidates(run: Run) -> Candidates:
     """Run the search strategy; without a cohort to select, score nothing."""
-    settings = run.config.search
-    if not settings.cohort:
-        return Candidates([], np.zeros((0, settings.inits.num)))
+    search_config = run.config.search
+    if not search_config.cohort:
+        return Candidates([], np.zeros((0, search_config.inits.num)))
 
     def score(genotypes: Sequence[Any]) -> np.ndarray:
         return scoring.score(
             run.keys.score,
             [_network(run.problem, run.config, genotype) for genotype in genotypes],
             run.problem,
-            {"score": settings.metric},
-            settings.inits,
+            {"score": search_config.metric},
+            search_config.inits,
             folder=run.folder,
             progress=run.progress,
         )["score"]
 
     channels = run.config.network.channels
-    context = SearchContext(run.problem, settings.space, channels, score)
-    return settings.strategy(run.keys.strategy, context)
+    context = SearchContext(run.problem, search_config.space, channels, score)
+    return search_config.strategy(run.keys.strategy, context)
 
 
 def select_cohort(run: Run, candidates: Candidates) -> list[int]:
     """Return the indices of the candidates to fit, checked."""
-    settings = run.config.search
-    if not settings.cohort:
+    search_config = run.config.search
+    if not search_config.cohort:
         return []
-    selection = settings.cohort_selection(run.keys.cohort_selection, candidates, settings.cohort)
+    selection = search_config.cohort_selection(
+        run.keys.cohort_selection, candidates, search_config.cohort
+    )
     indices = np.asarray(selection).tolist()
     if len(indices) < 1 or len(set(indices)) < len(indices):
         raise ValueError(f"the cohort {indices} must consist of different candidates")
@@ -173,7 +175,10 @@ class _CohortFits:
         self.run, self.pool = run, pool
         proxy = run.config.search.proxy
         self.problem = proxy(run.problem) if proxy else run.problem
-        self.folds = split_folds(run, run.config.cohort_fit, self.problem)
+        if run.config.cohort_validates_restoration:
+            self.folds = run.folds
+        else:
+            self.folds = split_folds(run.keys.split, run.config.cohort_fit, self.problem)
         self.count = plan_search(run.config)["cohort"].fits
         self.networks: dict[str, Any] = {}
         self.futures: dict[str, list[Future]] = {}
@@ -224,13 +229,13 @@ def _fold(
     return Fold(*problems, np.stack(images), fold_fits)
 
 
-def decide(settings: SearchConfig, cohort: Cohort) -> Decision:
+def decide(search_config: SearchConfig, cohort: Cohort) -> Decision:
     """Select a member and weigh all members, without the clean image; ValueError if invalid."""
     members = len(cohort.members)
-    selected = settings.selection(cohort)
+    selected = search_config.selection(cohort)
     if selected not in range(members):
         raise ValueError(f"the selection returned {selected!r}; it must be 0 to {members - 1}")
-    weights = np.asarray(settings.combination(cohort, selected), np.float64)
+    weights = np.asarray(search_config.combination(cohort, selected), np.float64)
     if weights.shape != (members,) or not (weights >= 0).all() or abs(weights.sum() - 1) > 1e-6:
         raise ValueError(
             f"the combination returned the weights {weights.tolist()}; it must return {members} "

@@ -1,6 +1,7 @@
 """A run: the inputs and keys that its stages share, and its jobs."""
 
 import dataclasses
+import functools
 import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, as_completed
@@ -67,6 +68,11 @@ class Run:
     progress: Progress
     lowest_error: float = float("inf")
 
+    @functools.cached_property
+    def folds(self) -> "list[FoldProblem]":
+        """The splits of the whole problem that choose the length of a restoration."""
+        return split_folds(self.keys.split, self.config.fit, self.problem)
+
     def show(self, fits: Sequence[Fit]) -> None:
         """Report the image of a member's fits, unless an earlier member was better."""
         image = np.mean([fit.restored for fit in fits], axis=0)
@@ -106,13 +112,14 @@ def begin(
     return Run(problem, config, keys, clean, folder, progress)
 
 
-def split_folds(run: Run, config: FitConfig, problem: Problem) -> list[FoldProblem]:
+def split_folds(key: jax.Array, config: FitConfig, problem: Problem) -> list[FoldProblem]:
     """Split a problem once for each fold, or not at all.
 
-    All members of a cohort have the same splits, so that their errors are paired.
+    The key is that of the run, so that all members of a cohort have the same splits and their
+    errors are paired.
     """
     if config.split:
-        splits = (config.split(run.keys.split, problem, fold) for fold in range(config.folds))
+        splits = (config.split(key, problem, fold) for fold in range(config.folds))
         folds = [FoldProblem(*split) for split in splits]
     elif needs_validation(config.stopping):
         raise ValueError(f"{type(config.stopping).__name__} needs a split to validate with")
@@ -169,9 +176,9 @@ def submit_validation(
     config = run.config.fit
     if not validates(config):
         return []
-    folds, first = split_folds(run, config, run.problem), (number - 1) * config.folds
+    first = (number - 1) * config.folds
     stages = [("validate", first + i + 1, count * config.folds) for i in range(config.folds)]
-    return submit_fold_fits(run, pool, member, net, folds, config, stages)
+    return submit_fold_fits(run, pool, member, net, run.folds, config, stages)
 
 
 def submit_restoration(
@@ -189,11 +196,10 @@ def submit_restoration(
     """
     config, stage = run.config.fit, ("restore", number, count)
     if not validates(config):
-        folds = split_folds(run, unsplit(config), run.problem)
+        folds = split_folds(run.keys.split, unsplit(config), run.problem)
         (future,) = submit_fold_fits(run, pool, member, net, folds, config, [stage])
         return future
-    folds = split_folds(run, config, run.problem)
-    parts = [FoldFit(fold.training, fit) for fold, fit in zip(folds, fold_fits, strict=True)]
+    parts = [FoldFit(fold.training, fit) for fold, fit in zip(run.folds, fold_fits, strict=True)]
     job = FitJob(_keys.fold_in_names(run.keys.fit, member), net, run.problem, run.clean)
     return pool.submit(_refit, job, config, parts, run.folder, stage)
 
