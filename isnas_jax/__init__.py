@@ -37,8 +37,7 @@ from isnas_jax.networks import (
     sample_genotypes,
     toeplitz_space,
 )
-from isnas_jax.ops import Numerics
-from isnas_jax.ops.quality import psnr, ssim
+from isnas_jax.ops import Numerics, psnr, ssim
 from isnas_jax.problems import (
     Classical,
     CoupledBootstrap,

@@ -12,6 +12,7 @@ from isnas_jax.ops.convolution import (
 from isnas_jax.ops.normalization import ACTIVATION_SLOPES, batch_norm, leaky_relu
 from isnas_jax.ops.numerics import Numerics
 from isnas_jax.ops.padding import pad
+from isnas_jax.ops.quality import psnr, ssim
 from isnas_jax.ops.resampling import pixel_shuffle, split_stack_sum, upsample
 
 __all__ = [
@@ -24,7 +25,9 @@ __all__ = [
     "leaky_relu",
     "pad",
     "pixel_shuffle",
+    "psnr",
     "split_stack_sum",
+    "ssim",
     "transposed_convolution",
     "upsample",
 ]
