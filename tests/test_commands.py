@@ -205,7 +205,8 @@ def prepare(prepared, folder, words):
             shutil.copytree(prepared / source, folder / name)
     if name := value_of("output_dir", words):
         assert (folder / name).resolve().is_relative_to(folder)
-        shutil.rmtree(folder / name, ignore_errors=True)
+        if not name.startswith("docs/"):  # these hold inputs too
+            shutil.rmtree(folder / name, ignore_errors=True)
 
 
 REPEATED: set[str] = set()  # scripts with a recorded command that has run

@@ -18,6 +18,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from isnas_jax.ops.numerics import accumulator
 from isnas_jax.ops.padding import pad
 
 # Rows of a block. On GPUs, XLA would store the products of longer sums in memory.
@@ -48,11 +49,6 @@ def _convolve_backward(residuals, cotangent):
 convolve.defvjp(lambda x, kernel: (convolve(x, kernel), (x, kernel)), _convolve_backward)
 
 
-def _accumulator(x: jax.Array) -> jax.Array:
-    """Convert to the accumulation dtype: float32, or float64 for float64."""
-    return x.astype(jnp.promote_types(x.dtype, jnp.float32))
-
-
 def grouped_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve with XLA's grouped convolution, one group for each channel."""
     return lax.conv_general_dilated(
@@ -69,9 +65,9 @@ def grouped_convolution(x: jax.Array, kernel: jax.Array) -> jax.Array:
 def shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """Convolve as a sum of shifted inputs, in one pass if the compiler fuses the sum."""
     size = kernel.shape[0]
-    taps, weights = _taps(x, size), _accumulator(kernel)
+    taps, weights = _taps(x, size), accumulator(kernel)
     products = [
-        _accumulator(taps[i][j]) * weights[i, j, None, None]
+        accumulator(taps[i][j]) * weights[i, j, None, None]
         for i in range(size)
         for j in range(size)
     ]
@@ -80,8 +76,8 @@ def shifted_sum(x: jax.Array, kernel: jax.Array) -> jax.Array:
 
 def kernel_gradient(x: jax.Array, cotangent: jax.Array, kernel: jax.Array) -> jax.Array:
     """Return the cotangent of the kernel, (k, k, 1, C), with a separate sum for each tap."""
-    taps, cotangent = _taps(x, kernel.shape[0]), _accumulator(cotangent)
-    totals = [[(_accumulator(tap) * cotangent).sum((0, 1, 2)) for tap in row] for row in taps]
+    taps, cotangent = _taps(x, kernel.shape[0]), accumulator(cotangent)
+    totals = [[(accumulator(tap) * cotangent).sum((0, 1, 2)) for tap in row] for row in taps]
     return jnp.array(totals)[:, :, None]
 
 
@@ -95,7 +91,7 @@ def kernel_gradient_by_blocks(x: jax.Array, cotangent: jax.Array, kernel: jax.Ar
     x = lax.optimization_barrier(pad(x, size // 2, "zeros"))
 
     def blocks(x):
-        return _accumulator(x).reshape(n, height // rows, rows, width, channels)
+        return accumulator(x).reshape(n, height // rows, rows, width, channels)
 
     def row(index):
         inputs = x[:, index : index + height]

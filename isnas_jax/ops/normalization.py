@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from isnas_jax import _programs
-from isnas_jax.ops.numerics import Numerics
+from isnas_jax.ops.numerics import Numerics, accumulator
 
 ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 
@@ -54,10 +54,9 @@ def _per_channel(values: jax.Array) -> jax.Array:
 
 def _batch_norm_forward(x, scale, bias, materialize):
     x = lax.optimization_barrier(x) if materialize else x
-    dtype = jnp.promote_types(x.dtype, jnp.float32)
+    wide = accumulator(x)
     # Without the shift, channels with a mean far above their spread would lose digits.
-    shift = x[0, x.shape[1] // 2].astype(dtype).mean(0)
-    wide = x.astype(dtype)
+    shift = wide[0, x.shape[1] // 2].mean(0)
     shifted = wide - _per_channel(shift)
     shifted_mean = shifted.mean(axis=(0, 1, 2))
     variance = jnp.square(shifted).mean(axis=(0, 1, 2)) - jnp.square(shifted_mean)

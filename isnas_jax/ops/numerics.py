@@ -64,3 +64,8 @@ class Numerics:
         return tuple(
             array if array.dtype == jnp.float64 else array.astype(self.dtype) for array in arrays
         )
+
+
+def accumulator(x: jax.Array) -> jax.Array:
+    """Return the array in the dtype of sums over it: float32, or float64 for float64."""
+    return x if x.dtype == jnp.float64 else x.astype(jnp.float32)
