@@ -155,14 +155,14 @@ def test_comparison_page_leads_with_the_gain_of_each_method(tmp_path):
     for text in (
         "Comparison of 2 methods: denoising",
         "BM3D has the highest mean PSNR over 2 images and 1 seed.",
-        "−0.37 to +0.95, 95 % interval",
         *("28.1 ± 0.1", "27.70", "28.12"),
     ):
         assert text in page.text
     chart = page.text[page.text.index("Gain in PSNR over DIP") + 2 :]
-    assert chart[:6] == ["BM3D", "+0.29 dB", "29.60 dB", "DIP", "+0.00 dB", "29.31 dB"]
+    assert chart[:3] == ["BM3D", "+0.29 dB", "−0.37 to +0.95; 29.60 dB"]
+    assert chart[3:6] == ["DIP", "+0.00 dB", "+0.00 to +0.00; 29.31 dB"]
     tags = [tag for tag, _ in page.tags]
-    assert tags.index("ol") < tags.index("dl") < tags.index("details")
+    assert tags.index("ol") < tags.index("details")
     captions = [attributes["aria-label"] for attributes in page.all("table")]
     assert len(set(captions)) == len(captions) == 2
     assert all(page.text.count(caption) == 1 for caption in captions)
@@ -193,8 +193,6 @@ def test_study_page_leads_with_kendalls_tau_of_each_metric(tmp_path):
         *("flat", "0.00", "−0.10 to 0.10"),
         *("random score", "0.10", "−0.20 to 0.30"),
     ]
-    assert page.text.index("Other outcomes") > start
-    assert "PSNR increase" in page.text
     lead = page.text[: page.text.index("Rank correlation by image")]
     assert not any("nan" in text or "constant" in text for text in lead)
 
@@ -334,7 +332,7 @@ def test_page_shows_the_decision_and_the_command(folder):
     assert cohort[dip + 1] == "selected"
     assert cohort[dip + 2 : dip + 5] == ["0.1", "0.25", "9"]
     assert cohort[cohort.index(GENOTYPE) + 1] != "selected"
-    assert page.text[page.text.index("seed") + 1] == "0"
+    assert any(re.search(r"^seed: 0$", text, re.MULTILINE) for text in page.text)
     assert sum("cohort: " in image["alt"] for image in page.all("img")) == 2
 
 

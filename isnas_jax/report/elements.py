@@ -1,6 +1,6 @@
 """Elements of a page: images, plots, tables, charts and the sections that hold them.
 
-The template chooses a macro by the name of an element's class.
+Elements are `markupsafe.Markup`, or render themselves with the macros in `elements.html`.
 """
 
 import math
@@ -9,9 +9,10 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import markupsafe
+import jinja2
 import numpy as np
 import pandas as pd
+from markupsafe import Markup
 from PIL import Image
 
 from isnas_jax import figures
@@ -20,6 +21,19 @@ MAX_ROWS = 500
 MAX_COLUMNS = 8
 # Numbers of up to this many characters are shown as their file spells them.
 _MAX_CHARACTERS = 7
+
+TEMPLATES = jinja2.Environment(
+    loader=jinja2.PackageLoader("isnas_jax.report"),
+    autoescape=True,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    undefined=jinja2.StrictUndefined,
+)
+
+
+def render(macro: str, *values: Any) -> Markup:
+    """Return the HTML of a macro in `elements.html`."""
+    return getattr(TEMPLATES.get_template("elements.html").module, macro)(*values)
 
 
 class Stat(NamedTuple):
@@ -31,64 +45,11 @@ class Stat(NamedTuple):
 
 
 class Picture(NamedTuple):
-    """An image shown pixel by pixel.
-
-    Attributes:
-      title: One or two words.
-      uri: Data URI of the file.
-      alt: Text alternative.
-      caption: Facts to show below the title.
-      width: Width of the image in pixels.
-    """
+    """An image: its title in a few words, the data URI of its file, and facts about it."""
 
     title: str
     uri: str
-    alt: str
     caption: str
-    width: int
-
-
-class Images(NamedTuple):
-    """A grid of pictures."""
-
-    pictures: Sequence[Picture]
-
-
-class Viewer(NamedTuple):
-    """A slider between any two pictures of the page."""
-
-    pictures: Sequence[Picture]
-
-    @property
-    def zoom(self) -> int:
-        """Integer factor that enlarges the first picture to at most 600 pixels, at least 1."""
-        return max(1, 600 // self.pictures[0].width)
-
-
-class Text(NamedTuple):
-    """A paragraph, or preformatted text with an optional summary that folds it."""
-
-    text: str
-    preformatted: bool = False
-    summary: str = ""
-
-
-class Plot(NamedTuple):
-    """A figure file.
-
-    Attributes:
-      uri: Data URI of the file.
-      alt: Text alternative.
-      caption: Visible caption.
-      width: Width in CSS pixels, at 100 pixels per inch of the figure.
-      invertible: Whether dark mode may invert it: it shows no photograph.
-    """
-
-    uri: str
-    alt: str
-    caption: str
-    width: int
-    invertible: bool
 
 
 class Table(NamedTuple):
@@ -97,11 +58,8 @@ class Table(NamedTuple):
     rows: Sequence[Mapping[str, Any]]
     caption: str
 
-
-class Diagrams(NamedTuple):
-    """Pairs of SVG and caption, side by side."""
-
-    diagrams: Sequence[tuple[markupsafe.Markup, str]]
+    def __html__(self) -> Markup:
+        return render("table", self)
 
 
 class Bar(NamedTuple):
@@ -147,13 +105,12 @@ class Chart(NamedTuple):
         return round(100 * (value - low) / (high - low), 2)
 
     def ticks(self) -> list[float]:
-        """Return three to eight round values on the scale."""
+        """Return a few round values on the scale."""
+        from matplotlib.ticker import MaxNLocator
+
         low, high = self.limits()
-        power = 10.0 ** math.floor(math.log10(high - low))
-        steps = (2 * power, power, power / 2, power / 5)
-        step = next(step for step in steps if high - low >= 3 * step)
-        first, last = math.ceil(low / step), math.floor(high / step)
-        return [round(number * step, 10) for number in range(first, last + 1)]
+        ticks = MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(low, high)
+        return [tick for tick in ticks if low <= tick <= high]
 
 
 class Section(NamedTuple):
@@ -165,11 +122,15 @@ class Section(NamedTuple):
 
 
 class Page(NamedTuple):
-    """A page: a lead of pictures, statistics and charts, then sections."""
+    """A page: a sentence, pictures, charts and statistics, then sections.
+
+    Pictures narrower than 500 pixels, the `width`, are shown pixel by pixel.
+    """
 
     title: str
     lead: str
     pictures: Sequence[Picture] = ()
+    width: int = 0
     stats: Sequence[Stat] = ()
     charts: Sequence[Chart] = ()
     sections: Sequence[Section] = ()
@@ -185,27 +146,17 @@ def number(value: float, spec: str = "z.2f") -> str:
     return f"{value:{spec}}".replace("-", "\N{MINUS SIGN}")
 
 
-class _Spelled(float):
-    """A number that keeps the spelling of its file, such as 27.70."""
-
-    text: str
-
-
-def spelled(text: str) -> "_Spelled | str":
-    """Return the number that a text spells, or else the text."""
+def cell(value: Any) -> tuple[Any, float | None]:
+    """Return a table cell as it is shown, and its number if it has one."""
     try:
-        number = _Spelled(text)
+        number = float(value)
     except ValueError:
-        return text
-    number.text = text
-    return number
+        return value, None
+    spelled = isinstance(value, int) or (isinstance(value, str) and len(value) <= _MAX_CHARACTERS)
+    return value if spelled else f"{number:.4g}", number
 
 
-def cell(value: Any) -> Any:
-    """Return a table cell as it is shown."""
-    if isinstance(value, _Spelled) and len(value.text) <= _MAX_CHARACTERS:
-        return value.text
-    return f"{value:.4g}" if isinstance(value, float) else value
+TEMPLATES.filters |= {"cell": cell, "number": number}
 
 
 def read_rows(path: pathlib.Path, dtype: Any = None) -> list[dict[str, Any]]:
@@ -216,16 +167,26 @@ def read_rows(path: pathlib.Path, dtype: Any = None) -> list[dict[str, Any]]:
     return frame.where(frame.notna(), "").to_dict("records")
 
 
-def plots(
-    path: pathlib.Path, caption: str, *, alt: str = "", invertible: bool = False
-) -> list[Plot]:
-    """Return a PNG file as a list of one plot; empty without the file."""
+def paragraph(text: str) -> Markup:
+    """Return a paragraph."""
+    return Markup("<p>{}</p>").format(text)
+
+
+def preformatted(text: str) -> Markup:
+    """Return text that keeps its lines."""
+    return Markup("<pre>{}</pre>").format(text)
+
+
+def plots(path: pathlib.Path, caption: str, *, invertible: bool = False) -> list[Markup]:
+    """Return a PNG file as a list of one figure; empty without the file.
+
+    Dark mode inverts an invertible figure, which shows no photograph.
+    """
     if not path.is_file():
         return []
     with Image.open(path) as figure:
-        width = round(figure.width / 1.5)
-    uri = figures.png_uri(path.read_bytes())
-    return [Plot(uri, alt or caption, caption, width, invertible)]
+        width = round(figure.width / 1.5)  # 100 pixels per inch of the figure
+    return [render("plot", figures.png_uri(path.read_bytes()), caption, width, invertible)]
 
 
 def narrow_tables(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Table]:
@@ -237,19 +198,16 @@ def narrow_tables(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Table
     if not rows:
         return []
     names = [name for name in rows[0] if any(row[name] != "" for row in rows)]
-    rows = [{name: row[name] for name in names} for row in rows]
     if len(rows) > MAX_ROWS:
         caption += f"; the first {MAX_ROWS} of {len(rows)} rows"
-    if len(names) <= MAX_COLUMNS:
-        return [Table(rows[:MAX_ROWS], caption)]
     is_text = [not any(re.match(r"[-+]?\d", str(row[name])) for row in rows) for name in names]
     num_keys = 1 + int(np.argmin([*is_text[1:3], False]))
     keys, values = names[:num_keys], names[num_keys:]
-    num_parts = -(-len(values) // (MAX_COLUMNS - num_keys))
+    num_parts = max(1, -(-len(values) // (MAX_COLUMNS - num_keys)))
     return [
         Table(
             [{name: row[name] for name in (*keys, *part)} for row in rows[:MAX_ROWS]],
-            f"{caption}; part {position} of {num_parts}",
+            caption + (f"; part {position} of {num_parts}" if num_parts > 1 else ""),
         )
         for position, part in enumerate(np.array_split(values, num_parts), start=1)
     ]

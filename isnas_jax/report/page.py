@@ -8,7 +8,7 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
-import jinja2
+from markupsafe import Markup
 
 from isnas_jax.io import records
 from isnas_jax.report import elements
@@ -48,19 +48,7 @@ def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
     else:
         page = tables_page(folder, config)
     page = page._replace(sections=[*page.sections, _repeat(folder, config, texts)])
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("isnas_jax.report"),
-        autoescape=True,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
-    )
-    environment.filters |= {
-        "cell": elements.cell,
-        "number": elements.number,
-        "kind": lambda block: type(block).__name__.lower(),
-    }
-    html = environment.get_template("page.html").render(
+    html = elements.TEMPLATES.get_template("page.html").render(
         page=page, script=config.get("script", "run"), reload=_RELOAD_SECONDS if status else None
     )
     # A path that is not valid Unicode has surrogates, which UTF-8 cannot encode.
@@ -70,21 +58,22 @@ def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
 
 def _repeat(folder: pathlib.Path, flags: Mapping[str, Any], texts: Mapping[str, str]) -> Section:
     """Return the section with the command, the main values of the config, and the records."""
-    blocks: list[Any] = []
-    command = folder / records.COMMAND
-    if command.is_file():
-        text = command.read_bytes().decode(errors="replace").strip()
-        blocks.append(elements.Text(text, preformatted=True))
     config = flags.get("config", flags)
     values = {
+        "task": flags.get("task"),
+        "sigma, gray levels": json.loads(texts.get("result.json", "{}")).get("sigma"),
+        "mask": flags.get("mask"),
         "seed": flags.get("seed"),
         "channels": config.get("network", {}).get("channels"),
         "maximum iterations": config.get("fit", {}).get("iterations"),
         **flags.get("versions", {}),
     }
-    rows = [
-        {"name": name, "value": str(value)} for name, value in values.items() if value is not None
-    ]
-    blocks += elements.narrow_tables(rows, "Config and versions")
-    blocks += [elements.Text(text, True, name) for name, text in texts.items()]
+    lines = [f"{name}: {value}" for name, value in values.items() if value is not None]
+    blocks = [elements.preformatted("\n".join(lines))]
+    if (command := folder / records.COMMAND).is_file():
+        text = command.read_bytes().decode(errors="replace").strip()
+        blocks.insert(0, elements.preformatted(text))
+    for name, text in texts.items():
+        record = Markup("<details><summary>{}</summary>{}</details>")
+        blocks.append(record.format(name, elements.preformatted(text)))
     return Section("How to repeat it", "command, config, versions, records", blocks)

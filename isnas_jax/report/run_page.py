@@ -5,8 +5,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import markupsafe
 import numpy as np
+from markupsafe import Markup, escape
 from PIL import Image
 
 from isnas_jax import figures
@@ -26,38 +26,29 @@ _COHORT_COLUMNS = {
 
 
 def result_page(folder: pathlib.Path, config: Mapping[str, Any], result: Mapping[str, Any]) -> Page:
-    """Return the page of a finished run.
-
-    Args:
-      folder: Folder of the run.
-      config: Content of `config.json`.
-      result: Content of `result.json`.
-    """
+    """Return the page of a finished run with this content of `config.json` and `result.json`."""
     cohort = elements.read_rows(folder / "cohort.csv")
     scores = elements.read_rows(folder / "scores.csv")
-    pictures = _pictures(folder, result)
+    restored = np.load(folder / "restored.npy")
+    pictures = _pictures(folder, result, restored)
+    width = restored.shape[1]
     return Page(
         title=_title(config),
         lead=_lead(result, cohort, scores),
         pictures=pictures[:2],
+        width=width,
         stats=[*_quality_stats(result), *_time_stats(folder), _network_stat(result)],
         sections=[
             *_decision(folder, cohort),
             *_curves(folder),
             *_networks(result, scores, cohort),
-            _data(folder, config, result, pictures, cohort),
+            _data(folder, pictures[2:], cohort, width),
         ],
     )
 
 
 def preview_page(folder: pathlib.Path, config: Mapping[str, Any], status: str) -> Page:
-    """Return the page of a run without a result yet.
-
-    Args:
-      folder: Folder of the run, with `observed.png` and `restored.png`.
-      config: Content of `config.json`.
-      status: Stage and time left; "" for a run that was interrupted.
-    """
+    """Return the page of a run with the best images so far; its status is "" if it stopped."""
     now = datetime.datetime.now().strftime("%H:%M:%S")
     lead = f"Running: {status} at {now}."
     if not status:
@@ -65,10 +56,10 @@ def preview_page(folder: pathlib.Path, config: Mapping[str, Any], status: str) -
     with Image.open(folder / "restored.png") as restored:
         width = restored.width
     pictures = [
-        _picture(folder / "observed.png", "observed", "", width),
-        _picture(folder / "restored.png", "restored so far", "", width),
+        _picture(folder / "observed.png", "observed"),
+        _picture(folder / "restored.png", "restored so far"),
     ]
-    return Page(_title(config), lead, pictures)
+    return Page(_title(config), lead, pictures, width)
 
 
 def _title(config: Mapping[str, Any]) -> str:
@@ -82,11 +73,9 @@ def _lead(
     cohort: Sequence[Mapping[str, Any]],
     scores: Sequence[Mapping[str, Any]],
 ) -> str:
-    members = [member["member"] for member in result["members"]]
-    if len(members) == 1:
-        lead = f"Restored by {members[0]}"
-    else:
-        lead = f"Restored by the weighted mean of {len(members)} members"
+    members = result["members"]
+    name = f"the weighted mean of {len(members)} members"
+    lead = f"Restored by {members[0]['member'] if len(members) == 1 else name}"
     if cohort:
         lead += f" from a cohort of {len(cohort)}"
     if scores:
@@ -102,15 +91,13 @@ def _quality_stats(result: Mapping[str, Any]) -> list[Stat]:
     """Return the gain in PSNR; the PSNR where the observation has none; [] without clean image."""
     if "restored" not in result:
         return []
-    restored = float(result["restored"]["psnr"])
-    gain = restored - float(result["observed"]["psnr"]) if "observed" in result else np.nan
     measured = [result[name] for name in ("observed", "restored") if name in result]
-    psnrs = " → ".join(f"{float(each['psnr']):.2f}" for each in measured)
+    psnrs = [float(each["psnr"]) for each in measured]
     ssims = " → ".join(f"{each['ssim']:.3f}" for each in measured)
-    details = [f"PSNR {psnrs} dB", f"SSIM {ssims}"]
-    if np.isfinite(gain):
+    details = [f"PSNR {' → '.join(f'{psnr:.2f}' for psnr in psnrs)} dB", f"SSIM {ssims}"]
+    if len(psnrs) == 2 and np.isfinite(gain := psnrs[1] - psnrs[0]):
         return [Stat(f"{elements.number(gain, '+z.2f')} dB", "gain in PSNR", details)]
-    return [Stat(f"{restored:.2f} dB", "PSNR", details)]
+    return [Stat(f"{psnrs[-1]:.2f} dB", "PSNR", details)]
 
 
 def _duration(seconds: float) -> str:
@@ -140,27 +127,25 @@ def _network_stat(result: Mapping[str, Any]) -> Stat:
     return Stat(plural(len(members), kind), label, weights)
 
 
-def _picture(path: pathlib.Path, title: str, caption: str, width: int) -> Picture:
-    uri = figures.png_uri(path.read_bytes())
-    return Picture(title, uri, f"The image, {title}", caption, width)
+def _picture(path: pathlib.Path, title: str, caption: str = "") -> Picture:
+    return Picture(title, figures.png_uri(path.read_bytes()), caption)
 
 
-def _pictures(folder: pathlib.Path, result: Mapping[str, Any]) -> list[Picture]:
+def _pictures(
+    folder: pathlib.Path, result: Mapping[str, Any], restored: np.ndarray
+) -> list[Picture]:
     """Return observation and restoration, then clean image and difference where there are some."""
-    restored = np.load(folder / "restored.npy")
-    width = restored.shape[1]
     pictures = [
-        _picture(path, title, _quality(result[title]) if title in result else "", width)
+        _picture(path, title, _quality(result[title]) if title in result else "")
         for title in ("observed", "restored", "clean")
         if (path := folder / f"{title}.png").is_file()
     ]
     with Image.open(folder / "observed.png") as file:
         same_size = file.size == restored.shape[1::-1]
     if same_size:  # a smaller observation may be too small for `images.load`
-        observed = images.load(folder / "observed.png")
-        uri = figures.image_uri(0.5 + (observed - restored))
-        alt = "Observed minus restored; mid-gray is no difference"
-        pictures.append(Picture("difference", uri, alt, "observed minus restored", width))
+        difference = images.load(folder / "observed.png") - restored
+        uri = figures.image_uri(0.5 + difference)
+        pictures.append(Picture("observed minus restored", uri, "mid-gray is no difference"))
     return pictures
 
 
@@ -176,7 +161,7 @@ def _genotype_columns(name: str) -> dict[str, Any]:
     genotype = _genotype(name)
     if genotype is None:
         return {"upsampling cell": "", "skips": ""}
-    skips = markupsafe.Markup(figures.skip_matrix(genotype.skip_matrix()))
+    skips = Markup(figures.skip_matrix(genotype.skip_matrix()))
     return {"upsampling cell": genotype.cell_in_words(), "skips": skips}
 
 
@@ -185,17 +170,11 @@ def _decision(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> list
         return []
     rows = []
     for row in cohort:
-        member = markupsafe.escape(row["member"])
+        member = escape(row["member"])
         if row["selected"]:
-            member += markupsafe.Markup(" <strong>selected</strong>")
+            member += Markup(" <strong>selected</strong>")
         columns = {title: row[name] for name, title in _COHORT_COLUMNS.items() if name in row}
         rows.append({"member": member} | columns | _genotype_columns(row["member"]))
-    outcomes = "; ".join(
-        f"{row['member']}"
-        + (f" stopped at {row['restored_at']:.0f}" if row["restored_at"] != "" else "")
-        + f", weight {row['weight']:.2f}"
-        for row in cohort
-    )
     if any(row["validation"] != "" for row in cohort):
         text = (
             "Each network of the cohort was fitted to a training problem. The error on the "
@@ -209,9 +188,9 @@ def _decision(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> list
     text += " The clean image is used for evaluation only."
     caption = "Errors by iteration; a dot marks the iteration of the restoration"
     blocks = [
-        elements.Text(text),
+        elements.paragraph(text),
         *elements.narrow_tables(rows, "Cohort"),
-        *elements.plots(folder / "decisions.png", caption, alt=f"Errors by iteration. {outcomes}"),
+        *elements.plots(folder / "decisions.png", caption),
     ]
     return [Section("How it was decided", "cohort, validation errors, weights", blocks)]
 
@@ -228,18 +207,16 @@ def _networks(
     cohort: Sequence[Mapping[str, Any]],
 ) -> list[Section]:
     """Return the diagrams of the restoration's networks and the scores of all candidates."""
+    figure = Markup("<figure>{}<figcaption>{}; upsampling cell: {}</figcaption></figure>")
     diagrams = [
-        (
-            markupsafe.Markup(genotype.diagram()),
-            f"{genotype}; upsampling cell: {genotype.cell_in_words()}",
-        )
+        figure.format(Markup(genotype.diagram()), genotype, genotype.cell_in_words())
         for member in result["members"]
         if (genotype := _genotype(member["member"]))
     ]
     blocks: list[Any] = []
     if diagrams:
-        blocks.append(elements.Text("Blue: encoder (left) and decoder. Orange: skips."))
-        blocks.append(elements.Diagrams(diagrams))
+        blocks.append(elements.paragraph("Blue: encoder (left) and decoder. Orange: skips."))
+        blocks.append(Markup('<div class="diagrams">{}</div>').format(Markup("").join(diagrams)))
     if scores:
         metric = list(scores[0])[1]
         fitted = {row["member"] for row in cohort}
@@ -255,42 +232,24 @@ def _networks(
     return [Section("Networks", hint, blocks)] if blocks else []
 
 
-def _problem_rows(config: Mapping[str, Any], result: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    inpainting = config.get("task") == "inpainting" and not config.get("mask")
-    values = {
-        "task": config.get("task"),
-        "sigma, gray levels": result.get("sigma"),
-        "missing, %": config.get("missing") if inpainting else None,
-        "factor": config.get("factor") if config.get("task") == "super_resolution" else None,
-        "mask": config.get("mask"),
-    }
-    return [
-        {"name": name, "value": f"{value}"} for name, value in values.items() if value is not None
-    ]
-
-
 def _data(
     folder: pathlib.Path,
-    config: Mapping[str, Any],
-    result: Mapping[str, Any],
     pictures: Sequence[Picture],
     cohort: Sequence[Mapping[str, Any]],
+    width: int,
 ) -> Section:
-    width = pictures[0].width
-    more = [
-        _picture(path, f"cohort: {row['member']}", f"weight {row['weight']:.2f}", width)
+    members = [
+        _picture(path, f"cohort: {row['member']}", f"weight {row['weight']:.2f}")
         for row in cohort
         if (path := folder / "cohort" / f"{int(row['rank']):02d}.png").is_file()
     ]
-    rows = _problem_rows(config, result)
     caption = (
         "Power spectra in dB. Untrained networks whose outputs match the observation in the gray "
         "strip, 0.05 to 0.1 cycles per pixel, score best."
     )
     blocks = [
-        elements.Viewer([*pictures, *more]),
-        elements.Images([*pictures[2:], *more]),
-        *elements.narrow_tables(rows, "Problem"),
+        elements.render("viewer", width),
+        elements.render("images", [*pictures, *members]),
         *elements.plots(folder / "spectra.png", caption),
     ]
     return Section("Data", "all images, differences, power spectra", blocks)

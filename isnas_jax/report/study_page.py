@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from isnas_jax.report import elements
-from isnas_jax.report.elements import Bar, Chart, Page, Section, Stat, plural
+from isnas_jax.report.elements import Bar, Chart, Page, Section, plural
 from isnas_jax.study.intervals import over_images
 
 # Sections, and the captions of their files by the first part of the file's name.
@@ -49,12 +49,7 @@ _MAIN_OUTCOME = "best PSNR"
 
 
 def tables_page(folder: pathlib.Path, config: Mapping[str, Any]) -> Page:
-    """Return the page of a folder of tables and figures.
-
-    Args:
-      folder: Folder of a comparison or an analysis.
-      config: Content of `config.json` or `analysis.json`.
-    """
+    """Return the page of a comparison or an analysis with this content of its JSON file."""
     if (folder / "runs.csv").is_file():
         page = _comparison(pd.read_csv(folder / "runs.csv"))
     elif "cases" in config:
@@ -68,24 +63,17 @@ def _comparison(runs: pd.DataFrame) -> Page:
     """Return the lead of a comparison: mean PSNR and gain over a reference, by method."""
     means = runs.groupby("method")["psnr"].mean().sort_values(ascending=False)
     reference = "DIP" if "DIP" in means else means.index[-1]
-    bars = [_gain_bar(runs, method, reference) for method in means.index]
-    methods = plural(len(means), "method")
     images, seeds = (plural(runs[name].nunique(), name) for name in ("image", "seed"))
-    best = bars[0]
     chart = Chart(
         f"Gain in PSNR over {reference}",
         "Mean of paired differences by image and seed. Lines: 95 % bootstrap intervals over "
-        "images. Numbers: mean PSNR and gain.",
-        bars,
+        "images. Numbers: gain, its interval, and mean PSNR.",
+        [_gain_bar(runs, method, reference) for method in means.index],
     )
     return Page(
-        title=f"Comparison of {methods}: {', '.join(sorted(set(runs['task'])))}",
-        lead=f"{best.label} has the highest mean PSNR over {images} and {seeds}.",
-        stats=[
-            Stat(best.detail, "highest mean PSNR", [best.label]),
-            Stat(best.text, f"gain over {reference}", [best.label, _interval(best, "+z.2f")]),
-            Stat(str(len(runs)), "restorations", [f"{methods}, {images}, {seeds}"]),
-        ],
+        title=f"Comparison of {plural(len(means), 'method')}: "
+        f"{', '.join(sorted(set(runs['task'])))}",
+        lead=f"{means.index[0]} has the highest mean PSNR over {images} and {seeds}.",
         charts=[chart],
     )
 
@@ -95,54 +83,31 @@ def _gain_bar(runs: pd.DataFrame, method: str, reference: str) -> Bar:
     psnrs = runs.set_index(["task", "image", "seed"]).groupby("method")["psnr"]
     by_case, reference_by_case = psnrs.get_group(method), psnrs.get_group(reference)
     gains = (by_case - reference_by_case).dropna().rename("gain").reset_index()
-    value, low, high = over_images(gains, "gain")
-    text, detail = f"{elements.number(value, '+z.2f')} dB", f"{by_case.mean():.2f} dB"
-    return Bar(method, value, low, high, text, detail, method == reference)
-
-
-def _interval(bar: Bar, spec: str) -> str:
-    if pd.isna(bar.low):
-        return ""
-    low, high = (elements.number(end, spec) for end in (bar.low, bar.high))
-    return f"{low} to {high}, 95 % interval"
+    gain = over_images(gains, "gain")
+    value, low, high = (elements.number(each, "+z.2f") for each in gain)
+    detail = f"{by_case.mean():.2f} dB"
+    if not pd.isna(gain.low):
+        detail = f"{low} to {high}; {detail}"
+    return Bar(method, *gain, f"{value} dB", detail, method == reference)
 
 
 def _study(folder: pathlib.Path, config: Mapping[str, Any]) -> Page:
-    """Return the lead of a study: Kendall's τ of each metric, by task and outcome."""
-    cases = config["cases"]
-    names = [f"{task}: {', '.join(images)}" for task, images in cases.items()]
-    page = Page(
+    """Return the lead of a study: Kendall's τ of each metric with the main outcome, by task."""
+    cases = "; ".join(f"{task}: {', '.join(images)}" for task, images in config["cases"].items())
+    charts = []
+    if (folder / "table1.csv").is_file():
+        taus = pd.read_csv(folder / "table1.csv")
+        taus = taus[(taus["image"] == "mean") & (taus["reference"] == "observed")]
+        taus = taus.dropna(subset="tau")  # of an outcome that is the same for all genotypes
+        outcomes = sorted(set(taus["outcome"]), key=lambda outcome: outcome != _MAIN_OUTCOME)
+        main = taus[taus["outcome"].isin(outcomes[:1])]
+        charts = [_tau_chart(outcomes[0], task, rows) for task, rows in main.groupby("task")]
+    return Page(
         title=f"Study of training-free metrics: {config.get('dataset', '')}",
         lead=f"Scores of {config['genotypes']} untrained genotypes against the outcomes of their "
-        "fits.",
-        stats=[
-            Stat(str(config["genotypes"]), "genotypes", ["each scored and fitted in every case"]),
-            Stat(str(sum(map(len, cases.values()))), "cases", names),
-        ],
+        f"fits. Cases: {cases}.",
+        charts=charts,
     )
-    if not (folder / "table1.csv").is_file():
-        return page
-    taus = pd.read_csv(folder / "table1.csv")
-    taus = taus[(taus["image"] == "mean") & (taus["reference"] == "observed")]
-    taus = taus.dropna(subset="tau")  # of an outcome that is the same for all genotypes
-    charts = {
-        (outcome, task): _tau_chart(outcome, task, rows)
-        for (outcome, task), rows in taus.groupby(["outcome", "task"])
-    }
-    if not charts:
-        return page
-    leading = _MAIN_OUTCOME if _MAIN_OUTCOME in set(taus["outcome"]) else next(iter(charts))[0]
-    main = [chart for (outcome, _), chart in charts.items() if outcome == leading]
-    others = {key: chart for key, chart in charts.items() if key[0] != leading}
-    best = main[0].bars[0]
-    lowest = Stat(
-        best.text,
-        f"lowest Kendall's τ with {leading}, {next(iter(cases))}",
-        [best.label, _interval(best, "z.2f")],
-    )
-    hint = ", ".join(dict.fromkeys(outcome for outcome, _ in others))
-    sections = [Section("Other outcomes", hint, [*others.values()])] if others else []
-    return page._replace(stats=[lowest, *page.stats], charts=main, sections=sections)
 
 
 def _tau_chart(outcome: str, task: str, rows: pd.DataFrame) -> Chart:
@@ -181,20 +146,15 @@ def _sections(folder: pathlib.Path) -> list[Section]:
 
 
 def _section(folder: pathlib.Path, title: str, captions: Mapping[str, str]) -> Section:
-    blocks: list[Any] = []
+    blocks: list[Any] = [elements.paragraph(_NOTES[title])] if title in _NOTES else []
     counts = {"table": 0, "figure": 0}
     for stem, caption in captions.items():
         invertible = stem.startswith(_WITHOUT_PHOTOGRAPHS)
         plots = elements.plots(folder / f"{stem}.png", caption, invertible=invertible)
         rows = elements.read_rows(folder / f"{stem}.csv", dtype=str)
-        spelled = [
-            {name: elements.spelled(str(value)) for name, value in row.items()} for row in rows
-        ]
-        tables = elements.narrow_tables(spelled, caption)
+        tables = elements.narrow_tables(rows, caption)
         counts["table"] += len(tables)
         counts["figure"] += len(plots)
         blocks += [*plots, *tables]
     hint = ", ".join(plural(count, noun) for noun, count in counts.items() if count)
-    if title in _NOTES:
-        blocks.insert(0, elements.Text(_NOTES[title]))
     return Section(title, hint, blocks)

@@ -7,15 +7,13 @@ for (const box of document.querySelectorAll(".hero, .viewer"))
     if (range.name === "zoom") range.value = Math.min(range.value, Math.floor(room / box.style.getPropertyValue("--width")));
     range.addEventListener("input", apply); apply();
   }
-for (const viewer of document.querySelectorAll(".viewer")) {
-  for (const select of viewer.querySelectorAll("select")) {
-    const target = viewer.querySelector("img." + select.dataset.side);
-    const show = () => {
-      const image = [...document.querySelectorAll("img[data-title]")].find(image => image.dataset.title === select.value);
-      target.src = image.src; target.alt = image.alt;
-    };
-    select.addEventListener("change", show); show();
-  }
+const images = [...document.querySelectorAll("img[data-title]")];
+for (const select of document.querySelectorAll(".viewer select")) {
+  images.forEach((image, index) => select.add(new Option(image.dataset.title, index)));
+  select.selectedIndex = select.dataset.side === "right" ? 1 : 0;
+  const target = select.closest(".viewer").querySelector("img." + select.dataset.side);
+  const show = () => { const image = images[select.value]; target.src = image.src; target.alt = image.alt; };
+  select.addEventListener("change", show); show();
 }
 for (const table of document.querySelectorAll("table.sortable")) {
   const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
