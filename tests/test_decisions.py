@@ -297,7 +297,7 @@ def test_a_cohort_of_classical_members_fits_nothing(noisy, small_network):
         for weight, method in zip(result.weights, methods, strict=True)
     )
     np.testing.assert_allclose(result.restored, mean, atol=1e-6)
-    assert [track.name for track in result.tracks()] == list(map(str, methods))
+    assert [member.name for member in result.member_curves()] == list(map(str, methods))
     without_members = dataclasses.replace(config.search, extra_members=())
     with pytest.raises(ValueError, match="a cohort of 0"):
         isnas.search(KEY, noisy, dataclasses.replace(config, search=without_members))

@@ -5,7 +5,7 @@ Images are float32 (H, W, C) in [0, 1], C 1 or 3. Matplotlib is an optional depe
 
 from isnas_jax.figures.architecture import diagram, skip_matrix
 from isnas_jax.figures.notebook import image_uri, picture, png_uri
-from isnas_jax.figures.runs import Track, comparison, curves, decisions, fit, power_spectra
+from isnas_jax.figures.runs import MemberCurves, comparison, curves, decisions, fit, power_spectra
 from isnas_jax.figures.studies import histograms, psnr_curves, qualitative, transfer
 from isnas_jax.figures.style import BLUE, GRAY, GREEN, ORANGE, save, save_for_print, use_defaults
 
@@ -14,7 +14,7 @@ __all__ = [
     "GRAY",
     "GREEN",
     "ORANGE",
-    "Track",
+    "MemberCurves",
     "comparison",
     "curves",
     "decisions",

@@ -41,25 +41,18 @@ def skip_matrix(skips: Sequence[Sequence[bool]], *, side: int = 8) -> str:
     )
 
 
-def _middle(row: int) -> int:
-    return 8 + _HEIGHT // 2 + row * _ROW
-
-
-def _box(x: int, row: int, text: str) -> str:
-    return (
-        f'<rect x="{x}" y="{_middle(row) - _HEIGHT // 2}" width="{_WIDTH}" height="{_HEIGHT}" '
-        f'rx="4" fill="none" stroke="currentColor"/><text x="{x + _WIDTH // 2}" '
-        f'y="{_middle(row) + 4}" text-anchor="middle">{text}</text>'
-    )
-
-
 def _line(start: tuple[int, int], end: tuple[int, int], style: str) -> str:
     (x1, y1), (x2, y2) = start, end
     return f'<line x1="{x1}" y1="{y1}" x2="{x2}" y2="{y2}" {style}/>'
 
 
-def _size(row: int) -> str:
-    return f"1/{2**row}" if row else "full size"
+def _box(x: int, y: int, text: str) -> str:
+    """Return a box with a text; (x, y) is the middle of its left side."""
+    return (
+        f'<rect x="{x}" y="{y - _HEIGHT // 2}" width="{_WIDTH}" height="{_HEIGHT}" rx="4" '
+        f'fill="none" stroke="currentColor"/><text x="{x + _WIDTH // 2}" y="{y + 4}" '
+        f'text-anchor="middle">{text}</text>'
+    )
 
 
 def diagram(skips: Sequence[Sequence[bool]], title: str) -> str:
@@ -76,20 +69,23 @@ def diagram(skips: Sequence[Sequence[bool]], title: str) -> str:
     arrow = f'stroke="{BLUE}" stroke-width="2" marker-end="url(#arrow)"'
     skip = f'stroke="{ORANGE}" stroke-width="1.2" stroke-opacity="0.85"'
     half, encoder, decoder = _HEIGHT // 2, _LEFT + _WIDTH // 2, _RIGHT + _WIDTH // 2
+    middles = [8 + half + row * _ROW for row in range(levels + 1)]
+    sizes = ["full size", *(f"1/{2**row}" for row in range(1, levels + 1))]
     parts = [
-        _line((_LEFT + _WIDTH, _middle(column)), (_RIGHT, _middle(row)), skip)
+        _line((_LEFT + _WIDTH, middles[column]), (_RIGHT, middles[row]), skip)
         for row, column in np.argwhere(skips)
     ]
-    for row in range(levels):
-        bottom, next_top = _middle(row) + half, _middle(row + 1) - half
-        parts.append(_line((encoder, bottom), (encoder, next_top - 2), arrow))
-        if row < levels - 1:
-            parts.append(_line((decoder, next_top), (decoder, bottom + 2), arrow))
-        parts.append(_box(_LEFT, row, f"e{row}  {_size(row) if row else 'input'}"))
-        parts.append(_box(_RIGHT, row, f"d{row + 1}  {_size(row)}"))
-    turn = (_LEFT + _WIDTH, _middle(levels)), (decoder, _middle(levels - 1) + half + 2)
-    parts.append(_line(*turn, arrow))
-    parts.append(_box(_LEFT, levels, f"e{levels}  {_size(levels)}"))
+    for row, (middle, size) in enumerate(zip(middles, sizes, strict=True)):
+        above, below = middle - _ROW + half, middle - half  # the gap to the row above
+        parts.append(_box(_LEFT, middle, f"e{row}  {size if row else 'input'}"))
+        if row:
+            parts.append(_line((encoder, above), (encoder, below - 2), arrow))
+        if row < levels:
+            parts.append(_box(_RIGHT, middle, f"d{row + 1}  {size}"))
+        if 0 < row < levels:
+            parts.append(_line((decoder, below), (decoder, above + 2), arrow))
+    last = (_LEFT + _WIDTH, middles[-1]), (decoder, middles[-2] + half + 2)
+    parts.append(_line(*last, arrow))
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" '
         f'width="{width}" role="img" aria-label="{escape(title)}" font-family="sans-serif" '

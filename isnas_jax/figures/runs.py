@@ -51,26 +51,31 @@ def power_spectra(images: Mapping[str, Any]) -> Any:
 
 def curves(recorded: Mapping[str, np.ndarray], restored_at: int) -> Any:
     """Draw the curves of a fit, one panel per quantity; a dashed line marks `restored_at`."""
-    rows = len(_panels(recorded))
-    figure, axes = subplots(rows, 1, (6, 2.4 * rows), sharex=True)
-    _draw_curves(axes[:, 0], recorded, restored_at)
+    panels = _panels(recorded)
+    figure, axes = subplots(len(panels), 1, (6, 2.4 * len(panels)), sharex=True)
+    _draw_curves(axes[:, 0], panels, recorded, restored_at)
     return figure
 
 
 def fit(restored: Any, recorded: Mapping[str, np.ndarray], restored_at: int) -> Any:
     """Draw a restoration on the left and the curves of its fit on the right."""
-    from matplotlib.figure import Figure
-
-    rows = len(_panels(recorded))
-    figure = Figure(figsize=(9, 2.2 * rows), layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(1, 2))
-    left, right = halves
-    draw_image(left.subplots(), restored)
-    _draw_curves(right.subplots(rows, 1, sharex=True, squeeze=False)[:, 0], recorded, restored_at)
+    panels = _panels(recorded)
+    figure, axes = _beside(restored, len(panels), (9, 2.2 * len(panels)), (1, 2))
+    _draw_curves(axes, panels, recorded, restored_at)
     return figure
 
 
-class Track(NamedTuple):
+def _beside(restored: Any, rows: int, size: tuple[float, float], ratios: Any) -> tuple[Any, Any]:
+    """Draw an image on the left of a new figure; return the figure and axes on its right."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=size, layout="constrained")
+    left, right = figure.subfigures(1, 2, width_ratios=ratios)  # type: ignore[misc]
+    draw_image(left.subplots(), restored)
+    return figure, right.subplots(rows, 1, sharex=True, squeeze=False)[:, 0]
+
+
+class MemberCurves(NamedTuple):
     """The curves and the outcome of one cohort member, for `decisions`.
 
     Attributes:
@@ -88,64 +93,43 @@ class Track(NamedTuple):
     weight: float
 
 
-def decisions(restored: Any, tracks: Sequence[Track]) -> Any:
+def decisions(restored: Any, members: Sequence[MemberCurves]) -> Any:
     """Draw a restoration on the left and the curves of its cohort on the right.
 
     The upper panel shows validation errors in percent above their minimum, or losses
     where there is no validation. With a clean image, the lower panel shows the PSNR of the EMA.
     """
-    from matplotlib.figure import Figure
-
-    recorded: set[str] = set().union(*(track.curves for track in tracks))
-    criterion, label = "loss", "loss"
-    if "validation" in recorded:
-        criterion, label = "validation", "validation error,\n% above the minimum"
-        tracks = _relative_to_minimum(tracks, criterion)
-    labels = {criterion: label}
-    if "psnr_ema" in recorded:
+    errors = [member.curves["validation"] for member in members if "validation" in member.curves]
+    minimum = min(map(np.nanmin, errors), default=np.nan)
+    labels = (
+        {"validation": "validation error,\n% above the minimum"} if errors else {"loss": "loss"}
+    )
+    if any("psnr_ema" in member.curves for member in members):
         labels["psnr_ema"] = "PSNR, dB (evaluation)"
-    figure = Figure(figsize=(11, 1.6 + 2.4 * len(labels)), layout="constrained")
-    halves: Any = figure.subfigures(1, 2, width_ratios=(2, 3))
-    left, right = halves
-    draw_image(left.subplots(), restored)
-    axes = right.subplots(len(labels), 1, sharex=True, squeeze=False)[:, 0]
+    size = 11, 1.6 + 2.4 * len(labels)
+    figure, axes = _beside(restored, len(labels), size, (2, 3))
+    highest = 1.0  # of the marked validation errors
     for axis, (curve, label) in zip(axes, labels.items(), strict=True):
-        for track in tracks:
-            title = f"{track.weight:.2f}  {track.name}{', selected' if track.selected else ''}"
-            width = 1.8 if track.selected else 0.9
-            (line,) = axis.plot(track.curves.get(curve, []), lw=width, label=title)
-            if curve in track.curves:
-                at = track.restored_at
-                axis.plot(at, track.curves[curve][at], "o", color=line.get_color(), ms=7)
+        for member in members:
+            title = f"{member.weight:.2f}  {member.name}{', selected' if member.selected else ''}"
+            values = member.curves.get(curve, np.empty(0))
+            if curve == "validation":
+                values = 100 * (values / minimum - 1)
+            (line,) = axis.plot(values, lw=1.8 if member.selected else 0.9, label=title)
+            if values.size:
+                at = member.restored_at
+                axis.plot(at, values[at], "o", color=line.get_color(), ms=7)
+                highest = max(highest, values[at]) if curve == "validation" else highest
         axis.set_ylabel(label)
-    if criterion == "loss":
-        axes[0].set_yscale("log")
+    if errors:  # the first ones are far above the range in which the decision is made
+        axes[0].set_ylim(-0.2 * highest, 5 * highest)
     else:
-        # The first errors are far above the range in which the decision is made.
-        stops = [
-            float(track.curves[criterion][track.restored_at])
-            for track in tracks
-            if criterion in track.curves
-        ]
-        axes[0].set_ylim(-0.2 * max(1.0, *stops), 5 * max(1.0, *stops))
+        axes[0].set_yscale("log")
     axes[-1].set_xlabel("iteration (dot: restored)")
-    right.legend(
+    axes[0].figure.legend(
         *axes[0].get_legend_handles_labels(), loc="outside upper left", fontsize=8, title="weight"
     )
     return figure
-
-
-def _relative_to_minimum(tracks: Sequence[Track], curve: str) -> list[Track]:
-    """Replace a curve by its excess over the minimum of all tracks, in percent."""
-    minimum = min(np.nanmin(track.curves[curve]) for track in tracks if curve in track.curves)
-    return [
-        track._replace(
-            curves={**track.curves, curve: 100 * (track.curves[curve] / minimum - 1)}
-            if curve in track.curves
-            else track.curves
-        )
-        for track in tracks
-    ]
 
 
 def _panels(recorded: Mapping[str, np.ndarray]) -> list[str]:
@@ -158,8 +142,10 @@ def _panels(recorded: Mapping[str, np.ndarray]) -> list[str]:
     return [label for label, drawn in has_data.items() if drawn]
 
 
-def _draw_curves(axes: Any, recorded: Mapping[str, np.ndarray], restored_at: int) -> None:
-    for axis, label in zip(axes, _panels(recorded), strict=True):
+def _draw_curves(
+    axes: Any, panels: Sequence[str], recorded: Mapping[str, np.ndarray], restored_at: int
+) -> None:
+    for axis, label in zip(axes, panels, strict=True):
         if label.startswith("PSNR"):
             axis.plot(recorded["psnr"], color=BLUE, lw=0.6, alpha=0.6, label="output")
             axis.plot(recorded["psnr_ema"], color=ORANGE, label="EMA")

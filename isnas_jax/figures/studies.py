@@ -141,15 +141,9 @@ def _most_varied_window(image: np.ndarray) -> tuple[int, int, int]:
     height, width = image.shape[:2]
     side = min(height, width) // 4
     step = max(side // 2, 1)
-    corners = [
-        (top, left)
-        for top in range(0, height - side + 1, step)
-        for left in range(0, width - side + 1, step)
-        if top + side <= 0.55 * height or left + side <= 0.55 * width
-    ]
-
-    def variation(corner):
-        top, left = corner
-        return image[top : top + side, left : left + side].std(axis=(0, 1)).sum()
-
-    return *max(corners, key=variation), side
+    windows = np.lib.stride_tricks.sliding_window_view(image, (side, side), axis=(0, 1))
+    variation = windows[::step, ::step].std(axis=(-2, -1)).sum(axis=-1)
+    rows, columns = (np.arange(number) * step for number in variation.shape)
+    variation[np.ix_(rows + side > 0.55 * height, columns + side > 0.55 * width)] = -1
+    row, column = np.unravel_index(np.argmax(variation), variation.shape)
+    return int(rows[row]), int(columns[column]), side

@@ -67,12 +67,12 @@ class SearchResult:
 
     def plot(self) -> Any:
         """Return a matplotlib figure of the restoration, the cohort's curves and its weights."""
-        return figures.decisions(self.restored, self.tracks())
+        return figures.decisions(self.restored, self.member_curves())
 
-    def tracks(self) -> list[figures.Track]:
-        """Return the cohort as figures show it, by the first fold."""
+    def member_curves(self) -> list[figures.MemberCurves]:
+        """Return the curves and the outcome of each member, by the first fold."""
         return [
-            figures.Track(
+            figures.MemberCurves(
                 name=str(member),
                 curves=fits[0].curves() if fits else {},
                 restored_at=fits[0].restored_at if fits else None,
