@@ -119,7 +119,7 @@ def decisions(restored: Any, members: Sequence[MemberCurves]) -> Any:
             if values.size:
                 at = member.restored_at
                 axis.plot(at, values[at], "o", color=line.get_color(), ms=7)
-                highest = max(highest, values[at]) if curve == "validation" else highest
+                highest = max(highest, float(values[at])) if curve == "validation" else highest
         axis.set_ylabel(label)
     if errors:  # the first ones are far above the range in which the decision is made
         axes[0].set_ylim(-0.2 * highest, 5 * highest)

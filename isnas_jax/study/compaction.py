@@ -6,14 +6,13 @@ Workers may compute other units at the same time. A unit is in its own file, in 
 briefly or after a kill, in both: readers drop duplicate rows. Needs pyarrow.
 """
 
-import hashlib
 import pathlib
 from collections.abc import Iterator, Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from isnas_jax.io import records
+from isnas_jax.io import identity, records
 from isnas_jax.study import store
 
 _NAMES = b"isnas_jax.units"
@@ -34,14 +33,12 @@ class Folded:
         self._names: dict[pathlib.Path, frozenset[str]] = {}
 
     def __contains__(self, name: pathlib.PurePosixPath) -> bool:
-        folder = self._folder / name.parent / "folded"
-        for path in folder.glob("*.parquet"):
+        paths = list((self._folder / name.parent / "folded").glob("*.parquet"))
+        for path in paths:
             if path not in self._names:
                 undamaged = store.holds(path, self._study)
                 self._names[path] = frozenset(_names(path) if undamaged else ())
-        return any(
-            name.name in names for path, names in list(self._names.items()) if path.parent == folder
-        )
+        return any(name.name in self._names[path] for path in paths)
 
 
 def _names(path: pathlib.Path) -> list[str]:
@@ -80,23 +77,20 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
 
 
 def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
-    """Return the unit files that are in no folded file; delete others, which a kill left."""
-    files = list(filter(_is_undamaged, sorted((folder / part).glob("*.parquet"))))
-    folded = Folded(folder, store.study_of(files[0])) if files else ()
-    duplicates = [path for path in files if pathlib.PurePosixPath(part, path.name) in folded]
-    for path in duplicates:
-        path.unlink()
-    return [path for path in files if path not in duplicates]
-
-
-def _is_undamaged(path: pathlib.Path) -> bool:
-    """Return whether a file is undamaged; log a warning if it is not."""
-    try:
-        store.study_of(path)
-    except records.DamagedError as error:
-        records.warn_skipped(error)
-        return False
-    return True
+    """Return the undamaged unit files that are in no folded file; delete others, left by a kill."""
+    files, folded = [], None
+    for path in sorted((folder / part).glob("*.parquet")):
+        try:
+            study = store.study_of(path)
+        except records.DamagedError as error:
+            records.warn_skipped(error)
+            continue
+        folded = folded or Folded(folder, study)
+        if pathlib.PurePosixPath(part, path.name) in folded:
+            path.unlink()
+        else:
+            files.append(path)
+    return files
 
 
 def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:
@@ -122,7 +116,7 @@ def _fold(files: Sequence[pathlib.Path]) -> None:
     # All files have the study of the first, because a folder holds one study.
     metadata = {**(tables[0].schema.metadata or {}), _NAMES: names.encode()}
     rows = pa.concat_tables(tables).replace_schema_metadata(metadata)
-    name = hashlib.sha256(names.encode()).hexdigest()[:16]
-    store.write(files[0].parent / "folded" / f"{name}.parquet", rows, store.study_of(files[0]))
+    path = files[0].parent / "folded" / f"{identity.digest(names.encode())}.parquet"
+    store.write(path, rows, store.study_of(files[0]))
     for path in files:
         path.unlink()

@@ -18,7 +18,7 @@ from isnas_jax.fitting import FitConfig, WindowedVariance
 from isnas_jax.io import cache
 from isnas_jax.networks import Baseline, dip, nas_dip
 from isnas_jax.ops import quality
-from isnas_jax.problems import Classical, Problem, classical
+from isnas_jax.problems import Problem, classical
 from isnas_jax.registries import CLASSICAL
 from isnas_jax.running import Event, Progress, Runner, Threads, ignore
 from isnas_jax.searching import (
@@ -53,23 +53,14 @@ class Method(Protocol):
 _single_thread = functools.partial(Threads, workers=1)
 
 
-@dataclasses.dataclass(frozen=True)
-class NetworkMethod:
-    """Restore with a fixed architecture.
-
-    Attributes:
-      architecture: A baseline or a genotype.
-    """
-
-    architecture: Any
-
-    def __call__(self, key, problem, config, *, folder, progress):
-        options = {"folder": folder, "progress": progress, "runner": _single_thread}
-        return restore(key, problem, self.architecture, config, **options).restored
+def _restore_by_network(key, problem, config, *, architecture, folder, progress):
+    options = {"folder": folder, "progress": progress, "runner": _single_thread}
+    return restore(key, problem, architecture, config, **options).restored
 
 
-def _unchanged(config: Config) -> Config:
-    return config
+def _restore_without_network(key, problem, config, *, method, folder, progress):
+    del key, config, folder, progress
+    return classical.restore(method, problem)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,26 +71,11 @@ class SearchMethod:
       change: Maps the common config to that of the method.
     """
 
-    change: Callable[[Config], Config] = _unchanged
+    change: Callable[[Config], Config]
 
     def __call__(self, key, problem, config, *, folder, progress):
         options = {"folder": folder, "progress": progress, "runner": _single_thread}
         return search(key, problem, self.change(config), **options).restored
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassicalMethod:
-    """Restore without a network.
-
-    Attributes:
-      method: The classical restoration.
-    """
-
-    method: Classical
-
-    def __call__(self, key, problem, config, *, folder, progress):
-        del key, config, folder, progress
-        return classical.restore(self.method, problem)
 
 
 def replace_search(config: Config, **changes: Any) -> Config:
@@ -142,10 +118,10 @@ def methods(task: str, config: Config) -> dict[str, Method]:
     number = config.search.cohort
     classics = {name: entry for name, entry in CLASSICAL.items() if entry.task == task}
     result: dict[str, Method] = {
-        "DIP": NetworkMethod(dip),
-        "NAS-DIP": NetworkMethod(nas_dip),
+        "DIP": functools.partial(_restore_by_network, architecture=dip),
+        "NAS-DIP": functools.partial(_restore_by_network, architecture=nas_dip),
         "as published": SearchMethod(as_published),
-        "ISNAS-DIP": SearchMethod(),
+        "ISNAS-DIP": SearchMethod(replace_search),
     }
     for name, selection in (("metric", top_k), ("random", random_subset)):
         change = functools.partial(replace_search, cohort_selection=selection)
@@ -154,44 +130,10 @@ def methods(task: str, config: Config) -> dict[str, Method]:
         members = tuple(dict.fromkeys((*config.search.extra_members, *classics.values())))
         change = functools.partial(replace_search, extra_members=members)
         result["ISNAS-DIP+"] = SearchMethod(change)
-    return result | {name: ClassicalMethod(entry) for name, entry in classics.items()}
-
-
-def measure(
-    method: Method,
-    case: Case,
-    seed: int,
-    config: Config | None = None,
-    *,
-    folder: str | os.PathLike[str] | None = None,
-    progress: Progress = ignore,
-) -> tuple[np.ndarray, dict[str, float]]:
-    """Restore a case by a method and evaluate it.
-
-    All methods have the same key, so that methods which only select differently are paired.
-
-    Args:
-      method: The method.
-      case: The case.
-      seed: Seed of everything random.
-      config: The config; by default `presets.quick`.
-      folder: Caches restorations and fits, which methods and cases may share.
-      progress: Takes events of the method's stages.
-
-    Returns:
-      The restoration (H, W, C), and its PSNR in dB and SSIM by name.
-    """
-    inputs = _inputs(method, case, seed, config)
-
-    def compute():
-        image = method(
-            inputs["key"], case.problem, inputs["config"], folder=folder, progress=progress
-        )
-        return {"restored": np.asarray(image)}
-
-    file = cache.cache_path(folder, "restored", inputs) if folder else None
-    restored = cache.cached(file, inputs, compute)["restored"]
-    return restored, quality.report(restored, case.clean)
+    return result | {
+        name: functools.partial(_restore_without_network, method=entry)
+        for name, entry in classics.items()
+    }
 
 
 def _inputs(method: Method, case: Case, seed: int, config: Config | None) -> dict[str, Any]:
@@ -263,14 +205,24 @@ def _measure(
     case: Case,
     common: tuple[Config | None, str | os.PathLike[str] | None],
 ) -> tuple[np.ndarray, dict[str, float]]:
-    """Run `measure` as a job."""
+    """Restore a case by a method and evaluate it, as a job.
+
+    All methods have the same key, so that methods which only select differently are paired.
+    """
     config, folder = common
+    inputs = _inputs(method, case, seed, config)
 
     def report(event: Event) -> None:
         if event.image is None:
             progress(event._replace(stage=("method", case.image, seed, name, *event.stage)))
 
-    return measure(method, case, seed, config, folder=folder, progress=report)
+    def compute():
+        arguments = inputs["key"], case.problem, inputs["config"]
+        return {"restored": np.asarray(method(*arguments, folder=folder, progress=report))}
+
+    file = cache.cache_path(folder, "restored", inputs) if folder else None
+    restored = cache.cached(file, inputs, compute)["restored"]
+    return restored, quality.report(restored, case.clean)
 
 
 def summary(runs: pd.DataFrame, quality: str, digits: int) -> pd.DataFrame:
@@ -278,16 +230,12 @@ def summary(runs: pd.DataFrame, quality: str, digits: int) -> pd.DataFrame:
     # The mean over images is taken within a seed, because the standard error is over seeds.
     overall = runs.groupby(["method", "seed"], as_index=False)[quality].mean()
     both = pd.concat([runs, overall.assign(image="all")])
-    cells = (
-        both.groupby(["method", "image"])[quality]
-        .agg(
-            lambda values: (
-                f"{values.mean():.{digits}f}"
-                + (f" ± {values.sem():.{digits}f}" if len(values) > 1 else "")
-            )
-        )
-        .unstack()
-    )
+
+    def cell(values: pd.Series) -> str:
+        error = f" ± {values.sem():.{digits}f}" if len(values) > 1 else ""
+        return f"{values.mean():.{digits}f}{error}"
+
+    cells = both.groupby(["method", "image"])[quality].agg(cell).unstack()
     return cells.loc[runs["method"].unique(), [*runs["image"].unique(), "all"]]
 
 

@@ -68,9 +68,7 @@ def over_images(
         return Estimate(float(statistic(table[column].to_numpy())), np.nan, np.nan)
     counts = resample(jax.random.key(0), len(groups), resamples).astype(int)
     drawn = (
-        np.concatenate(
-            [group for group, times in zip(groups, row, strict=True) for _ in range(times)]
-        )
+        np.concatenate([np.tile(group, times) for group, times in zip(groups, row, strict=True)])
         for row in counts
     )
     return estimate(np.array([statistic(values) for values in drawn]))

@@ -5,8 +5,9 @@ import functools
 import itertools
 import statistics
 import time
-from collections.abc import Callable, Iterable
-from typing import Any, NamedTuple
+import timeit
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import jax
 
@@ -114,15 +115,9 @@ def _scoring_seconds(study: Study, architecture: str, case: Case) -> float:
 
     measure = functools.partial(score_rows, single, architecture, case, draw())
     measure()  # metrics are compiled once per process
-    drawing, measuring = _seconds(draw), _seconds(measure)
+    drawing, measuring = (timeit.timeit(call, number=1) for call in (draw, measure))
     shapes = len({case.problem.shape for case in study.cases})
     return study.inits.num * (shapes * drawing + len(study.cases) * measuring)
-
-
-def _seconds(call: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    call()
-    return time.perf_counter() - begin
 
 
 def plan(study: Study, todo: Iterable[Unit], *, runner: Runner = Threads) -> Plan:

@@ -11,7 +11,7 @@ from isnas_jax.fitting import Fit, FitJob, RunToEnd, fit_each
 from isnas_jax.io import Checkpoint
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
-from isnas_jax.running import Progress, ignore
+from isnas_jax.running import Event, Progress
 from isnas_jax.searching import random_outputs, score_outputs
 from isnas_jax.study import store
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of
@@ -21,40 +21,28 @@ def compute_fits(
     study: Study,
     work: Sequence[FitUnit],
     on_end: Callable[[FitUnit, pa.Table | FloatingPointError], None],
-    *,
-    progress: Progress = ignore,
-    checkpoints: Sequence[Checkpoint] | None = None,
+    progress: Progress,
+    checkpoints: Sequence[Checkpoint],
 ) -> None:
     """Compute fits that share a program, and pass on the rows of each, or its error."""
     task = work[0].case.task
     net = study.build(work[0].architecture, work[0].case.problem)
     config = study.fit[task]
-    followed = dataclasses.replace(
-        config,
-        iterations=study.follow[task],
-        stopping=RunToEnd(config.stopping, config.iterations),
-    )
-    jobs = [
-        FitJob(
-            key_of(study.seed, "fit", unit.case.image, task, unit.seed),
-            net,
-            unit.case.problem,
-            unit.case.clean,
-            checkpoint=checkpoints[index] if checkpoints else None,
-        )
-        for index, unit in enumerate(work)
-    ]
+    stopping = RunToEnd(config.stopping, config.iterations)
+    followed = dataclasses.replace(config, iterations=study.follow[task], stopping=stopping)
+    jobs = []
+    for unit, checkpoint in zip(work, checkpoints, strict=True):
+        key = key_of(study.seed, "fit", unit.case.image, task, unit.seed)
+        jobs.append(FitJob(key, net, unit.case.problem, unit.case.clean, checkpoint=checkpoint))
 
     def end(index: int, result: Fit | FloatingPointError) -> None:
         unit = work[index]
         on_end(unit, fit_row(unit, result) if isinstance(result, Fit) else result)
 
-    fit_each(
-        jobs,
-        followed,
-        end,
-        progress=lambda event: progress(event._replace(stage=work[event.stage[1] - 1].name)),
-    )
+    def report(event: Event) -> None:
+        progress(event._replace(stage=work[event.stage[1] - 1].name))
+
+    fit_each(jobs, followed, end, progress=report)
 
 
 def fit_row(unit: FitUnit, result: Fit) -> pa.Table:
@@ -110,33 +98,23 @@ def draw_outputs(study: Study, architecture: str, problem: Problem) -> jax.Array
 
 def score_rows(study: Study, architecture: str, case: Case, outputs: jax.Array) -> list[tuple]:
     """Return the rows of a case's scores; see `store.score_schema`."""
+    problem = case.problem
+    compared = {"observed": (problem, outputs), "clean": (denoising(case.clean), outputs)}
+    if bool((problem.weights == 0).any()):
+        known = (problem.weights > 0).astype(outputs.dtype)
+        masked = known * jax.vmap(problem.operator)(outputs)
+        compared["masked"] = denoising(problem.observed), masked
     rows = []
-    for reference, (problem, compared) in _comparisons(case, outputs).items():
-        scores = score_outputs(compared, problem, study.metrics)
+    for reference, (target, shown) in compared.items():
+        scores = score_outputs(shown, target, study.metrics)
         for output in range(study.inits.num):
             row = (architecture, case.image, case.task, reference, output)
             rows.append((*row, *(scores[name][output] for name in study.metrics)))
     return rows
 
 
-def _comparisons(case: Case, outputs: jax.Array) -> dict[str, tuple[Problem, jax.Array]]:
-    """Return problem and outputs to compare, by reference; see `store.score_schema`."""
-    problem, observed = case.problem, denoising(case.problem.observed)
-    comparisons = {"observed": (problem, outputs), "clean": (denoising(case.clean), outputs)}
-    if bool((problem.weights == 0).any()):
-        known = (problem.weights > 0).astype(outputs.dtype)
-        comparisons["masked"] = (observed, known * jax.vmap(problem.operator)(outputs))
-    return comparisons
-
-
 def image_row(case: Case) -> pa.Table:
     """Return the row of a case's images; see `store.IMAGES`."""
-    row = (
-        case.image,
-        case.task,
-        *case.clean.shape,
-        *case.problem.observed.shape[:2],
-        store.to_bytes(case.clean),
-        store.to_bytes(case.problem.observed),
-    )
-    return store.table([row], store.IMAGES)
+    sizes = *case.clean.shape, *case.problem.observed.shape[:2]
+    pixels = map(store.to_bytes, (case.clean, case.problem.observed))
+    return store.table([(case.image, case.task, *sizes, *pixels)], store.IMAGES)

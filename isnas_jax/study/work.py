@@ -23,12 +23,7 @@ from isnas_jax.study.units import FitUnit, Study, Unit, group_by_program, units
 
 @dataclasses.dataclass(frozen=True)
 class Work:
-    """A study with its folder.
-
-    Attributes:
-      study: The study.
-      folder: The folder of the dataset.
-    """
+    """A study with the folder of its dataset."""
 
     study: Study
     folder: pathlib.Path
@@ -81,13 +76,9 @@ class Work:
     ) -> list[Unit]:
         """Compute units that share a program; an interrupted fit resumes from its checkpoint.
 
-        The failure of a unit is recorded, that of a file is raised.
-
-        Args:
-          todo: The units; those that have ended are skipped.
-          progress: Takes events with the unit's name as their stage.
-          wait: Wait for another process that computes one of them. Use it for single units only,
-            because two processes could wait for each other.
+        The failure of a unit is recorded, that of a file is raised. Units that have ended are
+        skipped. Wait for other processes with single units only, because two processes could wait
+        for each other.
 
         Returns:
           The units that other processes are computing, without `wait`.
@@ -150,7 +141,7 @@ class Work:
                     end(unit, compute_scores(self.study, unit))
             if fits:
                 checkpoints = [Checkpoint(self._checkpoint(unit)) for unit in fits]
-                compute_fits(self.study, fits, end, progress=progress, checkpoints=checkpoints)
+                compute_fits(self.study, fits, end, progress, checkpoints)
             return
         except (OSError, ImportError):  # not the fault of a unit
             raise
