@@ -21,6 +21,7 @@ import ast
 import dis
 import functools
 import hashlib
+import importlib.machinery
 import importlib.metadata
 import importlib.util
 import pathlib
@@ -111,20 +112,15 @@ def _locate(name: str) -> _Location:
     if module is not None:
         return _Location(getattr(module, "__file__", None), list(getattr(module, "__path__", ())))
     parent, _, last = name.rpartition(".")
-    if not parent:
+    if parent:  # without importing it, which `importlib.util.find_spec` would do
+        folders = _locate(parent).submodule_folders
+        spec = importlib.machinery.PathFinder.find_spec(last, folders)
+    else:
         spec = importlib.util.find_spec(name)
-        if spec is None:
-            return _Location()
-        return _Location(
-            spec.origin if spec.has_location else None, list(spec.submodule_search_locations or ())
-        )
-    paths = [pathlib.Path(folder, last) for folder in _locate(parent).submodule_folders]
-    for path in paths:
-        if (path / "__init__.py").is_file():
-            return _Location(str(path / "__init__.py"), [str(path)])
-        if path.with_name(f"{last}.py").is_file():
-            return _Location(str(path.with_name(f"{last}.py")))
-    return _Location(None, [str(path) for path in paths if path.is_dir()])
+    if spec is None:
+        return _Location()
+    file = spec.origin if spec.has_location else None
+    return _Location(file, list(spec.submodule_search_locations or ()))
 
 
 class _Source(NamedTuple):
