@@ -80,11 +80,6 @@ def _taus(
     return long.assign(score=long["metric"] + " " + long["reference"].map(SYMBOLS))
 
 
-def _with_interval(long: pd.DataFrame, value: str, low: str, high: str) -> pd.Series:
-    """Return cells like -0.45 [-0.55, -0.33]."""
-    return long.apply(lambda row: f"{row[value]:.2f} [{row[low]:.2f}, {row[high]:.2f}]", axis=1)
-
-
 def table1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """Write Kendall's tau by score (rows, a random score last) and image (columns)."""
     known = [name for pair in SUPPLEMENT.values() for name in pair]
@@ -96,16 +91,19 @@ def table1(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     texts = []
     for (task, outcome), part in long.groupby(["task", "outcome"]):
         images = [*dataset.images(task), "mean"]
-        cells = part.assign(cell=_with_interval(part, "tau", "low", "high"))
-        wide = cells.pivot(index="score", columns="image", values="cell")[images]
-        wide = wide.reindex(cells["score"].unique())
+        # Each reference has one control, which all metrics repeat.
         control = part[part["metric"] == metrics[0]]
-        control = control.assign(
-            cell=_with_interval(control, "control", "control_low", "control_high"),
-            score="random " + control["reference"].map(SYMBOLS),
-        ).pivot(index="score", columns="image", values="cell")[images]
+        names = {"control": "tau", "control_low": "low", "control_high": "high"}
+        control = control.drop(columns=[*names.values()]).rename(columns=names)
+        control["score"] = "random " + control["reference"].map(SYMBOLS)
+        rows = pd.concat([part, control])
+        rows["cell"] = [
+            f"{row.tau:.2f} [{row.low:.2f}, {row.high:.2f}]" for row in rows.itertuples()
+        ]
+        table = rows.pivot(index="score", columns="image", values="cell")[images]
+        table = table.reindex(rows["score"].unique())
         name = f"table1-{task}-{outcome.replace(' ', '_')}"
-        text = tables.write(folder / name, pd.concat([wide, control]).rename_axis("score"))
+        text = tables.write(folder / name, table)
         title = f"Kendall's tau with the {outcome}, {task}, {part['n'].iloc[0]} genotypes"
         texts.append(f"{title}\n{text}\n")
     return "\n".join(texts)
@@ -210,62 +208,48 @@ def figure2(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
 def histograms(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """Draw the outcomes of all genotypes and mark the best of cohorts by score and at random."""
     label = f"{config.outcome}, dB" if "PSNR" in config.outcome else config.outcome
-    rows = []
+    num, rows = COHORT_SIZES[-1], []
     for task in dataset.tasks:
-        outcomes = dataset.outcome(config.outcome, task)
+        columns = {
+            str(image): values for image, values in dataset.outcome(config.outcome, task).items()
+        }
         marks: dict[str, dict[str, float]] = {}
         random_best = {}
-        for image in outcomes:
-            values = outcomes[image]
+        for image, values in columns.items():
             tops = {
-                num: values[analysis.top(dataset, config.metric, task, image, num)].max()
-                for num in COHORT_SIZES
+                size: values[analysis.top(dataset, config.metric, task, image, size)].max()
+                for size in COHORT_SIZES
             }
-            chosen = analysis.choose(dataset, config.metric, task, image, COHORT_SIZES[-1])
-            marks[image] = {f"best of top {num}": float(best) for num, best in tops.items()}
+            chosen = analysis.choose(dataset, config.metric, task, image, num)
+            marks[image] = {f"best of top {size}": float(best) for size, best in tops.items()}
             marks[image]["ISNAS-DIP's choice"] = float(values[chosen])
             key = key_of(config.seed, "random cohorts", task, image)
-            random_best[image] = analysis.random_cohorts(
-                key, values.to_numpy(), COHORT_SIZES[-1], 10
-            )
-            rows.append(
-                {
-                    "task": task,
-                    "image": image,
-                    "median": values.median(),
-                    "best": values.max(),
-                    **marks[image],
-                    f"best of random {COHORT_SIZES[-1]}, mean": random_best[image][0],
-                    "s.d.": random_best[image][1],
-                }
-            )
-        columns = {str(image): values.to_numpy() for image, values in outcomes.items()}
+            random_best[image] = analysis.random_cohorts(key, values.to_numpy(), num, 10)
+            mean, deviation = random_best[image]
+            row = {"task": task, "image": image, "median": values.median(), "best": values.max()}
+            row |= marks[image] | {f"best of random {num}, mean": mean, "s.d.": deviation}
+            rows.append(row)
         figure = figures.histograms(columns, marks, random_best, label)
         figures.save_for_print(figure, folder / f"histograms-{task}")
-    table = pd.DataFrame(rows).set_index("task")
-    text = tables.write(folder / "histograms", table)
+    text = tables.write(folder / "histograms", pd.DataFrame(rows).set_index("task"))
     return f"{label}; genotypes chosen by {config.metric}\n{text}\n"
 
 
 def qualitative(dataset: Dataset, folder: pathlib.Path, config: PaperConfig) -> str:
     """Draw clean image, observation and restorations, one row per image."""
-    baselines = {"DIP": "dip", "NAS-DIP": "nas-dip"}
     for task in dataset.tasks:
         rows = []
         for image in dataset.images(task):
             pictures = dataset.pictures(task, image)
+            clean = pictures["clean"]
             restored = dataset.large("restored", task, image)
             chosen = analysis.choose(dataset, config.metric, task, image, COHORT_SIZES[-1])
-            row = {image: pictures["clean"], "observed": pictures["observed"]}
-            for name, architecture in (baselines | {"ISNAS-DIP": chosen}).items():
-                if architecture in restored.index:
-                    row[name] = store.to_image(restored[architecture], pictures["clean"].shape)
-            rows.append(
-                {
-                    name if name == image else _title(name, pixels, pictures["clean"]): pixels
-                    for name, pixels in row.items()
-                }
-            )
+            shown = {_title("observed", pictures["observed"], clean): pictures["observed"]}
+            for name, network in {"DIP": "dip", "NAS-DIP": "nas-dip", "ISNAS-DIP": chosen}.items():
+                if network in restored.index:
+                    pixels = store.to_image(restored[network], clean.shape)
+                    shown[_title(name, pixels, clean)] = pixels
+            rows.append({image: clean, **shown})
         figures.save_for_print(figures.qualitative(rows), folder / f"qualitative-{task}")
     return ""
 

@@ -31,14 +31,12 @@ def write_scores(
       genotypes: N genotypes.
       scores: (N, K) values by metric; lower is better.
     """
-    rows = []
-    for index, genotype in enumerate(genotypes):
-        row: dict[str, Any] = {"genotype": str(genotype)}
-        for metric, values in scores.items():
-            row[metric] = float(values[index].mean())
-            row[f"{metric} std"] = float(values[index].std())
-        rows.append(row)
-    records.write_csv(folder / "scores.csv", rows)
+    columns: dict[str, Any] = {"genotype": map(str, genotypes)}
+    for metric, values in scores.items():
+        columns[metric] = values.mean(axis=1).tolist()
+        columns[f"{metric} std"] = values.std(axis=1).tolist()
+    rows = zip(*columns.values(), strict=True)
+    records.write_csv(folder / "scores.csv", [dict(zip(columns, row, strict=True)) for row in rows])
 
 
 def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
@@ -50,17 +48,10 @@ def write_timings(folder: pathlib.Path, seconds: Mapping[str, float]) -> None:
         records.write_json(folder / "timings.json", {"seconds": seconds})
 
 
-def write_cohort(
-    folder: pathlib.Path,
-    result: SearchResult,
-    problem: Problem,
-    proxy: Proxy | None,
-    clean: Any = None,
+def _write_cohort(
+    folder: pathlib.Path, result: SearchResult, problem: Problem, proxy: Proxy | None, clean: Any
 ) -> None:
-    """Write the images of a cohort, `cohort.csv` and `decisions.png`.
-
-    With a clean image, the table has the PSNR on the proxy in dB and the oracle's choice.
-    """
+    """Write the images of a cohort, `cohort.csv` and `decisions.png`; evaluate on the proxy."""
     cohort = result.cohort
     psnrs = None if clean is None else oracle(cohort, problem, proxy, clean)
     errors = None if cohort.folds[0].validation is None else cohort.errors
@@ -109,7 +100,7 @@ def write_search(
     candidates = result.candidates
     if len(candidates.genotypes):
         write_scores(folder, candidates.genotypes, {metric: candidates.scores})
-    write_cohort(folder, result, problem, proxy, clean)
+    _write_cohort(folder, result, problem, proxy, clean)
     write_timings(folder, result.seconds)
     members = [
         Member(str(result.cohort.members[rank]), float(result.weights[rank]), fit)
