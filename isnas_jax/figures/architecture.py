@@ -15,15 +15,14 @@ from isnas_jax.figures.style import BLUE, ORANGE
 _ROW, _LEFT, _RIGHT, _WIDTH, _HEIGHT = 44, 16, 300, 104, 26
 
 
-def skip_matrix(skips: Sequence[Sequence[bool]], *, side: int = 8) -> str:
+def skip_matrix(skips: Sequence[Sequence[bool]]) -> str:
     """Return a skip matrix as SVG: one filled square per skip.
 
     Args:
       skips: (L, L) booleans; row l - 1 is decoder level l, column j is source e_j.
-      side: Side of a square in pixels.
     """
-    levels = len(skips)
-    size = levels * side
+    side = 8  # of a square, in pixels
+    size = len(skips) * side
     squares = "".join(
         f"M{column * side + 1} {row * side + 1}h{side - 2}v{side - 2}h{2 - side}z"
         for row, column in np.argwhere(skips)

@@ -46,13 +46,6 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], An
     return arrays, json.loads(str(arrays.pop(_INPUTS)))
 
 
-def _encode_arrays(arrays: Mapping[str, Any], inputs: Any) -> bytes:
-    """Return the content of an .npz file with arrays, the described inputs and a digest."""
-    content = io.BytesIO()
-    np.savez(content, **{**arrays, _INPUTS: np.array(json.dumps(inputs))})
-    return _seal(content.getvalue()[:-2])
-
-
 def _seal(archive: bytes) -> bytes:
     """Append the digest of a ZIP archive as its comment; the input ends before its length."""
     seal = identity.digest(archive).encode()
@@ -92,13 +85,13 @@ def cached(
         arrays, stored = read_arrays(path)
     except (FileNotFoundError, records.DamagedError):
         with records.file_lock(path):
-            arrays, stored = _read_or_write(path, lambda: _encode_arrays(compute(), current))
+            arrays, stored = _read_or_write(path, current, compute)
     check_inputs(path, stored, current)
     return arrays
 
 
 def _read_or_write(
-    path: pathlib.Path, encode: Callable[[], bytes]
+    path: pathlib.Path, inputs: Any, compute: Callable[[], dict[str, np.ndarray]]
 ) -> tuple[dict[str, np.ndarray], Any]:
     """Read the file, which another process may have written meanwhile, or write it first."""
     try:
@@ -106,17 +99,16 @@ def _read_or_write(
     except FileNotFoundError:
         pass
     except records.DamagedError as error:
-        records.warn_recomputed(error)
-    records.write_bytes(path, encode())
+        records.warn(error, "computed again")
+    arrays: dict[str, Any] = {**compute(), _INPUTS: np.array(json.dumps(inputs))}
+    content = io.BytesIO()
+    np.savez(content, **arrays)
+    records.write_bytes(path, _seal(content.getvalue()[:-2]))
     return read_arrays(path)
 
 
 def claim_folder(
-    path: str | os.PathLike[str],
-    config: Mapping[str, Any],
-    *,
-    name: str = "config",
-    recorded: Mapping[str, Any] | None = None,
+    path: str | os.PathLike[str], config: Mapping[str, Any], *, name: str = "config"
 ) -> pathlib.Path:
     """Create an output folder for a run, or continue in one with an equal config.
 
@@ -124,7 +116,6 @@ def claim_folder(
       path: The folder.
       config: Everything that the run depends on; described and compared.
       name: Stem of the JSON file that stores the description.
-      recorded: Further entries to store on creation, which are not compared.
 
     Returns:
       The folder.
@@ -143,8 +134,8 @@ def claim_folder(
     if not file.exists():
         with records.file_lock(file):
             if not file.exists():
-                all_recorded = {**identity.recorded_versions(), **(recorded or {})}
-                records.write_json(file, {**current, "recorded": all_recorded})
+                recorded = identity.recorded_versions()
+                records.write_json(file, {**current, "recorded": recorded})
     stored = records.read_json(file)
     stored.pop("recorded", None)
     if difference := identity.first_difference(stored, current):

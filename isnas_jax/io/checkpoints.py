@@ -63,7 +63,8 @@ class Checkpoint:
             return tree
         digest, _, content = self.path.read_bytes().partition(b"\n")
         if digest.decode(errors="replace") != identity.digest(content):
-            records.warn_recomputed(records.DamagedError(self.path, "its digest does not agree"))
+            error = records.DamagedError(self.path, "its digest does not agree")
+            records.warn(error, "computed again")
             return tree
         stored_inputs, _, state = content.partition(b"\n")
         cache.check_inputs(self.path, json.loads(stored_inputs), self._inputs)

@@ -59,12 +59,9 @@ def describe_code(root: Any, describe_value: Callable[[Any], Any]) -> Any:
     All code that it uses is visited once, breadth first. Code of this library gets no
     digest, because `identity.versions` compares the library as a whole.
 
-    Args:
-      root: A value for which `is_code` is true.
-      describe_value: Describes the data that the code uses.
-
     Returns:
-      The name and digest, or a dict of these under "" and of the data by access path.
+      The name and digest, or a dict of these under "" and of the data, described by
+      `describe_value`, by access path.
     """
     data: dict[str, Any] = {}
     bytecode: dict[str, Any] = {}

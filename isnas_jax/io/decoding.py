@@ -28,17 +28,11 @@ _FIRST_FRAME_FORMATS = ("MPO", "PSD")
 
 
 class Channels(NamedTuple):
-    """A decoded image.
+    """A decoded image."""
 
-    Attributes:
-      color: (H, W, C) float32 levels, C = 1 for gray, else 3.
-      alpha: (H, W, 1) float32 in [0, 1], 0 where transparent; None if there is no alpha.
-      white: The level of white; black is 0.
-    """
-
-    color: np.ndarray
-    alpha: np.ndarray | None
-    white: int
+    color: np.ndarray  # (H, W, C) float32 levels, C = 1 for gray, else 3
+    alpha: np.ndarray | None  # (H, W, 1) float32 in [0, 1], 0 where transparent
+    white: int  # the level of white; black is 0
 
 
 def suffixes() -> set[str]:

@@ -73,19 +73,15 @@ def digest(value: Any) -> str:
     return source.digest(content)
 
 
-def describe(value: Any) -> Any:
+def describe(value: Any, parent_ids: tuple[int, ...] = ()) -> Any:
     """Return plain JSON values that are equal in all processes for equal content.
 
-    Dataclass fields with the metadata `{"identity": False}` are left out.
+    Dataclass fields with the metadata `{"identity": False}` are left out. `parent_ids`, the ids of
+    the values around this one, end cycles.
 
     Raises:
       ValueError: If a value cannot be described; the message names its type.
     """
-    return _describe(value, ())
-
-
-def _describe(value: Any, parent_ids: tuple[int, ...]) -> Any:
-    """Describe a value; `parent_ids`, the ids of the values around it, end cycles."""
     if value is None or type(value) in (bool, int, str):
         return value
     if type(value) is float:
@@ -93,13 +89,13 @@ def _describe(value: Any, parent_ids: tuple[int, ...]) -> Any:
     if isinstance(value, jax.Array) and jax.dtypes.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"key {np.asarray(jax.random.key_data(value)).ravel().tolist()}"
     if isinstance(value, np.generic):
-        return _describe(value.item(), parent_ids)
+        return describe(value.item(), parent_ids)
     if isinstance(value, jax.Array | np.ndarray) and value.dtype != object:
         array = np.asarray(value)
         return f"{array.dtype}{list(array.shape)} {digest(array.tobytes())}"
     if id(value) in parent_ids:
         return f"again, {len(parent_ids) - parent_ids.index(id(value))} up"
-    describe_part = functools.partial(_describe, parent_ids=(*parent_ids, id(value)))
+    describe_part = functools.partial(describe, parent_ids=(*parent_ids, id(value)))
     if isinstance(value, types.MethodType):
         return {"": describe_part(value.__func__), "of": describe_part(value.__self__)}
     if code.is_bound_builtin(value):

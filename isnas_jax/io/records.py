@@ -31,14 +31,9 @@ class DamagedError(ValueError):
         super().__init__(f"{os.fspath(path)!r} is damaged: {reason}")
 
 
-def warn_recomputed(error: DamagedError) -> None:
-    """Log that the content of a damaged file is computed again."""
-    _LOG.warning("%s; it is computed again", error)
-
-
-def warn_skipped(error: DamagedError) -> None:
-    """Log that a damaged file is skipped."""
-    _LOG.warning("%s; it is skipped", error)
+def warn(error: DamagedError, consequence: str) -> None:
+    """Log that a file is damaged, and what follows, such as "skipped"."""
+    _LOG.warning("%s; it is %s", error, consequence)
 
 
 def _sync_folder(path: pathlib.Path) -> None:

@@ -153,8 +153,7 @@ def _parse_file(file: str | pathlib.Path, package: str) -> _Source:
 def _serialize(tree: ast.AST, write: Callable[[str], None]) -> list[ast.Import | ast.ImportFrom]:
     """Write a syntax tree without docstrings and positions, the same in all Python versions.
 
-    Returns:
-      The import statements in the tree.
+    Returns its import statements.
     """
     imports = []
 
@@ -195,11 +194,7 @@ def _is_docstring(node: ast.AST) -> bool:
 def _imported_modules(package: str, level: int, name: str, names: Sequence[str]) -> Iterator[str]:
     """Yield the modules that an import statement may execute, including parent packages.
 
-    Args:
-      package: The package of the importing module.
-      level: Number of leading dots of a relative import, 0 for an absolute import.
-      name: The module after `from` or `import`.
-      names: The names after `from ... import`, which may be submodules.
+    The level is the number of leading dots; the names after `from ... import` may be submodules.
     """
     if level:
         parents = package.split(".")[: len(package.split(".")) - level + 1]
@@ -248,12 +243,7 @@ def _module_source(name: str, file: str) -> _Source:
 
 
 def describe_bytecode(code: types.CodeType, package: str) -> tuple[Any, list[str]]:
-    """Return a code object as plain JSON values, and the modules that it may import.
-
-    Args:
-      code: Code of a function without a source file, such as a notebook's.
-      package: The package that relative imports start from.
-    """
+    """Return code without a source file as plain JSON values, and the modules it may import."""
     instructions = list(dis.get_instructions(code))
     imports: list[str] = []
     # An import compiles to two constants, the level and the names, and IMPORT_NAME.

@@ -63,25 +63,15 @@ class Table(NamedTuple):
 
 
 class Bar(NamedTuple):
-    """A row of a chart.
-
-    Attributes:
-      label: Name of the row.
-      value: Length of the bar, from 0.
-      low: Lower end of the interval; nan without one.
-      high: Upper end of the interval; nan without one.
-      text: The value as text.
-      detail: Further numbers as text.
-      muted: Whether the row is a reference or a control.
-    """
+    """A row of a chart: a bar from 0 to `value`, with an interval where its ends are not nan."""
 
     label: str
     value: float
     low: float
     high: float
-    text: str
-    detail: str = ""
-    muted: bool = False
+    text: str  # the value
+    detail: str = ""  # further numbers
+    muted: bool = False  # for a reference or a control
 
 
 class Chart(NamedTuple):

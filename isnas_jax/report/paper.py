@@ -261,15 +261,5 @@ def _title(name: str, image: np.ndarray, clean: np.ndarray) -> str:
     return f"{name}\n{quality.psnr(image, clean):.2f} dB, {quality.ssim(image, clean):.3f}"
 
 
-ITEMS: Registry[Item] = Registry(
-    "item",
-    {
-        "table1": table1,
-        "published": published,
-        "figure1": figure1,
-        "agreement": agreement,
-        "figure2": figure2,
-        "histograms": histograms,
-        "qualitative": qualitative,
-    },
-)
+_FUNCTIONS = (table1, published, figure1, agreement, figure2, histograms, qualitative)
+ITEMS: Registry[Item] = Registry("item", {item.__name__: item for item in _FUNCTIONS})

@@ -26,10 +26,7 @@ def write_scores(
 ) -> None:
     """Write `scores.csv`: mean and standard deviation over K initializations, a row per genotype.
 
-    Args:
-      folder: Folder to write to.
-      genotypes: N genotypes.
-      scores: (N, K) values by metric; lower is better.
+    The scores are (N, K) for each metric; lower is better.
     """
     columns: dict[str, Any] = {"genotype": map(str, genotypes)}
     for metric, values in scores.items():
@@ -197,16 +194,10 @@ def _write_curves(folder: pathlib.Path, fit: Any) -> None:
 def write_preview(
     folder: pathlib.Path, problem: Problem, restored: np.ndarray, status: str, *, bits: int = 8
 ) -> None:
-    """Write the best restoration so far and a page that reloads itself.
+    """Write the best restoration so far (H, W, C) and a page that reloads itself.
 
-    `write_restoration` and `write_page` replace both when the run ends.
-
-    Args:
-      folder: Folder to write to.
-      problem: The problem that is being restored.
-      restored: The restoration so far (H, W, C).
-      status: Stage and time left, for the page; see `write_page`.
-      bits: Bits per channel of image files: 8 or 16.
+    `write_restoration` and `write_page` replace both when the run ends. See `write_page` for the
+    status; image files have 8 or 16 bits per channel.
     """
     images.save(folder / "observed.png", np.asarray(problem.observed), bits=bits)
     images.save(folder / "restored.png", restored, bits=bits)
@@ -214,12 +205,7 @@ def write_preview(
 
 
 def summary(record: Mapping[str, Any], folder: pathlib.Path) -> str:
-    """Return a result as text for the terminal: members, quality and the path of the page.
-
-    Args:
-      record: The content of `result.json`.
-      folder: Folder of the run.
-    """
+    """Return the content of `result.json` as text for the terminal, with the path of the page."""
     rows = []
     for member in record["members"]:
         row = {"member": member["member"], "weight": member["weight"]}

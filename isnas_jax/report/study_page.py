@@ -112,21 +112,20 @@ def _study(folder: pathlib.Path, config: Mapping[str, Any]) -> Page:
 
 def _tau_chart(outcome: str, task: str, rows: pd.DataFrame) -> Chart:
     """Return Kendall's τ by metric, lowest first, then the random score's."""
-
-    def bar(label, value, low, high, muted=False):
-        interval = f"{elements.number(low)} to {elements.number(high)}"
-        return Bar(label, value, low, high, elements.number(value), interval, muted)
-
     rows = rows.sort_values("tau", kind="stable")
-    bars = [bar(row.metric, row.tau, row.low, row.high) for row in rows.itertuples()]
     first = rows.iloc[0]
-    control = first["control"], first["control_low"], first["control_high"]
+    taus = list(zip(rows["metric"], rows["tau"], rows["low"], rows["high"], strict=True))
+    taus.append(("random score", first["control"], first["control_low"], first["control_high"]))
+    bars = []
+    for index, (label, tau, low, high) in enumerate(taus):
+        interval = f"{elements.number(low)} to {elements.number(high)}"
+        muted = index == len(rows)
+        bars.append(Bar(label, tau, low, high, elements.number(tau), interval, muted))
     note = (
         f"{task}, {first['n']} genotypes, mean over images, scored against the observation. "
         "Lines: 95 % bootstrap intervals over genotypes. "
         f"Negative: the lower the score, the higher the {outcome}."
     )
-    bars.append(bar("random score", *control, muted=True))
     return Chart(f"Kendall's τ between score and {outcome}", note, bars)
 
 

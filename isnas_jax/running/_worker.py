@@ -3,7 +3,7 @@
 import importlib
 import pickle
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -25,19 +25,12 @@ class Reference(NamedTuple):
 
 
 class Environment(NamedTuple):
-    """The state of this process that workers copy.
+    """The state of this process that workers copy."""
 
-    Attributes:
-      path: Folders to search for modules.
-      modules: Extensions to import, because jobs look them up by name.
-      config: Values of JAX's configuration.
-      cache: The folder of compiled programs and its largest size in bytes, if there is one.
-    """
-
-    path: tuple[str, ...]
-    modules: tuple[str, ...]
-    config: Mapping[str, Any]
-    cache: Sequence[tuple[str, int]]
+    path: tuple[str, ...]  # folders to search for modules
+    modules: tuple[str, ...]  # extensions to import, because jobs look them up by name
+    config: Mapping[str, Any]  # of JAX
+    caches: Sequence[tuple[str, int]]  # folders of compiled programs, and their sizes in bytes
 
     @classmethod
     def current(cls, modules: Sequence[str]) -> "Environment":
@@ -53,10 +46,18 @@ class Environment(NamedTuple):
         for name, value in self.config.items():
             if jax.config.values.get(name) != value:
                 jax.config.update(name, value)
-        for folder, most in set(self.cache) - set(_programs.disk_caches):
+        for folder, most in set(self.caches) - set(_programs.disk_caches):
             _programs.use_compilation_cache(folder, max_bytes=most)
         for module in self.modules:
             importlib.import_module(module)
+
+
+def pickled(value: Any, dumps: Callable[[Any], bytes] = pickle.dumps) -> bytes:
+    """Pickle a value; ValueError if it cannot be sent."""
+    try:
+        return dumps(value)
+    except Exception as error:
+        raise ValueError(f"this cannot be sent to another process: {error}") from error
 
 
 def picklable_error(error: Exception) -> Exception:

@@ -8,7 +8,6 @@ because a job may run again in another process.
 
 from collections.abc import Callable
 from concurrent.futures import Future
-from types import TracebackType
 from typing import Any, Protocol, Self, TypeAlias
 
 from isnas_jax.running.events import Progress
@@ -29,12 +28,7 @@ class Pool(Protocol):
 
     def __enter__(self) -> Self: ...
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None: ...
+    def __exit__(self, *_: object) -> None: ...
 
 
 Runner: TypeAlias = Callable[[Progress], Pool]

@@ -22,6 +22,7 @@ from isnas_jax.running._worker import (
     Reference,
     WorkerDiedError,
     picklable_error,
+    pickled,
 )
 from isnas_jax.running.events import Progress
 from isnas_jax.running.pool import check_workers
@@ -51,11 +52,11 @@ def _serve(pipe: connection.Connection, environment: Environment) -> None:
             os._exit(1)
 
     def resolve(value: Any) -> Any:
-        if isinstance(value, Reference):
-            if isinstance(values[value.number], bytes):
-                values[value.number] = pickle.loads(values[value.number])
-            return values[value.number]
-        return value
+        if not isinstance(value, Reference):
+            return value
+        if isinstance(values[value.number], bytes):
+            values[value.number] = pickle.loads(values[value.number])
+        return values[value.number]
 
     while True:
         try:
@@ -154,11 +155,11 @@ class Processes:
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
         numbers = [arg.number for arg in args if isinstance(arg, Reference)]
-        return self._threads.submit(self._run, _pickle((job, args)), numbers)
+        return self._threads.submit(self._run, pickled((job, args)), numbers)
 
     def broadcast(self, value: Any) -> Reference:
         reference = Reference(len(self._values))
-        self._values.append(_pickle((reference, _pickle(value))))
+        self._values.append(pickled((reference, pickled(value))))
         return reference
 
     def _run(self, job: bytes, numbers: Sequence[int]) -> Any:
@@ -207,11 +208,3 @@ class Processes:
         for process in list(self._processes):
             process.end()
         self._threads.shutdown(cancel_futures=True)
-
-
-def _pickle(value: Any) -> bytes:
-    """Pickle a value; ValueError if it cannot be sent."""
-    try:
-        return pickle.dumps(value)
-    except Exception as error:
-        raise ValueError(f"this cannot be sent to another process: {error}") from error

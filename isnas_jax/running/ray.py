@@ -16,6 +16,7 @@ from isnas_jax.running._worker import (
     Reference,
     WorkerDiedError,
     picklable_error,
+    pickled,
 )
 from isnas_jax.running.events import Event, Progress
 from isnas_jax.running.pool import check_workers
@@ -114,11 +115,6 @@ def _check_listening(address: str | None) -> None:
         socket.create_connection((host, int(port)), timeout=10).close()
 
 
-def _death_errors(exceptions: Any) -> tuple[type[Exception], ...]:
-    """Return the errors that Ray raises if a task's process or node died too often."""
-    return exceptions.WorkerCrashedError, exceptions.NodeDiedError, exceptions.OutOfMemoryError
-
-
 class Ray:
     """Run jobs as tasks of a Ray cluster.
 
@@ -200,10 +196,7 @@ class Ray:
         self._thread.start()
 
     def submit(self, job: Callable[..., Any], *args: Any) -> Future:
-        try:
-            content = self._ray.cloudpickle.dumps((job, args))
-        except Exception as error:
-            raise ValueError(f"this cannot be sent to another process: {error}") from error
+        content = pickled((job, args), self._ray.cloudpickle.dumps)
         numbers = {arg.number for arg in args if isinstance(arg, Reference)}
         references = {number: self._values[number] for number in numbers}
         future: Future = Future()
@@ -296,9 +289,10 @@ class Ray:
                 running.pop(reference).future.set_exception(error)
 
     def _finish(self, future: Future, reference: Any) -> None:
+        errors = self._ray.exceptions
         try:
             kind, value = self._ray.get(reference)
-        except _death_errors(self._ray.exceptions) as error:
+        except (errors.WorkerCrashedError, errors.NodeDiedError, errors.OutOfMemoryError) as error:
             reason = f"a job's worker died {TRIES} times: {error}"
             kind, value = "failed", WorkerDiedError(reason)
         except Exception as error:

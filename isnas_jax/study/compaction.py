@@ -22,10 +22,6 @@ class Folded:
     """The units of a study that are in folded files; new files are read when they appear.
 
     `name in folded` raises ValueError if a folded file belongs to another study.
-
-    Args:
-      folder: The folder of the dataset.
-      study: The digest of the study.
     """
 
     def __init__(self, folder: pathlib.Path, study: str) -> None:
@@ -37,23 +33,16 @@ class Folded:
         for path in paths:
             if path not in self._names:
                 undamaged = store.holds(path, self._study)
-                self._names[path] = frozenset(_names(path) if undamaged else ())
+                names = pq.read_schema(path).metadata[_NAMES].decode() if undamaged else ""
+                self._names[path] = frozenset(names.split("\n"))
         return any(name.name in self._names[path] for path in paths)
-
-
-def _names(path: pathlib.Path) -> list[str]:
-    """Return the names of the unit files whose rows a folded file holds."""
-    return (pq.read_schema(path).metadata or {})[_NAMES].decode().split("\n")
 
 
 def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     """Fold the finished units of a dataset into few files.
 
-    Workers may run at the same time, and a kill loses no rows.
-
-    Args:
-      folder: The folder of the dataset.
-      most: Fold at least so many bytes of unit files into each file.
+    Workers may run at the same time, and a kill loses no rows. Each file takes the rows of at
+    least `most` bytes of unit files.
 
     Returns:
       The number of unit files that were folded.
@@ -83,7 +72,7 @@ def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
         try:
             study = store.study_of(path)
         except records.DamagedError as error:
-            records.warn_skipped(error)
+            records.warn(error, "skipped")
             continue
         folded = folded or Folded(folder, study)
         if pathlib.PurePosixPath(part, path.name) in folded:

@@ -8,9 +8,8 @@ import dataclasses
 import functools
 import os
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, TypeAlias
 
-import jax
 import numpy as np
 import pandas as pd
 
@@ -18,7 +17,7 @@ from isnas_jax.fitting import FitConfig, WindowedVariance
 from isnas_jax.io import cache
 from isnas_jax.networks import Baseline, dip, nas_dip
 from isnas_jax.ops import quality
-from isnas_jax.problems import Problem, classical
+from isnas_jax.problems import classical
 from isnas_jax.registries import CLASSICAL
 from isnas_jax.running import Event, Progress, Runner, Threads, ignore
 from isnas_jax.searching import (
@@ -34,20 +33,7 @@ from isnas_jax.searching import (
 from isnas_jax.study.intervals import over_images
 from isnas_jax.study.units import Case, key_of
 
-
-class Method(Protocol):
-    """See the module's docstring."""
-
-    def __call__(
-        self,
-        key: jax.Array,
-        problem: Problem,
-        config: Config,
-        *,
-        folder: str | os.PathLike[str] | None,
-        progress: Progress,
-    ) -> np.ndarray: ...
-
+Method: TypeAlias = Callable[..., np.ndarray]
 
 # Each method is a job, so that its own jobs run one after another.
 _single_thread = functools.partial(Threads, workers=1)
@@ -65,11 +51,7 @@ def _restore_without_network(key, problem, config, *, method, folder, progress):
 
 @dataclasses.dataclass(frozen=True)
 class SearchMethod:
-    """Restore with a search.
-
-    Attributes:
-      change: Maps the common config to that of the method.
-    """
+    """Restore with a search; `change` maps the common config to that of the method."""
 
     change: Callable[[Config], Config]
 

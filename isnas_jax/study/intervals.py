@@ -9,13 +9,7 @@ import pandas as pd
 
 
 class Estimate(NamedTuple):
-    """A value with its 95 % percentile bootstrap interval.
-
-    Attributes:
-      value: Of the data; nan if it is undefined.
-      low: Lower end of the interval; nan if there is none.
-      high: Upper end.
-    """
+    """A value with its 95 % percentile bootstrap interval; nan where there is none."""
 
     value: float
     low: float

@@ -30,23 +30,14 @@ _MOST = 16
 
 
 class Trial(NamedTuple):
-    """The cost of one architecture on the largest image.
+    """The cost of one architecture on the largest image."""
 
-    Attributes:
-      operations: Floating-point operations of a step of one fit.
-      traffic: Bytes that a step reads and writes.
-      memory: Bytes that a fit takes.
-      compiling: Seconds until the first step.
-      step: Seconds of a step per fit, in a batch of up to 16 where fits run in batches.
-      scoring: Seconds of the architecture's scores in all cases; 0 for a baseline.
-    """
-
-    operations: float
-    traffic: float
-    memory: int
-    compiling: float
-    step: float
-    scoring: float
+    operations: float  # floating-point operations of a step of one fit
+    traffic: float  # bytes that a step reads and writes
+    memory: int  # bytes that a fit takes
+    compiling: float  # seconds until the first step
+    step: float  # seconds per fit, in a batch of up to 16 where fits run in batches
+    scoring: float  # seconds of the scores in all cases; 0 for a baseline
 
 
 @dataclasses.dataclass(frozen=True)

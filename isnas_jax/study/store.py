@@ -199,7 +199,7 @@ def read_all(
         except FileNotFoundError:  # folded in the meantime
             continue
         except records.DamagedError as error:
-            records.warn_skipped(error)
+            records.warn(error, "skipped")
     if not tables:
         raise ValueError(f"{str(folder)!r} holds no undamaged table")
     return pa.concat_tables(tables).replace_schema_metadata(None)
@@ -221,7 +221,7 @@ def holds(path: pathlib.Path, study: str) -> bool:
     except FileNotFoundError:
         return False
     except records.DamagedError as error:
-        records.warn_recomputed(error)
+        records.warn(error, "computed again")
         return False
     cache.check_inputs(path, {"study": stored}, {"study": study})
     return True
