@@ -162,11 +162,6 @@ def paragraph(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
-def preformatted(text: str) -> Markup:
-    """Return text that keeps its lines."""
-    return Markup("<pre>{}</pre>").format(text)
-
-
 def plots(path: pathlib.Path, caption: str, *, invertible: bool = False) -> list[Markup]:
     """Return a PNG file as a list of one figure; empty without the file.
 

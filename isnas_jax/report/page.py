@@ -6,7 +6,6 @@ The page is regenerated from the folder's records alone. Needs jinja2, pandas an
 import json
 import pathlib
 from collections.abc import Mapping
-from typing import Any
 
 from markupsafe import Markup
 
@@ -47,7 +46,7 @@ def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
         page = result_page(folder, config, json.loads(texts["result.json"]))
     else:
         page = tables_page(folder, config)
-    page = page._replace(sections=[*page.sections, _repeat(folder, config, texts)])
+    page = page._replace(sections=[*page.sections, _repeat(folder, texts)])
     html = elements.TEMPLATES.get_template("page.html").render(
         page=page, script=config.get("script", "run"), reload=_RELOAD_SECONDS if status else None
     )
@@ -56,24 +55,12 @@ def write_page(folder: pathlib.Path, status: str | None = None) -> pathlib.Path:
     return folder / PAGE
 
 
-def _repeat(folder: pathlib.Path, flags: Mapping[str, Any], texts: Mapping[str, str]) -> Section:
-    """Return the section with the command, the main values of the config, and the records."""
-    config = flags.get("config", flags)
-    values = {
-        "task": flags.get("task"),
-        "sigma, gray levels": json.loads(texts.get("result.json", "{}")).get("sigma"),
-        "mask": flags.get("mask"),
-        "seed": flags.get("seed"),
-        "channels": config.get("network", {}).get("channels"),
-        "maximum iterations": config.get("fit", {}).get("iterations"),
-        **flags.get("versions", {}),
-    }
-    lines = [f"{name}: {value}" for name, value in values.items() if value is not None]
-    blocks = [elements.preformatted("\n".join(lines))]
+def _repeat(folder: pathlib.Path, texts: Mapping[str, str]) -> Section:
+    """Return the section with the command and the records."""
+    blocks = []
     if (command := folder / records.COMMAND).is_file():
         text = command.read_bytes().decode(errors="replace").strip()
-        blocks.insert(0, elements.preformatted(text))
-    for name, text in texts.items():
-        record = Markup("<details><summary>{}</summary>{}</details>")
-        blocks.append(record.format(name, elements.preformatted(text)))
-    return Section("How to repeat it", "command, config, versions, records", blocks)
+        blocks.append(Markup("<pre>{}</pre>").format(text))
+    record = Markup("<details><summary>{}</summary><pre>{}</pre></details>")
+    blocks += [record.format(name, text) for name, text in texts.items()]
+    return Section("How to repeat it", "command; config, versions and results", blocks)

@@ -91,13 +91,11 @@ def _quality_stats(result: Mapping[str, Any]) -> list[Stat]:
     """Return the gain in PSNR; the PSNR where the observation has none; [] without clean image."""
     if "restored" not in result:
         return []
-    measured = [result[name] for name in ("observed", "restored") if name in result]
-    psnrs = [float(each["psnr"]) for each in measured]
-    ssims = " → ".join(f"{each['ssim']:.3f}" for each in measured)
-    details = [f"PSNR {' → '.join(f'{psnr:.2f}' for psnr in psnrs)} dB", f"SSIM {ssims}"]
-    if len(psnrs) == 2 and np.isfinite(gain := psnrs[1] - psnrs[0]):
-        return [Stat(f"{elements.number(gain, '+z.2f')} dB", "gain in PSNR", details)]
-    return [Stat(f"{psnrs[-1]:.2f} dB", "PSNR", details)]
+    psnr = float(result["restored"]["psnr"])
+    gain = psnr - float(result["observed"]["psnr"]) if "observed" in result else np.nan
+    if np.isfinite(gain):
+        return [Stat(f"{elements.number(gain, '+z.2f')} dB", "gain in PSNR")]
+    return [Stat(f"{psnr:.2f} dB", "PSNR")]
 
 
 def _duration(seconds: float) -> str:

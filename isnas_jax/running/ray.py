@@ -1,6 +1,7 @@
 """Jobs as tasks of a Ray cluster: a new one on this machine, or a running one. Needs ray."""
 
 import collections
+import functools
 import logging
 import os
 import socket
@@ -66,15 +67,12 @@ class _Reporter:
             self._latest, self._delivered = {}, time.monotonic()
 
 
-_values: dict[str, Any] = {}  # a worker's broadcast values, by reference
-
-
+@functools.cache
 def _fetch(reference: Any) -> Any:
+    """Return a broadcast value, which a worker receives once."""
     import ray
 
-    if reference.hex() not in _values:
-        _values[reference.hex()] = ray.get(reference)
-    return _values[reference.hex()]
+    return ray.get(reference)
 
 
 def _run_job(

@@ -97,9 +97,8 @@ class Study:
     @functools.cached_property
     def architectures(self) -> dict[str, Any]:
         """Genotypes and baselines by their names."""
-        return {str(architecture): architecture for architecture in self.baselines} | {
-            str(architecture): architecture for architecture in self.genotypes
-        }
+        both = (*self.baselines, *self.genotypes)
+        return {str(architecture): architecture for architecture in both}
 
     def build(self, name: str, problem: Problem) -> Any:
         """Build an architecture's network for a problem."""
