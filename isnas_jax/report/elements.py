@@ -87,20 +87,12 @@ class Chart(NamedTuple):
         finite = [0.0, *(end for end in ends if math.isfinite(end))]
         low, high = min(finite), max(finite)
         margin = 0.04 * (high - low) or 1.0
-        return low - margin * (low < 0), high + margin * (high > 0 or low == 0)
+        return low - margin, high + margin
 
     def percent(self, value: float) -> float:
         """Return the position of a value on the scale, in percent."""
         low, high = self.limits()
         return round(100 * (value - low) / (high - low), 2)
-
-    def ticks(self) -> list[float]:
-        """Return a few round values on the scale."""
-        from matplotlib.ticker import MaxNLocator
-
-        low, high = self.limits()
-        ticks = MaxNLocator(5, steps=(1, 2, 5, 10)).tick_values(low, high)
-        return [tick for tick in ticks if low <= tick <= high]
 
 
 class Section(NamedTuple):
@@ -146,7 +138,7 @@ def cell(value: Any) -> tuple[Any, float | None]:
     return value if spelled else f"{number:.4g}", number
 
 
-TEMPLATES.filters |= {"cell": cell, "number": number}
+TEMPLATES.filters["cell"] = cell
 
 
 def read_rows(path: pathlib.Path, dtype: Any = None) -> list[dict[str, Any]]:

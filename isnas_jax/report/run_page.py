@@ -3,7 +3,7 @@
 import datetime
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from markupsafe import Markup, escape
@@ -15,6 +15,7 @@ from isnas_jax.networks import Genotype
 from isnas_jax.report import elements
 from isnas_jax.report.elements import Page, Picture, Section, Stat, plural
 
+_Rows: TypeAlias = Sequence[Mapping[str, Any]]
 # Columns of `cohort.csv` and their titles on the page.
 _COHORT_COLUMNS = {
     "score": "score",
@@ -32,6 +33,8 @@ def result_page(folder: pathlib.Path, config: Mapping[str, Any], result: Mapping
     restored = np.load(folder / "restored.npy")
     pictures = _pictures(folder, result, restored)
     width = restored.shape[1]
+    caption = "The fit with the greatest weight, by iteration"
+    curves = elements.plots(folder / "curves.png", caption, invertible=True)
     return Page(
         title=_title(config),
         lead=_lead(result, cohort, scores),
@@ -40,7 +43,7 @@ def result_page(folder: pathlib.Path, config: Mapping[str, Any], result: Mapping
         stats=[*_quality_stats(result), *_time_stats(folder), _network_stat(result)],
         sections=[
             *_decision(folder, cohort),
-            *_curves(folder),
+            *([Section("Curves", "loss, stopping criterion, PSNR", curves)] if curves else []),
             *_networks(result, scores, cohort),
             _data(folder, pictures[2:], cohort, width),
         ],
@@ -68,11 +71,7 @@ def _title(config: Mapping[str, Any]) -> str:
     return f"{task.replace('_', '-').capitalize()} of {source}"
 
 
-def _lead(
-    result: Mapping[str, Any],
-    cohort: Sequence[Mapping[str, Any]],
-    scores: Sequence[Mapping[str, Any]],
-) -> str:
+def _lead(result: Mapping[str, Any], cohort: _Rows, scores: _Rows) -> str:
     members = result["members"]
     name = f"the weighted mean of {len(members)} members"
     lead = f"Restored by {members[0]['member'] if len(members) == 1 else name}"
@@ -117,12 +116,11 @@ def _time_stats(folder: pathlib.Path) -> list[Stat]:
 def _network_stat(result: Mapping[str, Any]) -> Stat:
     members = result["members"]
     networks = sum("iterations" in member for member in members)
-    kind = "network" if networks == len(members) else "member"
-    label = "in the restoration"
-    if kind == "member":
-        label += f": {plural(networks, 'network')}, {len(members) - networks} without a network"
     weights = [f"{member['weight']:.0%} {member['member']}" for member in members]
-    return Stat(plural(len(members), kind), label, weights)
+    if networks == len(members):
+        return Stat(plural(networks, "network"), "in the restoration", weights)
+    label = f"in the restoration: {plural(networks, 'network')}, {len(members) - networks} without"
+    return Stat(plural(len(members), "member"), f"{label} a network", weights)
 
 
 def _picture(path: pathlib.Path, title: str, caption: str = "") -> Picture:
@@ -157,13 +155,13 @@ def _genotype(name: str) -> Genotype | None:
 
 def _genotype_columns(name: str) -> dict[str, Any]:
     genotype = _genotype(name)
-    if genotype is None:
-        return {"upsampling cell": "", "skips": ""}
-    skips = Markup(figures.skip_matrix(genotype.skip_matrix()))
-    return {"upsampling cell": genotype.cell_in_words(), "skips": skips}
+    return {
+        "upsampling cell": genotype.cell_in_words() if genotype else "",
+        "skips": Markup(figures.skip_matrix(genotype.skip_matrix())) if genotype else "",
+    }
 
 
-def _decision(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> list[Section]:
+def _decision(folder: pathlib.Path, cohort: _Rows) -> list[Section]:
     if not cohort:
         return []
     rows = []
@@ -193,17 +191,7 @@ def _decision(folder: pathlib.Path, cohort: Sequence[Mapping[str, Any]]) -> list
     return [Section("How it was decided", "cohort, validation errors, weights", blocks)]
 
 
-def _curves(folder: pathlib.Path) -> list[Section]:
-    caption = "The fit with the greatest weight, by iteration"
-    plots = elements.plots(folder / "curves.png", caption, invertible=True)
-    return [Section("Curves", "loss, stopping criterion, PSNR", plots)] if plots else []
-
-
-def _networks(
-    result: Mapping[str, Any],
-    scores: Sequence[Mapping[str, Any]],
-    cohort: Sequence[Mapping[str, Any]],
-) -> list[Section]:
+def _networks(result: Mapping[str, Any], scores: _Rows, cohort: _Rows) -> list[Section]:
     """Return the diagrams of the restoration's networks and the scores of all candidates."""
     figure = Markup("<figure>{}<figcaption>{}; upsampling cell: {}</figcaption></figure>")
     diagrams = [
@@ -230,12 +218,7 @@ def _networks(
     return [Section("Networks", hint, blocks)] if blocks else []
 
 
-def _data(
-    folder: pathlib.Path,
-    pictures: Sequence[Picture],
-    cohort: Sequence[Mapping[str, Any]],
-    width: int,
-) -> Section:
+def _data(folder: pathlib.Path, pictures: Sequence[Picture], cohort: _Rows, width: int) -> Section:
     members = [
         _picture(path, f"cohort: {row['member']}", f"weight {row['weight']:.2f}")
         for row in cohort

@@ -18,19 +18,10 @@ def write(path: pathlib.Path, table: pd.DataFrame, *, digits: int = 2) -> str:
       table: The table; its index becomes the first columns.
       digits: Decimals of floats. The CSV file keeps all digits.
     """
-    columns = table.reset_index()
-    texts = {
-        suffix: tabulate(
-            columns,
-            headers="keys",
-            tablefmt=style,
-            floatfmt=f".{digits}f",
-            showindex=False,
-            missingval="",
-        )
-        for suffix, style in FORMATS.items()
-    }
-    for suffix, text in texts.items():
-        records.write_bytes(path.with_suffix(f".{suffix}"), (text + "\n").encode())
+    options = {"headers": "keys", "showindex": False, "missingval": "", "floatfmt": f".{digits}f"}
+    texts = {}
+    for suffix, style in FORMATS.items():
+        texts[suffix] = tabulate(table.reset_index(), tablefmt=style, **options)
+        records.write_bytes(path.with_suffix(f".{suffix}"), f"{texts[suffix]}\n".encode())
     records.write_bytes(path.with_suffix(".csv"), table.to_csv(lineterminator="\n").encode())
     return texts["txt"]

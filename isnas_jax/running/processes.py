@@ -24,8 +24,7 @@ from isnas_jax.running._worker import (
     picklable_error,
     pickled,
 )
-from isnas_jax.running.events import Progress
-from isnas_jax.running.pool import check_workers
+from isnas_jax.running.pool import Progress, check_workers
 
 _CONTEXT = multiprocessing.get_context("spawn")  # threads do not survive a fork
 

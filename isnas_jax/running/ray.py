@@ -19,8 +19,7 @@ from isnas_jax.running._worker import (
     picklable_error,
     pickled,
 )
-from isnas_jax.running.events import Event, Progress
-from isnas_jax.running.pool import check_workers
+from isnas_jax.running.pool import Event, Progress, check_workers
 
 # Tasks in the cluster for each that it can run at once; the others wait in this process.
 _TASKS_PER_SLOT = 2

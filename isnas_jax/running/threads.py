@@ -7,8 +7,7 @@ from typing import Any
 
 import jax
 
-from isnas_jax.running.events import Event, Progress
-from isnas_jax.running.pool import check_workers
+from isnas_jax.running.pool import Event, Progress, check_workers
 
 
 class Threads:

@@ -140,7 +140,8 @@ def write(path: pathlib.Path, rows: pa.Table, study: str) -> None:
     pq.write_table(rows, content, compression="zstd")
     body, footer = _split_footer(content.getvalue())
     # Parquet readers start from the footer, and ignore bytes between the columns and the footer.
-    records.write_bytes(path, body + _seal(body, footer) + footer)
+    seal = identity.digest(body + footer).encode()
+    records.write_bytes(path, body + seal + footer)
 
 
 def _split_footer(content: bytes) -> tuple[bytes, bytes]:
@@ -152,16 +153,12 @@ def _split_footer(content: bytes) -> tuple[bytes, bytes]:
     return content[:-length], content[-length:]
 
 
-def _seal(body: bytes, footer: bytes) -> bytes:
-    """Return the digest of a file's content."""
-    return identity.digest(body + footer).encode()
-
-
 def _checked(path: pathlib.Path) -> io.BytesIO:
     """Return the content of a file, or raise DamagedError if its digest does not agree."""
     content = path.read_bytes()
     sealed, footer = _split_footer(content)
-    if sealed[-_SEAL_BYTES:] != _seal(sealed[:-_SEAL_BYTES], footer):
+    body, seal = sealed[:-_SEAL_BYTES], sealed[-_SEAL_BYTES:]
+    if seal != identity.digest(body + footer).encode():
         raise records.DamagedError(path, "its digest does not agree")
     return io.BytesIO(content)
 
