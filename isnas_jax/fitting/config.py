@@ -68,8 +68,8 @@ class FitConfig:
                 f"stopping {short_repr(self.stopping)} is not a stopping rule; "
                 "isnas_jax.LeastValidation() is one"
             )
-        for name in ("regularizers", "snapshots"):
-            object.__setattr__(self, name, tuple(getattr(self, name)))
+        object.__setattr__(self, "regularizers", tuple(self.regularizers))
+        object.__setattr__(self, "snapshots", tuple(dict.fromkeys(self.snapshots)))
         functions |= {f"regularizer {term!r}": term for term in self.regularizers}
         for name, function in functions.items():
             if function is not None and not callable(function):

@@ -220,7 +220,11 @@ def _update(
         better = (psnr_ema > best_psnr) | (iteration == 0)
         best = jnp.where(better, ema, best)
         best_psnr = jnp.where(better, psnr_ema, best_psnr)
-    due = numbers.snapshots == iteration
+    snapshots = state.snapshots
+    if len(snapshots):  # one is written in place: a choice between all would copy them
+        due = numbers.snapshots == iteration
+        index = jnp.argmax(due)
+        snapshots = snapshots.at[index].set(jnp.where(due.any(), ema, snapshots[index]))
     new = FitState(
         iteration=iteration + 1,
         stopped=jnp.asarray(decision.stop),
@@ -233,7 +237,7 @@ def _update(
         restored_at=jnp.where(decision.keep, iteration, state.restored_at),
         best=best,
         best_psnr=best_psnr,
-        snapshots=jnp.where(due[:, None, None, None], ema[None], state.snapshots),
+        snapshots=snapshots,
     )
     criterion = 0.0 if decision.criterion is None else decision.criterion
     has_criterion = decision.has_criterion if decision.criterion is not None else False

@@ -22,7 +22,8 @@ from isnas_jax.study.units import fit_name
 
 CASE = ["task", "image"]
 # Columns of curves and images; `Dataset.large` reads them one by one.
-_LARGE = ["loss", "psnr", "psnr_ema", "criterion", "restored", "best"]
+_LARGE = ["loss", "psnr", "psnr_ema", "psnr_biased_ema", "validation", "criterion", "restored"]
+_LARGE += ["best"]
 _SCALARS = [name for name in store.FITS.names if name not in _LARGE]
 
 # Outcomes by name: functions of a table of fits.

@@ -16,6 +16,8 @@ from isnas_jax.searching import random_outputs, score_outputs
 from isnas_jax.study import store
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, key_of
 
+SNAPSHOT_INTERVAL = 20  # iterations between two PSNRs of the EMA of equation 4
+
 
 def compute_fits(
     study: Study,
@@ -28,8 +30,13 @@ def compute_fits(
     task = work[0].case.task
     net = study.build(work[0].architecture, work[0].case.problem)
     config = study.fit[task]
-    stopping = RunToEnd(config.stopping, config.iterations)
-    followed = dataclasses.replace(config, iterations=study.follow[task], stopping=stopping)
+    iterations = study.follow[task]
+    followed = dataclasses.replace(
+        config,
+        iterations=iterations,
+        stopping=RunToEnd(config.stopping, config.iterations),
+        snapshots=range(0, iterations, SNAPSHOT_INTERVAL) if config.debias else (),
+    )
     jobs = []
     for unit, checkpoint in zip(work, checkpoints, strict=True):
         key = key_of(study.seed, "fit", unit.case.image, task, unit.seed)
@@ -37,7 +44,8 @@ def compute_fits(
 
     def end(index: int, result: Fit | FloatingPointError) -> None:
         unit = work[index]
-        on_end(unit, fit_row(unit, result) if isinstance(result, Fit) else result)
+        is_fit = isinstance(result, Fit)
+        on_end(unit, fit_row(unit, result, config.ema_decay) if is_fit else result)
 
     def report(event: Event) -> None:
         progress(event._replace(stage=work[event.stage[1] - 1].name))
@@ -45,7 +53,20 @@ def compute_fits(
     fit_each(jobs, followed, end, progress=report)
 
 
-def fit_row(unit: FitUnit, result: Fit) -> pa.Table:
+def _biased_psnr(result: Fit, ema_decay: float, clean: jax.Array) -> jax.Array | None:
+    """Return the PSNR of the EMA of equation 4 at the snapshots of the EMA without its bias.
+
+    Both average the same outputs; equation 4 gives a larger weight to the first, snapshot 0.
+    """
+    if not result.snapshots:
+        return None
+    emas = np.stack([*result.snapshots.values()])
+    bias = np.float32(ema_decay) ** (np.array([*result.snapshots], np.float32) + 1)
+    bias = bias.reshape(-1, 1, 1, 1)
+    return jax.vmap(quality.psnr, (0, None))((1 - bias) * emas + bias * emas[0], clean)
+
+
+def fit_row(unit: FitUnit, result: Fit, ema_decay: float) -> pa.Table:
     """Return the row of a fit; see `store.FITS`."""
     case = unit.case
     psnr, psnr_ema = np.asarray(result.psnr), np.asarray(result.psnr_ema)
@@ -71,6 +92,8 @@ def fit_row(unit: FitUnit, result: Fit) -> pa.Table:
         result.loss,
         psnr,
         psnr_ema,
+        _biased_psnr(result, ema_decay, case.clean),
+        result.validation,
         result.criterion,
         store.to_bytes(result.restored),
         store.to_bytes(result.best),

@@ -56,6 +56,8 @@ FITS = pa.schema(
         ("loss", _CURVE),  # [T]
         ("psnr", _CURVE),  # [T] dB
         ("psnr_ema", _CURVE),  # [T] dB
+        ("psnr_biased_ema", _CURVE),  # dB, every 20th of T; null if the EMA is biased itself
+        ("validation", _CURVE),  # [T] error of the EMA; null without a split
         ("criterion", _CURVE),  # [T] of the stopping rule; nan where it has none
         ("restored", pa.binary()),  # the EMA at restored_at
         ("best", pa.binary()),  # the EMA at best_ema_at
