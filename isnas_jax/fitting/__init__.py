@@ -1,12 +1,11 @@
 """Fitting networks to observations: config, driver, stopping rules, regularizers."""
 
 from isnas_jax.fitting.batch import batched_by_default
-from isnas_jax.fitting.cached import cached_fit
+from isnas_jax.fitting.cached import cached_fit, refit
 from isnas_jax.fitting.config import FitConfig, Optimizer
 from isnas_jax.fitting.fit import fit, fit_each, fit_many
 from isnas_jax.fitting.job import FitJob
 from isnas_jax.fitting.lowering import fit_memory, lower_steps, program_memory
-from isnas_jax.fitting.refit import FoldFit, refit, unsplit, validates
 from isnas_jax.fitting.regularizers import Regularizer, TotalVariation
 from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.rules import (
@@ -27,7 +26,6 @@ __all__ = [
     "FitConfig",
     "FitJob",
     "FixedIterations",
-    "FoldFit",
     "LeastValidation",
     "MovingVariance",
     "Optimizer",
@@ -49,7 +47,5 @@ __all__ = [
     "needs_validation",
     "program_memory",
     "refit",
-    "unsplit",
     "update_ema",
-    "validates",
 ]

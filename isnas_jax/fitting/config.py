@@ -10,7 +10,7 @@ import optax
 
 from isnas_jax.fitting.regularizers import Regularizer
 from isnas_jax.fitting.rules import FixedIterations
-from isnas_jax.fitting.stopping import StoppingRule
+from isnas_jax.fitting.stopping import StoppingRule, needs_validation
 from isnas_jax.problems import Split
 from isnas_jax.registry import refuse_names, short_repr
 
@@ -58,6 +58,15 @@ class FitConfig:
     refit_from: float = 0.0
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
+
+    @property
+    def validates(self) -> bool:
+        """Whether fits to parts of the measurements choose the length of a refit."""
+        return self.split is not None and needs_validation(self.stopping)
+
+    def unsplit(self) -> "FitConfig":
+        """Return the config of a fit to a problem that has been split already."""
+        return dataclasses.replace(self, split=None, folds=1, refit_factor=1.0)
 
     def __post_init__(self) -> None:
         functions: dict[str, Any] = {"optimizer": self.optimizer, "split": self.split}
