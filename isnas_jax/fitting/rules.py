@@ -2,7 +2,7 @@
 
 import dataclasses
 import numbers
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -54,13 +54,6 @@ def _check_count(name: str, value: float, smallest: int) -> None:
         )
 
 
-class WindowState(NamedTuple):
-    """State of `WindowedVariance`."""
-
-    window: jax.Array  # [W, H, W, C] the last outputs
-    minimum: Minimum
-
-
 @dataclasses.dataclass(frozen=True)
 class WindowedVariance:
     """ES-WMV: stop at the first lasting minimum of the variance of recent outputs.
@@ -94,31 +87,19 @@ class WindowedVariance:
         _check_count("window", self.window, 2)
         _check_minimum(self.patience, self.margin, self.start)
 
-    def init(self, problem: Problem, iterations: int) -> WindowState:
+    def init(self, problem: Problem, iterations: int) -> tuple[jax.Array, Minimum]:
         window = max(2, _count(self.window, iterations, 100))
-        return WindowState(
-            jnp.zeros((window, *problem.shape), jnp.float32),
-            no_minimum(_count(self.patience, iterations, 1000)),
-        )
+        minimum = no_minimum(_count(self.patience, iterations, 1000))
+        return jnp.zeros((window, *problem.shape), jnp.float32), minimum
 
     def update(self, state, step):
-        size = len(state.window)
-        window = state.window.at[step.iteration % size].set(step.output)
+        window, minimum = state
+        size = len(window)
+        window = window.at[step.iteration % size].set(step.output)
         full = step.iteration >= max(size - 1, self.start)
         variance = jnp.square(window - window.mean(axis=0, keepdims=True)).mean()
-        minimum, decision = update_minimum(
-            state.minimum, variance, full, step.iteration, self.margin
-        )
-        return WindowState(window, minimum), decision
-
-
-class MovingState(NamedTuple):
-    """State of `MovingVariance`."""
-
-    mean: jax.Array  # [H, W, C] of the outputs
-    variance: jax.Array  # []
-    start: jax.Array  # [] int32
-    minimum: Minimum
+        minimum, decision = update_minimum(minimum, variance, full, step.iteration, self.margin)
+        return (window, minimum), decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,34 +129,22 @@ class MovingVariance:
         _check_count("start", self.start, 0)
         _check_minimum(self.patience, self.margin)
 
-    def init(self, problem: Problem, iterations: int) -> MovingState:
+    def init(self, problem: Problem, iterations: int) -> tuple[Any, ...]:
         start = _count(self.start, iterations, 100)
-        return MovingState(
-            jnp.zeros(problem.shape, jnp.float32),
-            jnp.zeros((), jnp.float32),
-            jnp.array(
-                start if isinstance(self.start, numbers.Integral) else max(2, start), jnp.int32
-            ),
-            no_minimum(_count(self.patience, iterations, 1000)),
-        )
+        start = start if isinstance(self.start, numbers.Integral) else max(2, start)
+        mean, variance = jnp.zeros(problem.shape, jnp.float32), jnp.zeros((), jnp.float32)
+        minimum = no_minimum(_count(self.patience, iterations, 1000))
+        return mean, variance, jnp.array(start, jnp.int32), minimum
 
     def update(self, state, step):
-        mean = jnp.where(step.iteration == 0, step.output, state.mean)
+        mean, variance, start, minimum = state
+        mean = jnp.where(step.iteration == 0, step.output, mean)
         distance = jnp.square(step.output - mean).mean()
-        variance = (1 - self.weight) * (state.variance + self.weight * distance)
+        variance = (1 - self.weight) * (variance + self.weight * distance)
         mean = (1 - self.weight) * mean + self.weight * step.output
-        started = step.iteration >= state.start
-        minimum, decision = update_minimum(
-            state.minimum, variance, started, step.iteration, self.margin
-        )
-        return MovingState(mean, variance, state.start, minimum), decision
-
-
-class ValidationState(NamedTuple):
-    """State of `LeastValidation`."""
-
-    smoothed: jax.Array  # []
-    minimum: Minimum
+        started = step.iteration >= start
+        minimum, decision = update_minimum(minimum, variance, started, step.iteration, self.margin)
+        return (mean, variance, start, minimum), decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -187,7 +156,7 @@ class LeastValidation:
         iterations.
       smoothing: Decay of a moving average of the errors, in [0, 1); 0 takes them as they are.
       start: Iterations before the first criterion.
-      margin: Fraction by which a new minimum must be lower than the last, in [0, 1).
+      margin: As in `WindowedVariance`.
 
     >>> config = isnas.FitConfig(800, stopping=isnas.LeastValidation(), split=isnas.HoldOut(0.1))
     >>> config.stopping.patience
@@ -205,19 +174,17 @@ class LeastValidation:
             raise ValueError(f"smoothing {self.smoothing} must be in [0, 1)")
         _check_minimum(self.patience, self.margin, self.start)
 
-    def init(self, problem: Problem, iterations: int) -> ValidationState:
+    def init(self, problem: Problem, iterations: int) -> tuple[jax.Array, Minimum]:
         del problem
-        patience = _count(self.patience, iterations)
-        return ValidationState(jnp.zeros((), jnp.float32), no_minimum(patience))
+        return jnp.zeros((), jnp.float32), no_minimum(_count(self.patience, iterations))
 
     def update(self, state, step):
-        before = jnp.where(step.iteration == 0, step.validation, state.smoothed)
+        smoothed, minimum = state
+        before = jnp.where(step.iteration == 0, step.validation, smoothed)
         smoothed = self.smoothing * before + (1 - self.smoothing) * step.validation
         started = step.has_validation & (step.iteration >= self.start)
-        minimum, decision = update_minimum(
-            state.minimum, smoothed, started, step.iteration, self.margin
-        )
-        return ValidationState(smoothed, minimum), decision
+        minimum, decision = update_minimum(minimum, smoothed, started, step.iteration, self.margin)
+        return (smoothed, minimum), decision
 
 
 @dataclasses.dataclass(frozen=True)
@@ -248,13 +215,6 @@ class Discrepancy:
         return state, Decision(jnp.array(True), noisy & (excess <= 1), excess, noisy)
 
 
-class RunToEndState(NamedTuple):
-    """State of `RunToEnd`: the other rule's state, and whether that rule has stopped."""
-
-    rule: Any
-    stopped: jax.Array  # [] bool
-
-
 @dataclasses.dataclass(frozen=True)
 class RunToEnd:
     """Keep the iteration that another rule would restore with, and run to the end; for studies.
@@ -272,12 +232,13 @@ class RunToEnd:
         """Whether the other rule needs it."""
         return needs_validation(self.rule)
 
-    def init(self, problem: Problem, iterations: int) -> RunToEndState:
+    def init(self, problem: Problem, iterations: int) -> tuple[Any, jax.Array]:
         del iterations
-        return RunToEndState(self.rule.init(problem, self.iterations), jnp.array(False))
+        return self.rule.init(problem, self.iterations), jnp.array(False)
 
     def update(self, state, step):
-        rule, decision = self.rule.update(state.rule, step)
-        restoring = ~state.stopped & (step.iteration < self.iterations)
+        rule_state, stopped = state
+        rule_state, decision = self.rule.update(rule_state, step)
+        restoring = ~stopped & (step.iteration < self.iterations)
         kept = decision._replace(keep=decision.keep & restoring, stop=jnp.array(False))
-        return RunToEndState(rule, state.stopped | decision.stop), kept
+        return (rule_state, stopped | decision.stop), kept

@@ -82,12 +82,8 @@ class Minimum(NamedTuple):
 
 def no_minimum(patience: int) -> Minimum:
     """Return the state before the first criterion."""
-    return Minimum(
-        jnp.zeros((), jnp.float32),
-        jnp.zeros((), jnp.int32),
-        jnp.array(False),
-        jnp.array(patience, jnp.int32),
-    )
+    value, iteration = jnp.zeros((), jnp.float32), jnp.zeros((), jnp.int32)
+    return Minimum(value, iteration, jnp.array(False), jnp.array(patience, jnp.int32))
 
 
 def update_minimum(
@@ -99,14 +95,7 @@ def update_minimum(
 ) -> tuple[Minimum, Decision]:
     """Keep a criterion that is lower than the minimum by a margin; stop when patience ends.
 
-    Until the first criterion, the latest iteration is kept.
-
-    Args:
-      minimum: The state so far.
-      criterion: [], of this iteration.
-      has_criterion: [] bool, whether this iteration has one.
-      iteration: [] int32.
-      margin: Fraction by which a new minimum must be lower, in [0, 1).
+    Until the first criterion, the latest iteration is kept. The margin is a fraction in [0, 1).
     """
     lower = criterion < (1 - margin) * minimum.value
     lower = has_criterion & (lower | ~minimum.exists)

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax import _keys
+from isnas_jax.networks.architectures import SearchedNetwork
 from isnas_jax.networks.genotypes import LEVELS, NUM_CELLS, Genotype, light_cells, valid_cells
-from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.registry import short_repr
 
 

@@ -14,8 +14,12 @@ import jax
 from flax.core.scope import LazyRng
 
 from isnas_jax import _programs
-from isnas_jax.networks.cells import UpsamplingCell, run_cell
-from isnas_jax.networks.searched import SearchedNetwork, run_searched
+from isnas_jax.networks.architectures import (
+    SearchedNetwork,
+    UpsamplingCell,
+    run_cell,
+    run_searched,
+)
 
 # About two programs per cell and size. Genotypes in the order of their cells need each of them once
 # per initialization.
