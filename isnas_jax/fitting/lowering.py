@@ -21,16 +21,11 @@ def lower_steps(
     clean: Any = None,
     target: str | jax.Device | None = None,
 ) -> jax.stages.Lowered:
-    """Lower the program that runs one chunk of a fit.
+    """Lower the program that runs one chunk of a fit; see `fit` for the arguments.
 
-    Args:
-      net: As for `fit`.
-      problem: As for `fit`.
-      config: As for `fit`.
-      clean: As for `fit`.
-      target: A platform ("cuda", "tpu"), or a device of a described topology, for which the
-        program can be compiled without having one; by default this backend. For another
-        platform, set the network's `Numerics.implementation`.
+    The target is a platform ("cuda", "tpu"), or a device of a described topology, for which the
+    program can be compiled without having one; by default this backend. For another platform,
+    set the network's `Numerics.implementation`.
     """
     # A split cannot be traced; its parts have the shapes of the problem.
     validation = problem if config.split else None

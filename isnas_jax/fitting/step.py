@@ -16,8 +16,7 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import _programs
-from isnas_jax.fitting.config import FitConfig, Optimizer
-from isnas_jax.fitting.regularizers import Regularizer
+from isnas_jax.fitting.config import FitConfig, Optimizer, Regularizer
 from isnas_jax.fitting.result import Start
 from isnas_jax.fitting.stopping import Step, StoppingRule
 from isnas_jax.networks import padded_side

@@ -46,14 +46,7 @@ class Cell(NamedTuple):
 
 
 def decode_cell(index: int) -> Cell:
-    """Return the operations of a cell.
-
-    Args:
-      index: Index of the cell, 0 to 323.
-
-    Raises:
-      ValueError: If there is no cell with this index.
-    """
+    """Return the operations of the cell with an index; ValueError unless it is 0 to 323."""
     if not 0 <= index < NUM_CELLS:
         raise ValueError(f"cell {index} does not exist; choose from cells 0 to {NUM_CELLS - 1}")
     if index >= 312:
@@ -99,15 +92,7 @@ def _describe_cell(cell: Cell) -> str:
 
 
 def invalid_reason(index: int, channels: int) -> str | None:
-    """Return the reason why a cell cannot be built, or None if it can.
-
-    Args:
-      index: Index of the cell, 0 to 323.
-      channels: Channels of the feature maps.
-
-    Raises:
-      ValueError: If there is no cell with this index.
-    """
+    """Return the reason why a cell cannot be built with these channels, or None if it can."""
     cell = decode_cell(index)
     in_channels = channels
     if cell.resample == "pixel_shuffle" and not cell.convolution_first:

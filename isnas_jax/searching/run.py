@@ -34,17 +34,7 @@ class Keys(NamedTuple):
 
 @dataclasses.dataclass
 class Run:
-    """The inputs that all stages of a run share.
-
-    Attributes:
-      problem: The problem to restore.
-      config: The config of the run.
-      keys: Random keys by stage.
-      clean: The clean image, for the PSNR curves only, or None.
-      folder: Caches scores and fits, or None.
-      progress: Takes events, perhaps in other threads.
-      lowest_error: The validation error of the best restoration shown so far.
-    """
+    """The inputs that all stages of a run share; see `search`."""
 
     problem: Problem
     config: Config
@@ -52,7 +42,7 @@ class Run:
     clean: Any
     folder: str | os.PathLike[str] | None
     progress: Progress
-    lowest_error: float = float("inf")
+    lowest_error: float = float("inf")  # validation error of the best restoration shown so far
 
     @functools.cached_property
     def folds(self) -> list[FoldProblems]:

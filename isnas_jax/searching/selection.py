@@ -116,18 +116,6 @@ def simplex_least_squares(vectors: np.ndarray) -> np.ndarray:
     return weights / weights.sum()
 
 
-def stacking_weights(residuals: np.ndarray, ridge: float) -> np.ndarray:
-    """Return the weights (M,) of the mean with the least error, shrunk towards equal weights.
-
-    Minimizes, on the simplex, the squared length of the mean of (M, P) residuals plus
-    ridge |w - 1/M|^2 times the mean squared length of the members'.
-    """
-    number = len(residuals)
-    scale = np.sqrt(ridge * np.square(residuals).sum() / number)
-    away = scale * (np.eye(number) - 1 / number)
-    return simplex_least_squares(np.hstack([residuals, away]))
-
-
 @dataclasses.dataclass(frozen=True)
 class Stack:
     """Weigh the members so that their mean has the lowest validation error.
@@ -151,5 +139,13 @@ class Stack:
             raise ValueError(f"ridge {self.ridge} must not be negative")
 
     def __call__(self, cohort: Cohort, selected: int) -> np.ndarray:
+        """Minimize the squared length of the mean residual, plus the ridge.
+
+        The ridge adds ridge |w - 1/M|^2 times the mean squared length of the members' residuals.
+        """
         del selected
-        return stacking_weights(cohort.residuals.astype(np.float64), self.ridge)
+        residuals = cohort.residuals.astype(np.float64)
+        number = len(residuals)
+        scale = np.sqrt(self.ridge * np.square(residuals).sum() / number)
+        away = scale * (np.eye(number) - 1 / number)
+        return simplex_least_squares(np.hstack([residuals, away]))
