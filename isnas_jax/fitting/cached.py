@@ -51,7 +51,8 @@ def refit(
     program. Its number of iterations is the mean over the folds times `refit_factor`.
 
     The first `refit_from` of the first fold's iterations are those of its fit, and are not run
-    again if their state is available. The moving average begins where the refit leaves that fit.
+    again if their state is available. The moving average begins where the refit leaves that fit;
+    the curves have all iterations in order.
 
     Args:
       job: Key and network of the validated fits, with the whole problem.
@@ -60,9 +61,6 @@ def refit(
       training: The training problem of the first fold.
       folder: Caches the refit.
       progress: Called between chunks.
-
-    Returns:
-      The fit, with the curves of all iterations in order.
     """
     first = fold_fits[0]
     lengths = [fit.restored_at + 1 for fit in fold_fits]
@@ -72,16 +70,13 @@ def refit(
     job = job._replace(validation=without_measurements(job.problem))
 
     def compute(job: FitJob) -> Fit:
-        if leave_at:
-            start = first.start
-            if start is None:  # not stored: run these iterations again
-                # A clean image changes no result, and the fold's program had one too.
-                again = job._replace(problem=training, checkpoint=None)
-                shorter = dataclasses.replace(rest, iterations=leave_at)
-                (result,) = fit_many([again], shorter)
-                start = Start(result.variables, result.optimizer_state)
-            job = job._replace(start=start)
-        return fit_many([job], rest, progress=progress)[0]
+        start = first.start if leave_at else job.start
+        if start is None:  # not stored: run these iterations again
+            # A clean image changes no result, and the fold's program had one too.
+            again = job._replace(problem=training, checkpoint=None)
+            (result,) = fit_many([again], dataclasses.replace(rest, iterations=leave_at))
+            start = Start(result.variables, result.optimizer_state)
+        return fit_many([job._replace(start=start)], rest, progress=progress)[0]
 
     inputs = _inputs(job, rest)
     if leave_at:

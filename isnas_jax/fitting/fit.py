@@ -12,8 +12,7 @@ from jax.sharding import Mesh
 
 from isnas_jax.fitting import batch
 from isnas_jax.fitting.config import FitConfig
-from isnas_jax.fitting.job import FitJob, prepare, resume
-from isnas_jax.fitting.lowering import program_memory
+from isnas_jax.fitting.job import FitJob, prepare, program_memory, resume
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.step import (
     Curves,

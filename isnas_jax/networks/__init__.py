@@ -1,7 +1,12 @@
 """Genotypes, search spaces, the networks built from them, and conversion of published weights."""
 
 from isnas_jax.networks import interop
-from isnas_jax.networks.architectures import CellNetwork, SearchedNetwork, cell_network
+from isnas_jax.networks.architectures import (
+    CellNetwork,
+    Hourglass,
+    SearchedNetwork,
+    cell_network,
+)
 from isnas_jax.networks.blocks import padded_side
 from isnas_jax.networks.build import (
     Baseline,
@@ -27,6 +32,7 @@ __all__ = [
     "Baseline",
     "CellNetwork",
     "Genotype",
+    "Hourglass",
     "NetworkConfig",
     "SearchedNetwork",
     "Space",

@@ -153,13 +153,9 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
-        """Parse a genotype in any of the published notations.
+        """Parse `172:BITS`, `172,BITS` or `0_172_iteration_4000_sigma_25_skip_BITS`.
 
-        Args:
-          text: `172:BITS`, `172,BITS` or `0_172_iteration_4000_sigma_25_skip_BITS`.
-
-        Raises:
-          ValueError: If the text is not a genotype.
+        Raises ValueError for other texts.
         """
         for pattern in _PATTERNS:
             if match := pattern.fullmatch(text.strip()):

@@ -21,13 +21,9 @@ CohortSelection: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 
 class Fold(NamedTuple):
-    """The restorations of M members for one split.
+    """The training problem of one split, and the restorations (M, H, W, C) of M members.
 
-    Attributes:
-      problem: The training problem.
-      validation: The validation problem, or None without a split.
-      images: (M, H, W, C), the restorations.
-      fits: Their fits; None for a classical restoration.
+    `validation` is None without a split, and the fit of a classical restoration is None.
     """
 
     problem: Problem

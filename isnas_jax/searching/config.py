@@ -104,12 +104,7 @@ class Config:
 
 
 class Stage(NamedTuple):
-    """The fits of one kind.
-
-    Attributes:
-      fits: Their largest number.
-      iterations: Largest number of iterations of each.
-    """
+    """The largest number of fits of one kind, and of the iterations of each."""
 
     fits: int
     iterations: int

@@ -165,7 +165,7 @@ class _CohortFits:
             self.folds = run.folds
         else:
             self.folds = split_folds(run.keys.split, run.config.cohort_fit, self.problem)
-        self.stages = iter(numbered("cohort", plan_search(run.config)["cohort"].fits))
+        self.stages = numbered("cohort", plan_search(run.config)["cohort"].fits)
         self.networks: dict[str, Any] = {}
         self.futures: dict[str, list[Future]] = {}
 

@@ -2,10 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from itertools import chain
 from typing import Any, NamedTuple, TypeAlias
 
 import jax
@@ -120,15 +120,14 @@ def submit_fits(
     networks: Mapping[str, Any],
     folds: Sequence[FoldProblems],
     config: FitConfig,
-    stages: Iterable[tuple],
+    stages: Iterator[tuple],
 ) -> dict[str, list[Future]]:
-    """Submit the fits of networks, by their names, to each fold; each fit has its stage."""
-    stage = iter(stages)
+    """Submit the fits of networks, by their names, to each fold; each fit takes a stage."""
     return {
         name: [
             pool.submit(
                 _run_stage,
-                next(stage),
+                next(stages),
                 cached_fit,
                 _job(run, name, net, *fold),
                 config.unsplit(),
@@ -140,9 +139,9 @@ def submit_fits(
     }
 
 
-def numbered(kind: str, count: int) -> list[tuple]:
-    """Return the stages of so many fits of one kind."""
-    return [(kind, number, count) for number in range(1, count + 1)]
+def numbered(kind: str, count: int) -> Iterator[tuple]:
+    """Yield the stages of fits of one kind; a custom cohort may have more than planned."""
+    return ((kind, number, count) for number in itertools.count(1))
 
 
 def fit_whole(
@@ -166,7 +165,7 @@ def fit_whole(
             name: [
                 pool.submit(
                     _run_stage,
-                    stage,
+                    next(stages),
                     refit,
                     _job(run, name, net, run.problem, None),
                     config,
@@ -175,7 +174,7 @@ def fit_whole(
                     run.folder,
                 )
             ]
-            for stage, (name, net) in zip(stages, networks.items(), strict=True)
+            for name, net in networks.items()
         }
     else:
         futures = submit_fits(run, pool, networks, [(run.problem, None)], config, stages)
@@ -185,7 +184,7 @@ def fit_whole(
 def collect(run: Run, submitted: Mapping[str, Sequence[Future]]) -> dict[str, list[Fit]]:
     """Wait for the fits of networks; show those of each as soon as they have ended."""
     fits: dict[str, list[Fit]] = {}
-    for ended in as_completed(chain(*submitted.values())):
+    for ended in as_completed(itertools.chain(*submitted.values())):
         ended.result()  # raises an error without waiting for the network's other fits
         for name, futures in submitted.items():
             if name not in fits and all(future.done() for future in futures):
