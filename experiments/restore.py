@@ -10,7 +10,6 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import figures, report
-from isnas_jax.fitting import validates
 from isnas_jax.io import records
 from isnas_jax.networks import network_for
 from isnas_jax.searching import plan_restoration
@@ -45,7 +44,7 @@ def main() -> None:
     problem, clean = building.load_problem(key)
     bits = building.bits()
     config = building.config(problem)
-    unused = () if validates(config.fit) else ("split", "folds", "refit_factor", "refit_from")
+    unused = () if config.fit.validates else ("split", "folds", "refit_factor", "refit_from")
     refuse_unused({"without validation: see --split and --stopping": unused})
     architecture = building.architecture(FLAGS.architecture, config.search.space)
     network_for(problem, architecture, config.network, config.search.space)  # or ValueError

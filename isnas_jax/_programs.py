@@ -111,10 +111,8 @@ class ProgramCache:
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
         """Return the cached function of a key, or make and cache it.
 
-        Args:
-          key: Everything that the program depends on, including shapes (see `shapes`).
-          make: Returns a new jitted function. Nothing else may refer to the function,
-            because its compiled program is cleared when the cache drops it.
+        The key is everything that the program depends on, including `shapes`. Nothing else may
+        refer to a function that `make` returns: dropping it clears its compiled program.
         """
         key = _by_value(key)
         with self._lock:
@@ -174,11 +172,9 @@ def shapes(*trees: Any) -> Hashable:
 def lower(function: Any, arguments: Sequence[Any], target: str | jax.Device) -> jax.stages.Lowered:
     """Lower a jitted function for hardware that this process need not have.
 
-    Args:
-      function: A function that `jax.jit` returned.
-      arguments: Arrays, or their shapes as `jax.eval_shape` returns them.
-      target: A platform ("cuda", "tpu"), or a device of a topology description. The
-        result for a device can also be compiled without the hardware.
+    Arguments are arrays, or their shapes as `jax.eval_shape` returns them. The target is a platform
+    ("cuda", "tpu"), or a device of a topology description; the result for a device can also be
+    compiled without the hardware.
     """
     platform = target
     if not isinstance(target, str):

@@ -10,18 +10,7 @@ from typing import Any
 
 import optax
 
-from isnas_jax import networks, problems, running, searching
-from isnas_jax.fitting import (
-    Discrepancy,
-    FixedIterations,
-    LeastValidation,
-    MovingVariance,
-    Optimizer,
-    Regularizer,
-    StoppingRule,
-    TotalVariation,
-    WindowedVariance,
-)
+from isnas_jax import fitting, networks, problems, running, searching
 from isnas_jax.problems import classical
 from isnas_jax.registry import Registry
 from isnas_jax.searching import metrics, presets
@@ -78,21 +67,21 @@ BASELINES: Registry[networks.Baseline] = Registry(
 
 # Fits.
 #: Stopping rules.
-STOPPING: Registry[StoppingRule] = Registry(
+STOPPING: Registry[fitting.StoppingRule] = Registry(
     "stopping rule",
     {
-        "es-wmv": WindowedVariance(),
-        "es-emv": MovingVariance(),
-        "validation": LeastValidation(),
-        "discrepancy": Discrepancy(),
-        "fixed": FixedIterations(),
+        "es-wmv": fitting.WindowedVariance(),
+        "es-emv": fitting.MovingVariance(),
+        "validation": fitting.LeastValidation(),
+        "discrepancy": fitting.Discrepancy(),
+        "fixed": fitting.FixedIterations(),
     },
 )
 #: Maps the learning rate to an optax transformation.
-OPTIMIZERS: Registry[Optimizer] = Registry("optimizer", {"adam": optax.adam})
+OPTIMIZERS: Registry[fitting.Optimizer] = Registry("optimizer", {"adam": optax.adam})
 #: Maps a weight to a regularizer.
-REGULARIZERS: Registry[Callable[[float], Regularizer]] = Registry(
-    "regularizer", {"total variation": TotalVariation}
+REGULARIZERS: Registry[Callable[[float], fitting.Regularizer]] = Registry(
+    "regularizer", {"total variation": fitting.TotalVariation}
 )
 
 # Searches.

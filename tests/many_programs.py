@@ -10,7 +10,7 @@ import jax
 from isnas_jax.experiments.benchmarks import machine
 
 import isnas_jax as isnas
-from isnas_jax.networks import blocks, cells
+from isnas_jax.networks import architectures, blocks
 from isnas_jax.searching import _cell_programs, scoring
 
 
@@ -23,7 +23,7 @@ class Small(nn.Module):
     @nn.compact
     def __call__(self, x):
         x = blocks.ConvBlock(4, 3, stride=2)(x)
-        x = cells.UpsamplingCell(60, 4)(x)
+        x = architectures.UpsamplingCell(60, 4)(x)
         return nn.sigmoid(blocks.Conv(1)(x) + self.number / 1000)
 
 

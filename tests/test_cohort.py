@@ -7,7 +7,7 @@ import scipy.optimize
 import isnas_jax as isnas
 from isnas_jax import registries
 from isnas_jax.searching import cohort, selection
-from isnas_jax.searching.combination import simplex_least_squares
+from isnas_jax.searching.selection import simplex_least_squares
 
 KEY = jax.random.key(0)
 

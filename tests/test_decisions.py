@@ -23,7 +23,7 @@ from experiments.decisions import (
     tables,
 )
 from experiments.decisions.replay import replay
-from isnas_jax.fitting import Decision, FitJob, FoldFit, Start, cached_fit, refit, unsplit
+from isnas_jax.fitting import Decision, FitJob, Start, cached_fit, refit
 from isnas_jax.fitting.job import prepare
 from isnas_jax.fitting.step import chunk_program
 from isnas_jax.problems import classical, without_measurements
@@ -71,7 +71,7 @@ def test_refit_is_as_long_as_the_validated_fit(clean, noisy, small_network, tmp_
     def run(config=CONFIG, folder=None):
         job = FitJob(KEY, net, noisy)
         part = cached_fit(job, config, folder)
-        return refit(job._replace(clean=clean), config, [FoldFit(noisy, part)], folder)
+        return refit(job._replace(clean=clean), config, [part], noisy, folder)
 
     result, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, CONFIG)
     np.testing.assert_array_equal(result.fold_fits[0].validation, part.validation)
@@ -103,8 +103,8 @@ def test_refit_continues_from_a_fraction_of_the_validated_fit(
     config = dataclasses.replace(CONFIG, refit_from=fraction, refit_factor=1.25)
 
     def run(config=config, folder=None):
-        fit = cached_fit(FitJob(KEY, net, part, clean, validation), unsplit(config), folder)
-        return refit(FitJob(KEY, net, noisy, clean), config, [FoldFit(part, fit)], folder), fit
+        fit = cached_fit(FitJob(KEY, net, part, clean, validation), config.unsplit(), folder)
+        return refit(FitJob(KEY, net, noisy, clean), config, [fit], part, folder), fit
 
     result, fit = run()
     left_at = round(12 * fraction)

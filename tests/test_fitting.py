@@ -17,7 +17,6 @@ from isnas_jax.fitting import (
     FitConfig,
     FitJob,
     FixedIterations,
-    FoldFit,
     LeastValidation,
     MovingVariance,
     RunToEnd,
@@ -317,7 +316,7 @@ def fits_by_setting():
         config = FitConfig(8, rule, split=isnas.HoldOut(0.2), snapshots=(3,), refit_from=0.5)
         job = FitJob(jax.random.key(0), net, noisy, np.full((16, 20, 1), 0.5))
         validated = run_job(job, config)
-        whole = refit(job._replace(clean=noisy.observed), config, [FoldFit(noisy, validated)])
+        whole = refit(job._replace(clean=noisy.observed), config, [validated], noisy)
         bootstrap = isnas.CoupledBootstrap(0.2)(jax.random.key(2), noisy)[0]
         rules = [
             isnas.fit(jax.random.key(0), net, bootstrap, iterations=8, stopping=rule)

@@ -9,7 +9,7 @@ import pytest
 
 import isnas_jax as isnas
 from isnas_jax import registries
-from isnas_jax.networks import cells
+from isnas_jax.networks import architectures
 from isnas_jax.networks.genotypes import NAS_DIP, decode_cell, valid_cells
 from isnas_jax.ops.numerics import IMPLEMENTATIONS
 
@@ -63,7 +63,7 @@ def test_valid_cells_double_height_and_width_and_have_gradients(first, request):
     x = jax.random.normal(jax.random.key(1), (1, 4, 6, 16))
     weights = jax.random.normal(jax.random.key(2), (1, 8, 12, 16))
     for index in sorted(set(range(first, first + 27, step)) & set(valid_cells(16))):
-        cell = cells.UpsamplingCell(index, 16)
+        cell = architectures.UpsamplingCell(index, 16)
         variables = cell.init(jax.random.key(0), x)
 
         def loss(variables, x, cell=cell):

@@ -8,7 +8,7 @@ import pytest
 
 from experiments.progress import Run
 from isnas_jax.running import Event
-from isnas_jax.searching.plan import Stage
+from isnas_jax.searching.config import Stage
 
 PLAN = {"cohort": Stage(4, 100), "validate": Stage(9, 100), "restore": Stage(3, 300)}
 

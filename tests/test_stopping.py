@@ -38,7 +38,7 @@ def follow(rule, outputs, losses=None, errors=None, problem=None):
 
 def patience_of(rule, iterations):
     state = rule.init(isnas.denoising(np.zeros((4, 4, 1))), iterations)
-    return int(state.minimum.patience)
+    return int(state[-1].patience)
 
 
 def test_windowed_variance_is_that_of_the_paper():
@@ -172,19 +172,19 @@ def test_run_to_end_keeps_nothing_after_the_restoration_ends():
 
 def test_run_to_end_takes_fractions_of_the_restoration():
     rule = RunToEnd(LeastValidation(patience=0.25), 40)
-    state = rule.init(isnas.denoising(np.zeros((4, 4, 1))), 1000)
-    assert int(state.rule.minimum.patience) == 10
+    (_, minimum), _ = rule.init(isnas.denoising(np.zeros((4, 4, 1))), 1000)
+    assert int(minimum.patience) == 10
 
 
 def test_published_values_are_reached_in_long_runs():
     problem = isnas.denoising(np.zeros((4, 4, 1)))
     for iterations, window, patience in ((600, 50, 100), (6000, 100, 1000), (60000, 100, 1000)):
-        state = WindowedVariance().init(problem, iterations)
-        assert (len(state.window), int(state.minimum.patience)) == (window, patience)
-        moving = MovingVariance().init(problem, iterations)
-        assert (int(moving.start), int(moving.minimum.patience)) == (window, patience)
-    assert len(WindowedVariance().init(problem, 3).window) == 2
-    assert int(MovingVariance().init(problem, 3).start) == 2
+        outputs, minimum = WindowedVariance().init(problem, iterations)
+        assert (len(outputs), int(minimum.patience)) == (window, patience)
+        _, _, start, minimum = MovingVariance().init(problem, iterations)
+        assert (int(start), int(minimum.patience)) == (window, patience)
+    assert len(WindowedVariance().init(problem, 3)[0]) == 2
+    assert int(MovingVariance().init(problem, 3)[2]) == 2
 
 
 def test_patience_is_a_number_or_a_fraction_of_the_iterations():
@@ -194,10 +194,10 @@ def test_patience_is_a_number_or_a_fraction_of_the_iterations():
     # 0.29 * 100 is a little less than 29 in floating point.
     assert patience_of(LeastValidation(patience=0.29), 100) == 29
     problem = isnas.denoising(np.zeros((4, 4, 1)))
-    assert len(WindowedVariance(window=0.25).init(problem, 40).window) == 10
-    assert len(WindowedVariance(window=5).init(problem, 40).window) == 5
-    assert int(MovingVariance(start=0.25).init(problem, 40).start) == 10
-    assert int(MovingVariance(start=0).init(problem, 40).start) == 0
+    assert len(WindowedVariance(window=0.25).init(problem, 40)[0]) == 10
+    assert len(WindowedVariance(window=5).init(problem, 40)[0]) == 5
+    assert int(MovingVariance(start=0.25).init(problem, 40)[2]) == 10
+    assert int(MovingVariance(start=0).init(problem, 40)[2]) == 0
 
 
 def test_patience_follows_the_iterations_of_a_config(small_network):

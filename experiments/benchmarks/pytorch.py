@@ -17,7 +17,7 @@ from flax import traverse_util
 from torch.nn import functional
 
 from isnas_jax.networks import SearchedNetwork
-from isnas_jax.networks.cells import ordered_steps
+from isnas_jax.networks.architectures import ordered_steps
 from isnas_jax.networks.genotypes import LEVELS, Cell, decode_cell
 from isnas_jax.ops import ACTIVATION_SLOPES
 

@@ -11,8 +11,15 @@ import numpy as np
 import pandas as pd
 
 from isnas_jax import study
-from isnas_jax.searching.combination import Combination, Stack, selected_only, uniform_mean
-from isnas_jax.searching.selection import closest_to_mean, lowest_mean_rank, lowest_validation
+from isnas_jax.searching.selection import (
+    Combination,
+    Stack,
+    closest_to_mean,
+    lowest_mean_rank,
+    lowest_validation,
+    selected_only,
+    uniform_mean,
+)
 from isnas_jax.study.intervals import over_images
 
 from .cohorts import (

@@ -60,6 +60,7 @@ def at_interval(rule: LeastValidation, interval: int, iterations: int) -> LeastV
     The smoothing spans the iterations between two values; the patience is rounded down to
     whole intervals.
     """
-    patience = int(rule.init(denoising(np.zeros((1, 1, 1))), iterations).minimum.patience)
+    _, minimum = rule.init(denoising(np.zeros((1, 1, 1))), iterations)
+    patience = int(minimum.patience)
     patience = max(1, patience // interval * interval)
     return dataclasses.replace(rule, smoothing=rule.smoothing**interval, patience=patience)

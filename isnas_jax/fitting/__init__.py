@@ -1,24 +1,24 @@
 """Fitting networks to observations: config, driver, stopping rules, regularizers."""
 
 from isnas_jax.fitting.batch import batched_by_default
-from isnas_jax.fitting.cached import cached_fit
-from isnas_jax.fitting.config import FitConfig, Optimizer
+from isnas_jax.fitting.cached import cached_fit, refit
+from isnas_jax.fitting.config import FitConfig, Optimizer, Regularizer, TotalVariation
 from isnas_jax.fitting.fit import fit, fit_each, fit_many
-from isnas_jax.fitting.job import FitJob
-from isnas_jax.fitting.lowering import fit_memory, lower_steps, program_memory
-from isnas_jax.fitting.refit import FoldFit, refit, unsplit, validates
-from isnas_jax.fitting.regularizers import Regularizer, TotalVariation
+from isnas_jax.fitting.job import FitJob, fit_memory, lower_steps, program_memory
 from isnas_jax.fitting.result import Fit, Start
-from isnas_jax.fitting.rules import (
+from isnas_jax.fitting.step import draw_noise_map, update_ema
+from isnas_jax.fitting.stopping import (
+    Decision,
     Discrepancy,
     FixedIterations,
     LeastValidation,
     MovingVariance,
     RunToEnd,
+    Step,
+    StoppingRule,
     WindowedVariance,
+    needs_validation,
 )
-from isnas_jax.fitting.step import draw_noise_map, update_ema
-from isnas_jax.fitting.stopping import Decision, Step, StoppingRule, needs_validation
 
 __all__ = [
     "Decision",
@@ -27,7 +27,6 @@ __all__ = [
     "FitConfig",
     "FitJob",
     "FixedIterations",
-    "FoldFit",
     "LeastValidation",
     "MovingVariance",
     "Optimizer",
@@ -49,7 +48,5 @@ __all__ = [
     "needs_validation",
     "program_memory",
     "refit",
-    "unsplit",
     "update_ema",
-    "validates",
 ]

@@ -1,6 +1,7 @@
 """Batches of fits: stacked states, divided among all devices, that fit into memory."""
 
 import contextlib
+import dataclasses
 import threading
 from collections.abc import Hashable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,16 +29,11 @@ def batched_by_default() -> bool:
     return jax.default_backend() != "cpu" or jax.device_count() > 1
 
 
+@dataclasses.dataclass(eq=False)
 class BatchTooLargeError(Exception):
-    """A batch does not fit into memory.
+    """A batch does not fit into memory, but so many fits may."""
 
-    Attributes:
-      fits: Number of fits that may.
-    """
-
-    def __init__(self, fits: int) -> None:
-        super().__init__(fits)
-        self.fits = fits
+    fits: int
 
 
 def memory_class(net: Any, job: FitJob, config: FitConfig) -> Hashable:
@@ -83,8 +79,7 @@ def catch_exhausted(fits: int) -> Iterator[None]:
 def shared_networks(jobs: Sequence[FitJob]) -> list[tuple[Any, np.ndarray | None]]:
     """Return for each job the network that serves the batch, and its skip bits if they differ.
 
-    Raises:
-      ValueError: If the networks differ in more than their skips.
+    Raises ValueError if the networks differ in more than their skips.
     """
     if len({job.net for job in jobs}) == 1:
         return [(job.net, None) for job in jobs]
@@ -125,12 +120,10 @@ def round_up(number: int, devices: int) -> int:
 def stack(
     parts: Mapping[int, tuple[FitState, FitInputs]], mesh: Mesh | None
 ) -> tuple[list[int], tuple[FitState, FitInputs]]:
-    """Stack fits along a first axis over all devices; the last fills up where they do not divide.
+    """Return the index of the fit in each slot, and the state and inputs of all, stacked.
 
-    Without a mesh, the only fit stays as it is.
-
-    Returns:
-      The index of the fit in each slot, and the stacked state and inputs.
+    They are stacked along a first axis over all devices; the last fit fills up where they do not
+    divide. Without a mesh, the only fit stays as it is.
     """
     if mesh is None:
         ((index, part),) = parts.items()

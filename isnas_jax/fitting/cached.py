@@ -1,8 +1,11 @@
-"""Fits cached in a folder: loaded if they are finished, resumed if they were interrupted."""
+"""Fits and refits, cached in a folder: loaded if finished, resumed if interrupted.
+
+A refit is a fit to all measurements, as long as validated fits to parts of them chose.
+"""
 
 import dataclasses
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +15,7 @@ from isnas_jax.fitting.fit import fit_many
 from isnas_jax.fitting.job import FitJob
 from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.io import Checkpoint, cache
+from isnas_jax.problems import Problem, without_measurements
 from isnas_jax.running import Progress, ignore
 
 
@@ -29,17 +33,79 @@ def cached_fit(
     def compute(job: FitJob) -> Fit:
         return fit_many([job], config, progress=progress)[0]
 
-    return cached(job, compute, depends_on(job, config), folder)
+    return _cached(job, compute, _inputs(job, config), folder)
 
 
-def depends_on(job: FitJob, config: FitConfig) -> dict[str, Any]:
+def refit(
+    job: FitJob,
+    config: FitConfig,
+    fold_fits: Sequence[Fit],
+    training: Problem,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress = ignore,
+) -> Fit:
+    """Fit all measurements for as long as validated fits to parts of them chose.
+
+    Measurements that validate are not fitted, which costs quality. So the stopping rule decides
+    on the training problems, and the same network is then fitted to the whole problem by the same
+    program. Its number of iterations is the mean over the folds times `refit_factor`.
+
+    The first `refit_from` of the first fold's iterations are those of its fit, and are not run
+    again if their state is available. The moving average begins where the refit leaves that fit;
+    the curves have all iterations in order.
+
+    Args:
+      job: Key and network of the validated fits, with the whole problem.
+      config: The config of the validated fits.
+      fold_fits: The validated fit of each fold.
+      training: The training problem of the first fold.
+      folder: Caches the refit.
+      progress: Called between chunks.
+    """
+    first = fold_fits[0]
+    lengths = [fit.restored_at + 1 for fit in fold_fits]
+    iterations = max(1, round(config.refit_factor * sum(lengths) / len(lengths)))
+    leave_at = min(round(config.refit_from * lengths[0]), iterations - 1)
+    rest = dataclasses.replace(config.unsplit(), refit_from=0.0, iterations=iterations - leave_at)
+    job = job._replace(validation=without_measurements(job.problem))
+
+    def compute(job: FitJob) -> Fit:
+        start = first.start if leave_at else job.start
+        if start is None:  # not stored: run these iterations again
+            # A clean image changes no result, and the fold's program had one too.
+            again = job._replace(problem=training, checkpoint=None)
+            (result,) = fit_many([again], dataclasses.replace(rest, iterations=leave_at))
+            start = Start(result.variables, result.optimizer_state)
+        return fit_many([job._replace(start=start)], rest, progress=progress)[0]
+
+    inputs = _inputs(job, rest)
+    if leave_at:
+        inputs |= {"training problem": training, "leave at": leave_at}
+    result = _cached(job, compute, inputs, folder)
+    curves: dict[str, Any] = {
+        name: np.concatenate([before[:leave_at], after])
+        for name in ("loss", "psnr", "psnr_ema", "criterion")
+        if (after := getattr(result, name)) is not None
+        and (before := getattr(first, name)) is not None
+    }
+    # The rule has nothing to validate with, so the last average counts instead of its choice.
+    return dataclasses.replace(
+        result,
+        restored=result.ema,
+        restored_at=iterations - 1,
+        fold_fits=tuple(fold_fits),
+        **curves,
+    )
+
+
+def _inputs(job: FitJob, config: FitConfig) -> dict[str, Any]:
     """Return all that the fit of a job depends on, by name."""
     inputs = {**job._asdict(), "config": config}
     del inputs["checkpoint"]
     return inputs
 
 
-def cached(
+def _cached(
     job: FitJob,
     compute: Callable[[FitJob], Fit],
     inputs: Mapping[str, Any],

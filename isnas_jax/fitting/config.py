@@ -1,21 +1,48 @@
-"""How a network is fitted."""
+"""How a network is fitted: the config of fits, and regularizers."""
 
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import jax
+import jax.numpy as jnp
 import optax
 
-from isnas_jax.fitting.regularizers import Regularizer
-from isnas_jax.fitting.rules import FixedIterations
-from isnas_jax.fitting.stopping import StoppingRule
-from isnas_jax.problems import Split
+from isnas_jax.fitting.stopping import FixedIterations, StoppingRule, needs_validation
+from isnas_jax.problems import Problem, Split
 from isnas_jax.registry import refuse_names, short_repr
 
 # Takes the learning rate, which may be traced.
 Optimizer: TypeAlias = Callable[[jax.Array], optax.GradientTransformation]
+
+
+class Regularizer(Protocol):
+    """A term added to a problem's loss: a hashable function that JAX can trace.
+
+    It maps the network's image, float32 (H, W, C), and the problem to a scalar.
+    """
+
+    def __call__(self, output: jax.Array, problem: Problem) -> jax.Array: ...
+
+
+@dataclasses.dataclass(frozen=True)
+class TotalVariation:
+    """Anisotropic total variation: weight * mean(abs(x(i + 1) - x(i))), rows plus columns.
+
+    Liu et al., "Image Restoration Using Total Variation Regularized Deep Image Prior", ICASSP
+    2019.
+
+    >>> isnas.FitConfig(600, regularizers=(isnas.TotalVariation(0.01),)).regularizers
+    (TotalVariation(weight=0.01),)
+    """
+
+    weight: float
+
+    def __call__(self, output: jax.Array, problem: Problem) -> jax.Array:
+        del problem
+        rows, columns = (jnp.abs(jnp.diff(output, axis=axis)).mean() for axis in (0, 1))
+        return self.weight * (rows + columns)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +85,15 @@ class FitConfig:
     refit_from: float = 0.0
     snapshots: tuple[int, ...] = ()
     chunk: int = dataclasses.field(default=50, metadata={"identity": False})
+
+    @property
+    def validates(self) -> bool:
+        """Whether fits to parts of the measurements choose the length of a refit."""
+        return self.split is not None and needs_validation(self.stopping)
+
+    def unsplit(self) -> "FitConfig":
+        """Return the config of a fit to a problem that has been split already."""
+        return dataclasses.replace(self, split=None, folds=1, refit_factor=1.0)
 
     def __post_init__(self) -> None:
         functions: dict[str, Any] = {"optimizer": self.optimizer, "split": self.split}

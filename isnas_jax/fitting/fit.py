@@ -12,11 +12,16 @@ from jax.sharding import Mesh
 
 from isnas_jax.fitting import batch
 from isnas_jax.fitting.config import FitConfig
-from isnas_jax.fitting.job import FitJob, prepare, resume
-from isnas_jax.fitting.lowering import program_memory
-from isnas_jax.fitting.replay import EarlierStates
+from isnas_jax.fitting.job import FitJob, prepare, program_memory, resume
 from isnas_jax.fitting.result import Fit
-from isnas_jax.fitting.step import Curves, FitInputs, FitState, Structure, chunk_program
+from isnas_jax.fitting.step import (
+    Curves,
+    EarlierStates,
+    FitInputs,
+    FitState,
+    Structure,
+    chunk_program,
+)
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import describe
 from isnas_jax.problems import Problem
@@ -119,7 +124,7 @@ def fit_each(
 
     if count < 2 or not batched:
         for index, job in enumerate(jobs):
-            _Group({index: job}, [(job.net, None)], config, None).run(on_end, report)
+            _Group({index: job}, [(job.net, None)], config, None, on_end, report).run()
         return
     networks = batch.shared_networks(jobs)
     mesh = Mesh(np.array(jax.devices()), ("fits",))
@@ -135,15 +140,22 @@ def fit_each(
             room = batch.free_memory() if memory is None else memory
             most = batch.batch_size(kind, min(most, len(left)), room)
             chosen = {index: jobs[index] for index in left[:most]}
+            nets = [networks[index] for index in chosen]
             try:
-                group = _Group(chosen, [networks[index] for index in chosen], config, mesh)
-                group.run(end, report, room)
+                _Group(chosen, nets, config, mesh, end, report).run(room)
             except batch.BatchTooLargeError as error:
                 most = max(mesh.size, error.fits // mesh.size * mesh.size)
 
 
 class _Group:
-    """Fits that run in one program: a batch, or a single fit without a mesh."""
+    """Fits that run in one program: a batch, or a single fit without a mesh.
+
+    `slots` has the index of the fit in each slot of the stacked `state` and `inputs`.
+    """
+
+    slots: list[int]
+    state: FitState
+    inputs: FitInputs
 
     def __init__(
         self,
@@ -151,58 +163,58 @@ class _Group:
         networks: Sequence[tuple[Any, np.ndarray | None]],
         config: FitConfig,
         mesh: Mesh | None,
+        on_end: OnEnd,
+        report: Callable[[int, Event], None],
     ) -> None:
         self.jobs, self.config, self.mesh = jobs, config, mesh
+        self.on_end, self.report = on_end, report
         self.networks = dict(zip(jobs, networks, strict=True))
+        self.running = list(jobs)
         self.curves: dict[int, Curves] = {}
         self.done: dict[int, int] = {}  # iterations
         self.stopped: dict[int, bool] = {}
+        self.files = {index: contextlib.ExitStack() for index in jobs}
         self.earlier = EarlierStates(config.refit_from if mesh is None else 0.0)
+        self.advance: Any = None  # the program
         self.begin = time.perf_counter()
 
-    def run(
-        self, on_end: OnEnd, report: Callable[[int, Event], None], memory: int | None = None
-    ) -> None:
+    def run(self, memory: int | None = None) -> None:
         """Run all fits to their ends."""
-        with contextlib.ExitStack() as all_files, contextlib.ExitStack() as programs:
-            files = {index: all_files.enter_context(contextlib.ExitStack()) for index in self.jobs}
+        with contextlib.ExitStack() as files, contextlib.ExitStack() as programs:
+            for file in self.files.values():
+                files.enter_context(file)
             with batch.catch_exhausted(len(self.jobs)):
-                structure, parts = self._prepare(files)
-                slots, (state, inputs) = batch.stack(parts, self.mesh)
-            del parts
-            running, advance = list(self.jobs), None
-            self._locate(slots, jax.device_get((state.iteration, state.stopped)))
-            running = self._end(running, slots, state, inputs, files, on_end, advance)
-            while running:
-                with batch.catch_exhausted(len(slots)):
-                    if advance is None:
+                structure = self._prepare()
+            self._locate(*jax.device_get((self.state.iteration, self.state.stopped)))
+            self._end()
+            while self.running:
+                with batch.catch_exhausted(len(self.slots)):
+                    if self.advance is None:
                         program = chunk_program(
-                            structure, self.config.chunk, state, inputs, self.mesh
+                            structure, self.config.chunk, self.state, self.inputs, self.mesh
                         )
-                        advance = programs.enter_context(program)
-                        self._check_memory(advance, running[0], len(slots), state, inputs, memory)
+                        self.advance = programs.enter_context(program)
+                        self._check_memory(memory)
                         memory = None  # a smaller batch fits too
-                    self.earlier.add(state)
+                    self.earlier.add(self.state)
                     with jax.enable_x64(False):
-                        state, latest = advance(state, inputs)
-                    latest, *position = jax.device_get((latest, state.iteration, state.stopped))
-                self._locate(slots, position)
-                self._record(running, slots, latest, report)
-                running = self._end(running, slots, state, inputs, files, on_end, advance)
+                        self.state, latest = self.advance(self.state, self.inputs)
+                    latest, *position = jax.device_get(
+                        (latest, self.state.iteration, self.state.stopped)
+                    )
+                self._locate(*position)
+                self._record(latest)
+                self._end()
                 # Half a batch of fits that have ended is dropped.
-                size = batch.round_up(len(running), self.mesh.size) if self.mesh else 1
-                if running and size <= len(slots) // 2:
-                    parts = self._parts(running, slots, state, inputs)
-                    with batch.catch_exhausted(len(parts)):
-                        slots, (state, inputs) = batch.stack(parts, self.mesh)
-                    del parts
+                size = batch.round_up(len(self.running), self.mesh.size) if self.mesh else 1
+                if self.running and size <= len(self.slots) // 2:
+                    with batch.catch_exhausted(len(self.running)):
+                        self._stack(self._parts(self.running))
                     programs.close()
-                    advance = None
+                    self.advance = None
 
-    def _prepare(
-        self, files: Mapping[int, contextlib.ExitStack]
-    ) -> tuple[Structure, dict[int, tuple[FitState, FitInputs]]]:
-        """Return the common structure, and each fit at its start or its checkpoint."""
+    def _prepare(self) -> Structure:
+        """Stack all fits at their starts or their checkpoints; return their common structure."""
         structure: Any = None
         parts = {}
         for index, job in self.jobs.items():
@@ -210,90 +222,71 @@ class _Group:
             structure, state, inputs = prepare(job._replace(net=net), self.config)
             state = batch.with_bits(state, bits)
             state, self.curves[index] = resume(
-                files[index], job.checkpoint, net, self.config, state, inputs
+                self.files[index], job.checkpoint, net, self.config, state, inputs
             )
             parts[index] = jax.device_get((state, inputs)) if self.mesh else (state, inputs)
-        return structure, parts
+        self._stack(parts)
+        return structure
 
-    def _check_memory(
-        self, advance: Any, index: int, fits: int, state: Any, inputs: Any, memory: int | None
-    ) -> None:
+    def _stack(self, parts: Mapping[int, tuple[FitState, FitInputs]]) -> None:
+        self.slots, (self.state, self.inputs) = batch.stack(parts, self.mesh)
+
+    def _check_memory(self, memory: int | None) -> None:
         """Raise BatchTooLargeError if XLA plans more than this memory for a batch."""
+        fits, index = len(self.slots), self.running[0]
         if self.mesh is None or memory is None or fits <= self.mesh.size:
             return
         with jax.enable_x64(False):
-            needed = program_memory(advance.lower(state, inputs).compile())
+            needed = program_memory(self.advance.lower(self.state, self.inputs).compile())
         kind = batch.memory_class(self.networks[index][0], self.jobs[index], self.config)
         batch.check_planned(kind, fits, needed, memory)
 
-    def _parts(
-        self, indices: Sequence[int], slots: Sequence[int], state: Any, inputs: Any
-    ) -> dict[int, tuple[FitState, FitInputs]]:
+    def _parts(self, indices: Sequence[int]) -> dict[int, tuple[FitState, FitInputs]]:
+        parts = (self.state, self.inputs)
         if self.mesh:  # all shards at once: a program on one of them could wait forever
-            state, inputs = jax.device_get((state, inputs))
-        parts = (state, inputs)
-        return {index: batch.unstack(parts, slots.index(index), self.mesh) for index in indices}
+            parts = jax.device_get(parts)
+        return {i: batch.unstack(parts, self.slots.index(i), self.mesh) for i in indices}
 
-    def _locate(self, slots: Sequence[int], position: Sequence[Any]) -> None:
+    def _locate(self, iteration: Any, stopped: Any) -> None:
         """Note the iterations done by each fit, and whether its rule has stopped it."""
-        iteration, stopped = map(np.atleast_1d, position)
-        self.done = dict(zip(slots, map(int, iteration), strict=True))
-        self.stopped = dict(zip(slots, map(bool, stopped), strict=True))
+        self.done = dict(zip(self.slots, map(int, np.atleast_1d(iteration)), strict=True))
+        self.stopped = dict(zip(self.slots, map(bool, np.atleast_1d(stopped)), strict=True))
 
-    def _record(
-        self,
-        running: Sequence[int],
-        slots: Sequence[int],
-        latest: tuple[Curves, Curves],
-        report: Callable[[int, Event], None],
-    ) -> None:
+    def _record(self, latest: tuple[Curves, Curves]) -> None:
         """Append a chunk's values to the curves, and report them."""
-        for index in running:
-            done = self.done[index]
-            values, exists = batch.unstack(latest, slots.index(index), self.mesh)
-            chunk = Curves(
-                *(
-                    np.where(there, value, np.float32(np.nan))[
-                        : done - len(self.curves[index].loss)
-                    ]
-                    for value, there in zip(values, exists, strict=True)
-                )
-            )
-            self.curves[index] = Curves(*map(np.append, self.curves[index], chunk))
+        for index in self.running:
+            done, curves = self.done[index], self.curves[index]
+            values, exists = batch.unstack(latest, self.slots.index(index), self.mesh)
+            new = slice(done - len(curves.loss))
+            chunk = [
+                np.where(there, value, np.float32(np.nan))[new]
+                for value, there in zip(values, exists, strict=True)
+            ]
+            self.curves[index] = Curves(*map(np.append, curves, chunk))
             total = done if self.stopped[index] else self.config.iterations
-            seconds = time.perf_counter() - self.begin
-            report(index, Event((), done, total, float(chunk.loss[-1]), seconds))
+            loss, seconds = float(self.curves[index].loss[-1]), time.perf_counter() - self.begin
+            self.report(index, Event((), done, total, loss, seconds))
 
-    def _end(
-        self,
-        running: Sequence[int],
-        slots: Sequence[int],
-        state: FitState,
-        inputs: FitInputs,
-        files: Mapping[int, contextlib.ExitStack],
-        on_end: OnEnd,
-        advance: Any,
-    ) -> list[int]:
-        """Pass on the fits that have ended, save checkpoints that are due; return the others."""
-        errors = {index: self._error(index) for index in running}
+    def _end(self) -> None:
+        """Pass on the fits that have ended, and save checkpoints that are due."""
+        errors = {index: self._error(index) for index in self.running}
         ended = [
             index
-            for index in running
+            for index in self.running
             if errors[index] or self.stopped[index] or self.done[index] >= self.config.iterations
         ]
-        left = [index for index in running if index not in ended]
+        self.running = [index for index in self.running if index not in ended]
         due = {
             index: checkpoint
-            for index in left
+            for index in self.running
             if (checkpoint := self.jobs[index].checkpoint) and checkpoint.due
         }
-        parts = self._parts([*ended, *due], slots, state, inputs) if ended or due else {}
+        parts = self._parts([*ended, *due]) if ended or due else {}
         for index, checkpoint in due.items():
             checkpoint.save((parts[index][0], self.curves[index]))
         for index in ended:
-            files[index].close()
-            on_end(index, errors[index] or self._result(index, *parts[index], advance))
-        return left
+            self.files[index].close()
+            self.on_end(index, errors[index] or self._result(index, *parts[index]))
 
     def _error(self, index: int) -> FloatingPointError | None:
         finite = np.isfinite(self.curves[index].loss)
@@ -304,9 +297,9 @@ class _Group:
             f"the loss of {net} is not finite at iteration {int(np.argmin(finite))}"
         )
 
-    def _result(self, index: int, state: FitState, inputs: FitInputs, advance: Any) -> Fit:
+    def _result(self, index: int, state: FitState, inputs: FitInputs) -> Fit:
         curves, evaluated = self.curves[index], inputs.clean is not None
-        start = self.earlier.replay(state, inputs, advance)
+        start = self.earlier.replay(state, inputs, self.advance)
         state = batch.without_bits(state, self.jobs[index], inputs.z)
         snapshots = zip(self.config.snapshots, np.asarray(state.snapshots), strict=True)
         return Fit(

@@ -11,9 +11,7 @@ from isnas_jax import figures
 class Start(NamedTuple):
     """Where a fit begins, or where a refit leaves another fit's trajectory.
 
-    Attributes:
-      variables: The network's parameters; None to initialize them.
-      optimizer_state: State of the optimizer; None to initialize it.
+    The network's variables or the optimizer's state are initialized if they are None.
     """
 
     variables: Any = None
@@ -104,8 +102,7 @@ class Fit:
     def from_arrays(cls, arrays: dict[str, np.ndarray]) -> "Fit":
         """Return the fit that has these `arrays`."""
         prefix = "snapshot_"
-        values: dict[str, Any] = {field.name: None for field in dataclasses.fields(cls)}
-        values |= {name: value for name, value in arrays.items() if not name.startswith(prefix)}
+        values: dict[str, Any] = {f.name: arrays.get(f.name) for f in dataclasses.fields(cls)}
         values["restored_at"], values["fold_fits"] = int(values["restored_at"]), ()
         values["snapshots"] = {
             int(name.removeprefix(prefix)): image

@@ -16,8 +16,8 @@ from jax import lax
 from jax.sharding import Mesh, PartitionSpec
 
 from isnas_jax import _programs
-from isnas_jax.fitting.config import FitConfig, Optimizer
-from isnas_jax.fitting.regularizers import Regularizer
+from isnas_jax.fitting.config import FitConfig, Optimizer, Regularizer
+from isnas_jax.fitting.result import Start
 from isnas_jax.fitting.stopping import Step, StoppingRule
 from isnas_jax.networks import padded_side
 from isnas_jax.ops import quality
@@ -97,22 +97,13 @@ class Numbers(NamedTuple):
 
 
 class FitInputs(NamedTuple):
-    """The arrays that a fit is given and does not change.
+    """The arrays that a fit is given and does not change."""
 
-    Attributes:
-      key: Key of the input noise.
-      z: The noise map, (1, H', W', I).
-      problem: The problem to fit.
-      validation: The validation problem, or None.
-      clean: The clean image, for evaluation only, or None.
-      numbers: The numbers of the config.
-    """
-
-    key: jax.Array
-    z: jax.Array
+    key: jax.Array  # of the input noise
+    z: jax.Array  # [1, H', W', I]
     problem: Problem
     validation: Problem | None
-    clean: jax.Array | None
+    clean: jax.Array | None  # [H, W, C], for evaluation only
     numbers: Numbers
 
 
@@ -125,12 +116,7 @@ def update_ema(
     keeps the weight decay^(t-1). With bias correction, the average starts from 0 and is divided
     by 1 - decay^t, so that output s has a weight in proportion to decay^(-s).
 
-    Args:
-      ema: (H, W, C), the average before; ignored at iteration 0.
-      output: (H, W, C), the output of this iteration.
-      decay: In [0, 1).
-      iteration: Counted from 0.
-      debias: Whether to correct the bias.
+    The average before, (H, W, C), is ignored at iteration 0.
     """
     age = jnp.asarray(iteration + 1, jnp.float32)
     weight = (1 - decay) / jnp.where(debias, 1 - decay**age, 1)
@@ -138,17 +124,9 @@ def update_ema(
 
 
 def draw_noise_map(key: jax.Array, net: Any, shape: Sequence[int]) -> jax.Array:
-    """Draw a network's input for images (H, W, C): 0.1 U(0, 1) of shape (1, H', W', I).
-
-    H' and W' are the padded sides.
-    """
+    """Draw the input of a network for images (H, W, C): (1, padded H, padded W, I), 0.1 U(0, 1)."""
     height, width = padded_side(shape[0]), padded_side(shape[1])
     return Z_SCALE * jax.random.uniform(key, (1, height, width, net.in_channels), jnp.float32)
-
-
-def generate(net: Any, variables: Any, z: jax.Array, shape: Sequence[int]) -> jax.Array:
-    """Return the network's image (H, W, C): its output cropped to the image's size."""
-    return net.apply(variables, z)[0, : shape[0], : shape[1]]
 
 
 def copy(tree: Tree) -> Tree:
@@ -192,12 +170,13 @@ def _update(
 ) -> tuple[FitState, tuple[Curves, Curves]]:
     """Run one iteration; return the new state, its values, and which of them exist."""
     iteration, problem, numbers = state.iteration, inputs.problem, inputs.numbers
+    height, width, _ = problem.shape
     noise_key = jax.random.fold_in(inputs.key, iteration)
     noise = jax.random.normal(noise_key, inputs.z.shape, jnp.float32)
     noisy_z = inputs.z + numbers.input_noise_std * noise
 
     def objective(variables):
-        output = generate(structure.net, variables, noisy_z, problem.shape)
+        output = structure.net.apply(variables, noisy_z)[0, :height, :width]
         loss = problem.loss(output)
         return sum((term(output, problem) for term in structure.regularizers), loss), (loss, output)
 
@@ -285,3 +264,44 @@ def chunk_program(
 
     key = (structure, chunk, mesh, _programs.shapes(state, inputs))
     return PROGRAMS.use(key, compile_chunk)
+
+
+class EarlierStates:
+    """States between chunks, of which a refit will need one: see `refit`.
+
+    Args:
+      fraction: `FitConfig.refit_from`; 0 stores nothing.
+    """
+
+    def __init__(self, fraction: float) -> None:
+        self.fraction = fraction
+        self.states: dict[int, Start] = {}
+
+    def _leave_at(self, state: FitState) -> int:
+        """Return where a refit of a fit in this state would leave it; drop unneeded states."""
+        leave_at = round(self.fraction * (int(state.restored_at) + 1))
+        for at in sorted(at for at in self.states if at <= leave_at)[:-1]:
+            del self.states[at]
+        return leave_at
+
+    def add(self, state: FitState) -> None:
+        """Store a state before its chunk runs, which donates it."""
+        if self.fraction:
+            self.states[int(state.iteration)] = copy(Start(state.variables, state.optimizer))
+            self._leave_at(state)
+
+    def replay(self, state: FitState, inputs: FitInputs, advance: Any) -> Start | None:
+        """Return the state at which a refit leaves a fit that ended with this state."""
+        leave_at = self._leave_at(state)
+        if not self.states or (first := min(self.states)) > leave_at:  # resumed after it
+            return None
+        begin = state._replace(
+            iteration=jnp.array(first, jnp.int32),
+            stopped=jnp.array(False),
+            variables=self.states[first].variables,
+            optimizer=self.states[first].optimizer_state,
+        )
+        numbers = inputs.numbers._replace(iterations=jnp.array(leave_at, jnp.int32))
+        with jax.enable_x64(False):
+            replayed, _ = advance(copy(begin), inputs._replace(numbers=numbers))
+        return Start(replayed.variables, replayed.optimizer)

@@ -1,6 +1,12 @@
 """Genotypes, search spaces, the networks built from them, and conversion of published weights."""
 
 from isnas_jax.networks import interop
+from isnas_jax.networks.architectures import (
+    CellNetwork,
+    Hourglass,
+    SearchedNetwork,
+    cell_network,
+)
 from isnas_jax.networks.blocks import padded_side
 from isnas_jax.networks.build import (
     Baseline,
@@ -13,8 +19,6 @@ from isnas_jax.networks.build import (
     network_for,
 )
 from isnas_jax.networks.genotypes import Genotype, valid_cells
-from isnas_jax.networks.hourglass import Hourglass
-from isnas_jax.networks.searched import CellNetwork, SearchedNetwork, cell_network
 from isnas_jax.networks.spaces import (
     Space,
     free_space,

@@ -42,15 +42,9 @@ def _add_bias(x: Array, bias: Array) -> Array:
 
 
 class Conv(nn.Module):
-    """Convolution with an odd kernel size and padding of kernel // 2.
+    """Convolution with a square kernel of odd side and a padding of kernel // 2.
 
-    Attributes:
-      features: Number of output channels.
-      kernel: Side of the square kernel, odd.
-      stride: 1 or 2.
-      padding: "reflect" (kernel sizes 1 and 3 only) or "zeros".
-      use_bias: Whether to add a bias.
-      numerics: Implementation, precision and dtype.
+    The stride is 1 or 2, the padding "zeros", or "reflect" for kernel sizes 1 and 3.
     """
 
     features: int
@@ -163,9 +157,7 @@ GetModule: TypeAlias = Callable[..., Callable[[Array], Array]]
 def module_getter(numerics: Numerics, remat: bool = False) -> GetModule:
     """Return a function that constructs and returns the submodules of the calling module.
 
-    Args:
-      numerics: Implementation, precision and dtype of the submodules.
-      remat: Whether gradients recompute the feature maps inside each submodule.
+    With `remat`, gradients recompute the feature maps inside each submodule.
     """
     modules: dict[str, nn.Module] = {}
 

@@ -10,9 +10,8 @@ from typing import Any
 
 import flax.linen as nn
 
+from isnas_jax.networks.architectures import Hourglass, SearchedNetwork
 from isnas_jax.networks.genotypes import NAS_DIP
-from isnas_jax.networks.hourglass import Hourglass
-from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.networks.spaces import Space, free_space
 from isnas_jax.ops import Numerics
 from isnas_jax.registry import short_repr

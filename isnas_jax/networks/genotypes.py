@@ -46,14 +46,7 @@ class Cell(NamedTuple):
 
 
 def decode_cell(index: int) -> Cell:
-    """Return the operations of a cell.
-
-    Args:
-      index: Index of the cell, 0 to 323.
-
-    Raises:
-      ValueError: If there is no cell with this index.
-    """
+    """Return the operations of the cell with an index; ValueError unless it is 0 to 323."""
     if not 0 <= index < NUM_CELLS:
         raise ValueError(f"cell {index} does not exist; choose from cells 0 to {NUM_CELLS - 1}")
     if index >= 312:
@@ -99,15 +92,7 @@ def _describe_cell(cell: Cell) -> str:
 
 
 def invalid_reason(index: int, channels: int) -> str | None:
-    """Return the reason why a cell cannot be built, or None if it can.
-
-    Args:
-      index: Index of the cell, 0 to 323.
-      channels: Channels of the feature maps.
-
-    Raises:
-      ValueError: If there is no cell with this index.
-    """
+    """Return the reason why a cell cannot be built with these channels, or None if it can."""
     cell = decode_cell(index)
     in_channels = channels
     if cell.resample == "pixel_shuffle" and not cell.convolution_first:
@@ -168,13 +153,9 @@ class Genotype:
 
     @classmethod
     def parse(cls, text: str) -> "Genotype":
-        """Parse a genotype in any of the published notations.
+        """Parse `172:BITS`, `172,BITS` or `0_172_iteration_4000_sigma_25_skip_BITS`.
 
-        Args:
-          text: `172:BITS`, `172,BITS` or `0_172_iteration_4000_sigma_25_skip_BITS`.
-
-        Raises:
-          ValueError: If the text is not a genotype.
+        Raises ValueError for other texts.
         """
         for pattern in _PATTERNS:
             if match := pattern.fullmatch(text.strip()):

@@ -8,10 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from flax import traverse_util
 
+from isnas_jax.networks.architectures import Hourglass, SearchedNetwork
 from isnas_jax.networks.blocks import SMALLEST_SIDE
 from isnas_jax.networks.genotypes import decode_cell
-from isnas_jax.networks.hourglass import Hourglass
-from isnas_jax.networks.searched import SearchedNetwork
 
 # Indices inside the published modules. Outside of cells, a convolution is item 1 of a
 # sequence, after its padding.

@@ -21,8 +21,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from isnas_jax import _keys
+from isnas_jax.networks.architectures import SearchedNetwork
 from isnas_jax.networks.genotypes import LEVELS, NUM_CELLS, Genotype, light_cells, valid_cells
-from isnas_jax.networks.searched import SearchedNetwork
 from isnas_jax.registry import short_repr
 
 
@@ -57,17 +57,9 @@ class CellsAndSkips:
     cells: tuple[int, ...] = dataclasses.field(default=tuple(range(NUM_CELLS)), repr=False)
 
     def sample(self, key: jax.Array, num: int, channels: int = 128) -> list[Genotype]:
-        """Draw genotypes independently, among those that can be built with these channels.
+        """Draw genotypes independently, as `sample_genotypes` does.
 
         A longer sample with the same key begins with the shorter.
-
-        Args:
-          key: Random key.
-          num: Number of genotypes, at least 1.
-          channels: Channels of the feature maps.
-
-        Raises:
-          ValueError: If `num` is below 1.
         """
         if num < 1:
             raise ValueError(f"the number of genotypes {num} must be at least 1")
@@ -128,7 +120,7 @@ def sample_genotypes(
 
     Args:
       key: Random key.
-      num: Number of genotypes.
+      num: Number of genotypes, at least 1; ValueError otherwise.
       space: The search space.
       channels: Channels of the feature maps with which the genotypes must be possible.
     """

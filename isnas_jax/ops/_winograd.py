@@ -93,15 +93,7 @@ def _join_tiles(tiles: jax.Array) -> jax.Array:
 
 @jax.custom_vjp
 def correlate(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Cross-correlate at stride 1 without padding.
-
-    Args:
-      x: Feature maps, (N, H, W, I).
-      kernel: (k, k, I, O) with k in `SIZES`.
-
-    Returns:
-      (N, H - k + 1, W - k + 1, O).
-    """
+    """Cross-correlate (N, H, W, I) with (k, k, I, O), k in `SIZES`, without padding."""
     return _forward(x, kernel)[0]
 
 

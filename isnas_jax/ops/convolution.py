@@ -43,15 +43,10 @@ def _row_patches(x: jax.Array, size: int, stride: int) -> list[jax.Array]:
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def correlate(x: jax.Array, kernel: jax.Array, stride: int = 1) -> jax.Array:
-    """Cross-correlate without padding, in the form that is fastest on CPUs.
+    """Cross-correlate (N, H, W, I) with (k, k, I, O), in the form that is fastest on CPUs.
 
-    Args:
-      x: Feature maps, (N, H, W, I).
-      kernel: (k, k, I, O).
-      stride: 1, or 2 if H and W are even and k is odd.
-
-    Returns:
-      (N, (H - k) // stride + 1, (W - k) // stride + 1, O).
+    There is no padding: the sides become (H - k) // stride + 1. The stride is 1, or 2 if H and W
+    are even and k is odd.
     """
     margin = kernel.shape[0] - 1
     if _is_direct_fast(kernel, [side - margin for side in x.shape[1:3]]):
@@ -117,10 +112,6 @@ def _correlate_direct(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array
     return convolve(x, kernel)
 
 
-def _correlate_forward(x, kernel, stride):
-    return correlate(x, kernel, stride), (x, kernel)
-
-
 def _kernel_cotangent(rows, cotangent):
     """Return the cotangent (k, k, I, O) of a kernel from its row patches and outputs' cotangent."""
     outputs = cotangent.shape[-1]
@@ -140,7 +131,9 @@ def _correlate_backward(stride, residuals, cotangent):
     return x_cotangent, _kernel_cotangent(_row_patches(x, size, stride), cotangent)
 
 
-correlate.defvjp(_correlate_forward, _correlate_backward)
+correlate.defvjp(
+    lambda x, kernel, stride: (correlate(x, kernel, stride), (x, kernel)), _correlate_backward
+)
 
 
 def _overlap_add(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
@@ -168,24 +161,13 @@ def _overlap_add(maps: list[jax.Array], axis: int, stride: int) -> jax.Array:
 def _correlate_transpose(x: jax.Array, kernel: jax.Array, stride: int) -> jax.Array:
     """Add x[m, n] * kernel at (stride m, stride n): the transpose of `correlate`.
 
-    One matrix product computes the contributions of all taps; no zeros are inserted.
-
-    Args:
-      x: Feature maps, (N, H, W, I).
-      kernel: (k, k, I, O) with k odd.
-      stride: 1 or 2.
-
-    Returns:
-      (N, stride H + k - 1, stride W + k - 1, O).
+    One matrix product computes the contributions of all taps; no zeros are inserted. The sides
+    become stride H + k - 1. The stride is 1 or 2, k is odd.
     """
     taps = jnp.einsum("nhwi,klio->nhwklo", x, kernel, precision=lax.Precision.HIGHEST)
     indices = range(kernel.shape[0])
     rows = [_overlap_add([taps[:, :, :, i, j] for j in indices], 2, stride) for i in indices]
     return _overlap_add(rows, 1, stride)
-
-
-def _correlate_transpose_forward(x, kernel, stride):
-    return _correlate_transpose(x, kernel, stride), (x, kernel)
 
 
 def _correlate_transpose_backward(stride, residuals, cotangent):
@@ -195,7 +177,10 @@ def _correlate_transpose_backward(stride, residuals, cotangent):
     return correlate(cotangent, swapped, stride), _kernel_cotangent(rows, x).swapaxes(2, 3)
 
 
-_correlate_transpose.defvjp(_correlate_transpose_forward, _correlate_transpose_backward)
+_correlate_transpose.defvjp(
+    lambda x, kernel, stride: (_correlate_transpose(x, kernel, stride), (x, kernel)),
+    _correlate_transpose_backward,
+)
 
 
 @_programs.cleared_on_eviction
@@ -208,17 +193,14 @@ def convolution(
     padding: str = "zeros",
     numerics: Numerics = Numerics(),
 ) -> jax.Array:
-    """Convolve feature maps that are padded by k // 2.
+    """Convolve (N, H, W, I), padded by k // 2, to (N, H / stride, W / stride, O).
 
     Args:
-      x: Feature maps, (N, H, W, I).
+      x: Feature maps.
       kernel: (k, k, I, O) with k odd.
       stride: 1, or 2 if H and W are even.
       padding: "zeros", or "reflect" for k of 1 or 3.
       numerics: Implementation, precision and dtype.
-
-    Returns:
-      (N, H / stride, W / stride, O).
     """
     x, kernel = numerics.cast(x, kernel)
     size, _, inputs, outputs = kernel.shape
@@ -243,18 +225,10 @@ def convolution(
 def transposed_convolution(
     x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Double height and width by a transposed convolution.
+    """Convolve (N, H, W, I) to (N, 2 H, 2 W, O): stride 2, padding k // 2, output padding 1.
 
-    The stride is 2, the padding k // 2 and the output padding 1.
-
-    Args:
-      x: Feature maps, (N, H, W, I).
-      kernel: (k, k, I, O) with k odd: the kernel of the equivalent convolution of the input
-        with a zero inserted after each pixel. It is PyTorch's kernel mirrored in both axes.
-      numerics: Implementation, precision and dtype.
-
-    Returns:
-      (N, 2 H, 2 W, O).
+    The kernel (k, k, I, O), k odd, is that of the equivalent convolution of the input with a zero
+    inserted after each pixel. It is PyTorch's kernel mirrored in both axes.
     """
     x, kernel = numerics.cast(x, kernel)
     low = kernel.shape[0] // 2
@@ -277,15 +251,9 @@ def transposed_convolution(
 def depthwise_convolution(
     x: jax.Array, kernel: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Convolve each channel with its own kernel, at stride 1 with zero padding.
+    """Convolve each channel of (N, H, W, C) with its own kernel, at stride 1 with zero padding.
 
-    Args:
-      x: Feature maps, (N, H, W, C).
-      kernel: (k, k, 1, C) with k odd.
-      numerics: Implementation and dtype; the precision is always the highest.
-
-    Returns:
-      (N, H, W, C).
+    The kernels are (k, k, 1, C) with k odd. The precision is always the highest.
     """
     x, kernel = numerics.cast(x, kernel)
     convolve = _depthwise.convolve_by_rows if numerics.uses_matmul else _depthwise.convolve

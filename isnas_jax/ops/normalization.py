@@ -20,18 +20,10 @@ ACTIVATION_SLOPES = {"none": 1.0, "relu": 0.0, "leaky_relu": 0.2}
 def batch_norm(
     x: jax.Array, scale: jax.Array, bias: jax.Array, *, numerics: Numerics = Numerics()
 ) -> jax.Array:
-    """Normalize feature maps by their own statistics, then scale and shift them.
+    """Normalize feature maps (N, H, W, C) by their own statistics, then scale and shift them.
 
-    The variance is biased, and 1e-5 is added to it. There are no running averages.
-
-    Args:
-      x: Feature maps, (N, H, W, C).
-      scale: (C,), at least float32.
-      bias: (C,), at least float32.
-      numerics: Selects the implementation.
-
-    Returns:
-      (N, H, W, C) in the dtype of x.
+    The variance is biased, and 1e-5 is added to it. There are no running averages. Scale and bias
+    are (C,), at least float32; the result has the dtype of x.
     """
     return _batch_norm(x, scale, bias, not numerics.uses_matmul)
 

@@ -32,18 +32,9 @@ _reflect.defvjp(lambda x: (_reflect(x), None), _reflect_backward)
 
 
 def pad(x: jax.Array, amount: int, mode: str) -> jax.Array:
-    """Pad height and width of feature maps on both sides.
+    """Pad (N, H, W, C) to (N, H + 2 amount, W + 2 amount, C).
 
-    Args:
-      x: Feature maps, (N, H, W, C).
-      amount: Pixels to add on each side.
-      mode: "zeros", or "reflect", which supports an amount of 0 or 1 only.
-
-    Returns:
-      (N, H + 2 amount, W + 2 amount, C).
-
-    Raises:
-      ValueError: If the mode is "reflect" and the amount is above 1.
+    The mode is "zeros" or "reflect". Raises ValueError if it is "reflect" and the amount above 1.
     """
     if not amount:
         return x

@@ -97,10 +97,8 @@ def _repeat_axis(x: jax.Array, axis: int) -> jax.Array:
 def upsample(x: jax.Array, *, method: str) -> jax.Array:
     """Double height and width: (N, H, W, C) to (N, 2 H, 2 W, C).
 
-    Args:
-      x: Feature maps, (N, H, W, C).
-      method: "nearest", "bilinear" or "bicubic" (a = -0.75). Edge pixels are repeated, and
-        corners are not aligned, as with `align_corners=False` in PyTorch.
+    The method is "nearest", "bilinear" or "bicubic" (a = -0.75). Edge pixels are repeated, and
+    corners are not aligned, as with `align_corners=False` in PyTorch.
     """
     if method == "nearest":
         return _repeat_axis(_repeat_axis(x, 1), 2)

@@ -38,17 +38,8 @@ def radius(height: int, width: int) -> np.ndarray:
 def strip(height: int, width: int) -> np.ndarray:
     """Return the mask of the ring of frequencies that the paper's strip metrics compare.
 
-    The ring has the radii [0.05, 0.1) in cycles per pixel (diameters 0.1 to 0.2).
-
-    Args:
-      height: Rows of the spectrum.
-      width: Columns of the spectrum.
-
-    Returns:
-      (H, W) booleans.
-
-    Raises:
-      ValueError: If the ring is empty, as for sides below 11.
+    The ring has the radii [0.05, 0.1) in cycles per pixel (diameters 0.1 to 0.2). The mask is
+    (H, W) booleans. Raises ValueError if the ring is empty, as for sides below 11.
     """
     # Integers are exact. In floating point, rounding would include some bins on the
     # boundary but not the bins opposite them.

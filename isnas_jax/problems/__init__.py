@@ -6,11 +6,11 @@ from isnas_jax.problems.classical import (
     bicubic,
     biharmonic,
     bm3d,
+    estimate_sigma,
     non_local_means,
     observed,
     total_variation,
 )
-from isnas_jax.problems.noise import estimate_sigma
 from isnas_jax.problems.problem import (
     Downsampling,
     Identity,

@@ -20,15 +20,11 @@ _MEAN_MARGIN = 0.5
 
 
 def check_array(value: Any, name: str = "an image") -> np.ndarray:
-    """Return an array of real numbers as float32.
-
-    Args:
-      value: A NumPy or JAX array of any shape.
-      name: Name of the value in error messages.
+    """Return a NumPy or JAX array of real numbers as float32.
 
     Raises:
       ValueError: If the value has another type, is traced, has masked elements or a unit,
-        or holds no real numbers. The message says how to convert it.
+        or holds no real numbers. The message names it and says how to convert it.
     """
     _programs.check_concrete(name, value)
     if remedy := _conversion(value):
@@ -89,15 +85,10 @@ def check_image(value: Any, name: str = "an image") -> np.ndarray:
 def check_range(
     image: np.ndarray, known: np.ndarray | bool = True, name: str = "the image"
 ) -> None:
-    """Check that known values are finite and, up to noise, in [0, 1].
+    """Raise ValueError unless known values are finite and, up to noise, in [0, 1].
 
-    Args:
-      image: (H, W, C) floats.
-      known: Booleans that broadcast to the image; False excludes a value from the check.
-      name: Name of the image in error messages.
-
-    Raises:
-      ValueError: If a known value is not finite, or the mean of a block is far outside [0, 1].
+    The mean of a block of the image (H, W, C) may not be far outside. Booleans that broadcast to
+    the image tell which values are known.
     """
     known = np.broadcast_to(known, image.shape)
     if not np.isfinite(image[known]).all():
@@ -126,14 +117,9 @@ def _block_sums(plane: np.ndarray) -> np.ndarray:
 
 
 def check_clean_image(value: Any, shape: tuple[int, ...] | None = None) -> jax.Array:
-    """Return a clean image as float32 (H, W, C).
+    """Return a clean image, floats in [0, 1], as float32 (H, W, C).
 
-    Args:
-      value: The clean image, floats in [0, 1].
-      shape: Shape that it must have, if any.
-
-    Raises:
-      ValueError: As `check_image` and `check_range`, or for another shape.
+    Raises ValueError as `check_image` and `check_range`, or for another shape than the given one.
     """
     clean = check_image(value, "the clean image")
     if shape is not None and clean.shape != shape:

@@ -133,13 +133,9 @@ class Problem:
         return self.squared_residual(image).sum() / jnp.where(total > 0, total, 1)
 
     def shrink(self, transform: PixelTransform) -> "Problem":
-        """Return the problem with fewer pixels, as a proxy.
+        """Return a proxy, whose observation and weights (h, w, c) are mapped to fewer pixels.
 
-        Args:
-          transform: Maps the observation and the weights, (h, w, c), to fewer pixels.
-
-        Raises:
-          ValueError: If the operator has no method `shrink`.
+        Raises ValueError if the operator has no method `shrink`.
         """
         shrink_operator = getattr(self.operator, "shrink", None)
         if shrink_operator is None:
@@ -271,20 +267,16 @@ def check_problem(problem: Any) -> None:
         )
 
 
-def lanczos2(x: np.ndarray) -> np.ndarray:
-    """Return the Lanczos kernel of order 2, sinc(x) sinc(x / 2) for |x| < 2, else 0."""
-    return np.where(np.abs(x) < 2, np.sinc(x) * np.sinc(x / 2), 0.0)
-
-
 def downsampling_matrix(size: int, factor: int) -> np.ndarray:
     """Return the matrix (size / factor, size), float32, of Lanczos-2 along one axis.
 
     Output pixel i lies at the center of input pixels factor * i to factor * (i + 1) - 1. It
-    weights 4 * factor input pixels around that center; the weights sum to 1, and edge pixels
-    are repeated.
+    weights 4 * factor input pixels around that center, |x| < 2, by sinc(x) sinc(x / 2); the weights
+    sum to 1, and edge pixels are repeated.
     """
     taps = np.arange(4 * factor)
-    weights = lanczos2((taps + 0.5) / factor - 2)
+    x = (taps + 0.5) / factor - 2
+    weights = np.sinc(x) * np.sinc(x / 2)
     columns = taps - 3 * factor // 2 + factor * np.arange(size // factor)[:, None]
     matrix = np.zeros((size // factor, size))
     np.add.at(

@@ -6,19 +6,12 @@ from isnas_jax.searching.cohort import (
     Cohort,
     CohortSelection,
     Fold,
+    oracle,
     random_subset,
     top_half,
     top_k,
 )
-from isnas_jax.searching.combination import (
-    Combination,
-    Stack,
-    score_weighted_mean,
-    selected_only,
-    uniform_mean,
-)
-from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.evaluation import oracle
+from isnas_jax.searching.config import Config, Plan, SearchConfig, plan_restoration, plan_search
 from isnas_jax.searching.metrics import (
     Metric,
     psd_99_bw,
@@ -26,17 +19,20 @@ from isnas_jax.searching.metrics import (
     psd_db_strip_mse,
     psd_strip_hist_emd,
 )
-from isnas_jax.searching.pipeline import check_config, search
-from isnas_jax.searching.plan import Plan, plan_restoration, plan_search
+from isnas_jax.searching.pipeline import check_config, restore, search
 from isnas_jax.searching.presets import Preset
-from isnas_jax.searching.restoration import restore
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.scoring import RandomInits, random_outputs, score, score_outputs
 from isnas_jax.searching.selection import (
+    Combination,
     Selection,
+    Stack,
     closest_to_mean,
     lowest_mean_rank,
     lowest_validation,
+    score_weighted_mean,
+    selected_only,
+    uniform_mean,
     uses_validation,
 )
 from isnas_jax.searching.strategies import (

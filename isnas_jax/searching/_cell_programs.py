@@ -28,17 +28,9 @@ def measure(
     problem: Problem,
     metrics: Mapping[str, Metric],
 ) -> dict[str, jax.Array]:
-    """Compute metrics of operator(output).
+    """Compute metrics (G, K) of operator(output), for G genotypes of a cell and K initializations.
 
-    Args:
-      net: The network of a cell.
-      bits: Skip bits of G genotypes, (25,) each.
-      keys: K keys of noise maps, and K keys of weights.
-      problem: The problem whose observation is compared.
-      metrics: Metrics by name.
-
-    Returns:
-      (G, K) for each metric.
+    The bits are (25,) for each genotype. The keys are K keys of noise maps and K keys of weights.
     """
     arguments = (problem, jnp.stack(bits), *keys)
     key = (net, tuple(metrics.items()), _programs.shapes(arguments))
@@ -63,8 +55,8 @@ def lower_scores(
 
     Args:
       net: A network of the cell.
-      problem: The problem whose observation is compared.
-      metrics: Metrics by name.
+      problem: As for `score`.
+      metrics: As for `score`.
       target: As for `isnas_jax.fitting.lower_steps`.
       genotypes: Number of genotypes in a batch.
       inits: Number of initializations in a batch.

@@ -14,8 +14,12 @@ import jax
 from flax.core.scope import LazyRng
 
 from isnas_jax import _programs
-from isnas_jax.networks.cells import UpsamplingCell, run_cell
-from isnas_jax.networks.searched import SearchedNetwork, run_searched
+from isnas_jax.networks.architectures import (
+    SearchedNetwork,
+    UpsamplingCell,
+    run_cell,
+    run_searched,
+)
 
 # About two programs per cell and size. Genotypes in the order of their cells need each of them once
 # per initialization.
@@ -37,16 +41,11 @@ class _Memory:
 class Shared:
     """The common parts of genotypes at one initialization, for one cell at a time.
 
-    Attributes:
-      key: Random key of the weights.
-      z: The noise map, (1, H, W, I).
-      cell: The cell that `of_cell` belongs to.
-      common: Parts that do not depend on the cell.
-      of_cell: Parts that do.
+    Parts in `common` do not depend on the cell; those in `of_cell` belong to `cell`.
     """
 
-    key: jax.Array
-    z: jax.Array
+    key: jax.Array  # of the weights
+    z: jax.Array  # [1, H, W, I]
     cell: int | None = None
     common: _Memory = dataclasses.field(default_factory=_Memory)
     of_cell: _Memory = dataclasses.field(default_factory=_Memory)

@@ -13,20 +13,17 @@ import jax
 import numpy as np
 
 from isnas_jax.fitting import Fit
-from isnas_jax.problems import Problem
+from isnas_jax.ops import quality
+from isnas_jax.problems import Problem, Proxy, denoising
 from isnas_jax.searching.strategies import Candidates
 
 CohortSelection: TypeAlias = Callable[[jax.Array, Candidates, int], np.ndarray]
 
 
 class Fold(NamedTuple):
-    """The restorations of M members for one split.
+    """The training problem of one split, and the restorations (M, H, W, C) of M members.
 
-    Attributes:
-      problem: The training problem.
-      validation: The validation problem, or None without a split.
-      images: (M, H, W, C), the restorations.
-      fits: Their fits; None for a classical restoration.
+    `validation` is None without a split, and the fit of a classical restoration is None.
     """
 
     problem: Problem
@@ -129,3 +126,17 @@ def random_subset(key: jax.Array, candidates: Candidates, size: int) -> np.ndarr
     """Select at random, whatever the scores: the control."""
     check_size(size, len(candidates.genotypes))
     return np.asarray(jax.random.permutation(key, len(candidates.genotypes))[:size])
+
+
+def oracle(cohort: Cohort, problem: Problem, proxy: Proxy | None, clean: Any) -> list[float] | None:
+    """Return the PSNR in dB of what every member of a cohort restored.
+
+    The best of them is the choice of an oracle. The proxy is applied to the clean image too. None
+    if observation and image differ in size and the proxy cropped them differently.
+    """
+    reference = proxy(denoising(clean)).observed if proxy else denoising(clean).observed
+    if reference.shape != cohort.problem.shape or (
+        problem.observed.shape != problem.shape and cohort.problem.shape != problem.shape
+    ):
+        return None
+    return [float(quality.psnr(image, reference)) for image in cohort.images]

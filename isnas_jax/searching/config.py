@@ -1,17 +1,18 @@
-"""How an architecture is searched, and the config of a whole run."""
+"""How an architecture is searched, the config of a whole run, and the fits that it will run."""
 
 import dataclasses
+import math
 from collections import Counter
+from typing import NamedTuple, TypeAlias
 
 from isnas_jax.fitting import FitConfig
 from isnas_jax.networks import Baseline, NetworkConfig, Space, free_space
 from isnas_jax.problems import Classical, Proxy
 from isnas_jax.registry import refuse_names, short_repr
 from isnas_jax.searching.cohort import CohortSelection, top_k
-from isnas_jax.searching.combination import Combination, selected_only
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
 from isnas_jax.searching.scoring import RandomInits
-from isnas_jax.searching.selection import Selection, closest_to_mean
+from isnas_jax.searching.selection import Combination, Selection, closest_to_mean, selected_only
 from isnas_jax.searching.strategies import Strategy
 
 
@@ -100,3 +101,40 @@ class Config:
     def cohort_is_restoration(self) -> bool:
         """Whether the cohort's images are the restorations, because nothing is left to fit."""
         return self.cohort_validates_restoration and self.fit.split is None
+
+
+class Stage(NamedTuple):
+    """The largest number of fits of one kind, and of the iterations of each."""
+
+    fits: int
+    iterations: int
+
+
+# Stages by their kind, in order.
+Plan: TypeAlias = dict[str, Stage]
+
+
+def plan_restoration(config: Config, networks: int = 1) -> Plan:
+    """Return the plan of restoring with so many networks."""
+    fit = config.fit
+    if not fit.validates:
+        return {"restore": Stage(networks, fit.iterations)}
+    refit = math.ceil((fit.refit_factor - fit.refit_from) * fit.iterations)
+    return {
+        "validate": Stage(networks * fit.folds, fit.iterations),
+        "restore": Stage(networks, refit),
+    }
+
+
+def plan_search(config: Config) -> Plan:
+    """Return the plan of a search in which every network of the cohort gets a weight."""
+    search = config.search
+    networks = search.cohort + sum(isinstance(m, Baseline) for m in search.extra_members)
+    folds = config.cohort_fit.folds if config.cohort_fit.split else 1
+    plan = {"cohort": Stage(networks * folds, config.cohort_fit.iterations)}
+    if config.cohort_is_restoration:
+        return plan
+    restoration = plan_restoration(config, 1 if search.combination is selected_only else networks)
+    if config.cohort_validates_restoration:
+        restoration.pop("validate", None)
+    return plan | restoration

@@ -5,8 +5,8 @@ are float32 (H, W, C); `output` has passed through the forward operator. The fun
 definitions of the paper's metrics. `PUBLISHED` holds those of the published code.
 """
 
-import dataclasses
 from collections.abc import Callable
+from functools import partial
 from typing import Any, TypeAlias
 
 import jax
@@ -145,47 +145,27 @@ def psd_99_bw(observed: jax.Array, output: jax.Array) -> jax.Array:
     return _energy_bandwidth(observed, output, fraction=0.99, prepare=_per_channel_centered)
 
 
-@dataclasses.dataclass(frozen=True)
-class PublishedMetric:
-    """A metric of the published code: a function with its options.
-
-    Attributes:
-      function: Takes observation and output, (H, W, C), and the options.
-      options: Names and values.
-    """
-
-    function: Callable[..., jax.Array]
-    options: tuple[tuple[str, Any], ...]
-
-    def __call__(self, observed: jax.Array, output: jax.Array) -> jax.Array:
-        return self.function(observed, output, **dict(self.options))
-
-
-def _published(function: Callable[..., jax.Array], **options: Any) -> PublishedMetric:
-    return PublishedMetric(function, tuple(options.items()))
-
-
 # "dB" means 10 ln here; "nodc" subtracts one mean over all channels.
-_DB = {"scale": spectra.published_decibels}
-_LINEAR = {"scale": _identity}
-_PLANE = {"region": _plane}
-_STRIP = {"region": spectra.strip}
-_NODC = {"prepare": _without_mean}
+_DB: dict[str, Any] = {"scale": spectra.published_decibels}
+_LINEAR: dict[str, Any] = {"scale": _identity}
+_PLANE: dict[str, Any] = {"region": _plane}
+_STRIP: dict[str, Any] = {"region": spectra.strip}
+_NODC: dict[str, Any] = {"prepare": _without_mean}
 
 # The metrics of the published code by their names there, faults included.
 PUBLISHED: dict[str, Metric] = {
-    "psd mse": _published(_mse, **_LINEAR, **_PLANE),
-    "psd db mse": _published(_mse, **_DB, **_PLANE),
-    "psd strip mse": _published(_mse, **_LINEAR, **_STRIP),
-    "psd db strip mse": _published(_mse, **_DB, **_STRIP),
-    "nodc psd db mse": _published(_mse, **_DB, **_PLANE, **_NODC),
-    "nodc psd strip mse": _published(_mse, **_LINEAR, **_STRIP, **_NODC),
-    "nodc psd db strip mse": _published(_mse, **_DB, **_STRIP, **_NODC),
-    "psd strip hist emd": _published(_published_histogram_distance, **_LINEAR, **_STRIP),
-    "psd db hist emd": _published(_published_histogram_distance, **_DB, **_PLANE),
-    "psd 99_per_bw": _published(_energy_bandwidth, fraction=0.99, prepare=_identity),
-    "psd 70_per_bw": _published(_energy_bandwidth, fraction=0.7, prepare=_identity),
-    "nodc psd 75_per_bw": _published(_energy_bandwidth, fraction=0.75, prepare=_without_mean),
-    "nodc psd db 50_db_bw": _published(_decibel_bandwidth, decibels=50),
+    "psd mse": partial(_mse, **_LINEAR, **_PLANE),
+    "psd db mse": partial(_mse, **_DB, **_PLANE),
+    "psd strip mse": partial(_mse, **_LINEAR, **_STRIP),
+    "psd db strip mse": partial(_mse, **_DB, **_STRIP),
+    "nodc psd db mse": partial(_mse, **_DB, **_PLANE, **_NODC),
+    "nodc psd strip mse": partial(_mse, **_LINEAR, **_STRIP, **_NODC),
+    "nodc psd db strip mse": partial(_mse, **_DB, **_STRIP, **_NODC),
+    "psd strip hist emd": partial(_published_histogram_distance, **_LINEAR, **_STRIP),
+    "psd db hist emd": partial(_published_histogram_distance, **_DB, **_PLANE),
+    "psd 99_per_bw": partial(_energy_bandwidth, fraction=0.99, prepare=_identity),
+    "psd 70_per_bw": partial(_energy_bandwidth, fraction=0.7, prepare=_identity),
+    "nodc psd 75_per_bw": partial(_energy_bandwidth, fraction=0.75, prepare=_without_mean),
+    "nodc psd db 50_db_bw": partial(_decibel_bandwidth, decibels=50),
     "random mse": _random_mse,
 }

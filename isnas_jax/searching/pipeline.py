@@ -10,44 +10,30 @@ import os
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import numpy as np
 
 from isnas_jax.fitting import Fit, needs_validation
-from isnas_jax.networks import network_for
+from isnas_jax.networks import dip, network_for
 from isnas_jax.problems import Classical, Problem, classical
 from isnas_jax.running import Pool, Progress, Runner, Threads, ignore
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
-from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.plan import plan_search
+from isnas_jax.searching.config import Config, SearchConfig, plan_search
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.run import (
-    FoldProblem,
     Run,
     begin,
     collect,
+    fit_whole,
+    numbered,
     split_folds,
-    submit_fold_fits,
-    submit_restoration,
-    submit_validation,
+    submit_fits,
 )
 from isnas_jax.searching.selection import weighted_mean
 from isnas_jax.searching.strategies import Candidates, SearchContext
-
-
-class Decision(NamedTuple):
-    """The members to restore with.
-
-    Attributes:
-      selected: Index of the selected member.
-      weights: (M,), of the members in the restoration.
-    """
-
-    selected: int
-    weights: np.ndarray
 
 
 def check_config(problem: Problem, config: Config) -> None:
@@ -124,12 +110,12 @@ def search(
         scores = [*candidates.means[chosen], *(np.nan for _ in search_config.extra_members)]
         cohort = fits.cohort([*genotypes, *search_config.extra_members], np.array(scores))
         lap("cohort")
-        decision = decide(search_config, cohort)
-        restorations = restore_members(run, pool, cohort, decision.weights, fits.networks)
+        selected, weights = decide(search_config, cohort)
+        restorations = restore_members(run, pool, cohort, weights, fits.networks)
     images = np.stack([restoration.image for restoration in restorations.values()])
-    restored = weighted_mean(images, decision.weights[list(restorations)])
+    restored = weighted_mean(images, weights[list(restorations)])
     lap("restore")
-    return SearchResult(candidates, cohort, *decision, restorations, restored, seconds)
+    return SearchResult(candidates, cohort, selected, weights, restorations, restored, seconds)
 
 
 def score_candidates(run: Run) -> Candidates:
@@ -179,58 +165,47 @@ class _CohortFits:
             self.folds = run.folds
         else:
             self.folds = split_folds(run.keys.split, run.config.cohort_fit, self.problem)
-        self.count = plan_search(run.config)["cohort"].fits
+        self.stages = numbered("cohort", plan_search(run.config)["cohort"].fits)
         self.networks: dict[str, Any] = {}
         self.futures: dict[str, list[Future]] = {}
 
     def submit(self, members: Sequence[Any]) -> None:
         """Begin the fits of members, the last first."""
-        networks = [_network(self.run.problem, self.run.config, member) for member in members]
-        for member, net in reversed([*zip(members, networks, strict=True)]):
-            if str(member) in self.networks:
+        networks: dict[str, Any] = {}
+        for member in members:
+            if str(member) in self.networks | networks:
                 raise ValueError(f"the cohort contains {member} more than once")
-            self.networks[str(member)] = net
-            if net is not None:
-                first = len(self.futures) * len(self.folds)
-                stages = [("cohort", first + i + 1, self.count) for i in range(len(self.folds))]
-                config = self.run.config.cohort_fit
-                self.futures[str(member)] = submit_fold_fits(
-                    self.run, self.pool, member, net, self.folds, config, stages
-                )
+            networks[str(member)] = _network(self.run.problem, self.run.config, member)
+        self.networks |= networks
+        fitted = {name: net for name, net in reversed(networks.items()) if net is not None}
+        self.futures |= submit_fits(
+            self.run, self.pool, fitted, self.folds, self.run.config.cohort_fit, self.stages
+        )
 
     def cohort(self, members: Sequence[Any], scores: np.ndarray) -> Cohort:
         """Wait for all fits and return the cohort."""
         # Classical restorations come first: their errors take no time to find.
-        classics = {
-            str(member): [classical.restore(member, fold.training) for fold in self.folds]
+        images = {
+            str(member): [classical.restore(member, training) for training, _ in self.folds]
             for member in members
             if str(member) not in self.futures
         }
         fits = collect(self.run, self.futures)
+        images |= {name: [fit.restored for fit in fold_fits] for name, fold_fits in fits.items()}
+        names, none = [str(member) for member in members], [None] * len(self.folds)
         folds = [
-            _fold([str(member) for member in members], number, problems, fits, classics)
+            Fold(
+                *problems,
+                np.stack([images[name][number] for name in names]),
+                [fits.get(name, none)[number] for name in names],
+            )
             for number, problems in enumerate(self.folds)
         ]
         return Cohort(members, scores, self.problem, folds)
 
 
-def _fold(
-    names: Sequence[str],
-    number: int,
-    problems: FoldProblem,
-    fits: Mapping[str, Sequence[Fit]],
-    classics: Mapping[str, Sequence[np.ndarray]],
-) -> Fold:
-    fold_fits = [fits[name][number] if name in fits else None for name in names]
-    images = [
-        fit.restored if fit else classics[name][number]
-        for name, fit in zip(names, fold_fits, strict=True)
-    ]
-    return Fold(*problems, np.stack(images), fold_fits)
-
-
-def decide(search_config: SearchConfig, cohort: Cohort) -> Decision:
-    """Select a member and weigh all members, without the clean image; ValueError if invalid."""
+def decide(search_config: SearchConfig, cohort: Cohort) -> tuple[int, np.ndarray]:
+    """Return the index of a member and the weights (M,) of all; ValueError if invalid."""
     members = len(cohort.members)
     selected = search_config.selection(cohort)
     if selected not in range(members):
@@ -241,41 +216,62 @@ def decide(search_config: SearchConfig, cohort: Cohort) -> Decision:
             f"the combination returned the weights {weights.tolist()}; it must return {members} "
             "that are not negative and add up to 1"
         )
-    return Decision(selected, weights)
+    return selected, weights
 
 
 def restore_members(
     run: Run, pool: Pool, cohort: Cohort, weights: np.ndarray, networks: Mapping[str, Any]
 ) -> dict[int, Restoration]:
     """Restore the whole problem with each member that has a weight, by its index."""
-    indices = np.flatnonzero(weights > 0).tolist()
-    members = {index: cohort.members[index] for index in indices}
-    nets = {index: networks[str(member)] for index, member in members.items()}
-    fitted = [index for index in indices if nets[index] is not None]
-    numbers = {index: (number, len(fitted)) for number, index in enumerate(fitted, start=1)}
+    members = {index: cohort.members[index] for index in np.flatnonzero(weights > 0).tolist()}
+    names = {index: str(member) for index, member in members.items()}
+    fitted = {name: index for index, name in names.items() if networks[name] is not None}
+    cohort_fits = {name: cohort.fits(index) for name, index in fitted.items()}
     if run.config.cohort_is_restoration:
-        fits = {index: cohort.fits(index) for index in fitted}
+        fits = {name: fit for name, (fit,) in cohort_fits.items()}
     else:
-        if run.config.cohort_validates_restoration:
-            validated = {index: cohort.fits(index) for index in fitted}
-        else:
-            futures = {
-                index: submit_validation(run, pool, members[index], nets[index], *numbers[index])
-                for index in fitted
-            }
-            validated = collect(run, futures)
-        restoring = {
-            index: [
-                submit_restoration(
-                    run, pool, members[index], nets[index], validated[index], *numbers[index]
-                )
-            ]
-            for index in fitted
-        }
-        fits = collect(run, restoring)
+        validated = cohort_fits if run.config.cohort_validates_restoration else None
+        fits = fit_whole(run, pool, {name: networks[name] for name in fitted}, validated)
     restorations = {}
-    for index in indices:
-        fit = fits[index][0] if index in fits else None
-        image = fit.restored if fit else classical.restore(members[index], run.problem)
+    for index, member in members.items():
+        fit = fits.get(names[index])
+        image = fit.restored if fit else classical.restore(member, run.problem)
         restorations[index] = Restoration(image, fit)
     return restorations
+
+
+def restore(
+    key: jax.Array,
+    problem: Problem,
+    architecture: Any = dip,
+    config: Config | None = None,
+    *,
+    clean: Any = None,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress = ignore,
+    runner: Runner = Threads,
+) -> Fit:
+    """Restore with one architecture, without a search; `fit.restored` is the image.
+
+    If the config's fit validates, `fit.fold_fits` are the validated fits that chose the number
+    of iterations: see `refit`. The fits equal those of a search with the same key that has the
+    architecture in its cohort.
+
+    Args:
+      key: Random key of everything.
+      problem: The problem to restore.
+      architecture: A genotype of the config's space, or a baseline such as `isnas_jax.dip`.
+      config: Its network and fit count; by default `presets.quick(problem)`.
+      clean: As for `search`.
+      folder: Caches fits on disk.
+      progress: As for `search`, with the stages "validate", "restore" and "preview".
+      runner: Runs the fits.
+
+    Raises:
+      ValueError: For impossible inputs.
+      FloatingPointError: If the loss becomes infinite or nan.
+    """
+    run = begin(key, problem, config, clean, folder, progress)
+    net = network_for(problem, architecture, run.config.network, run.config.search.space)
+    with runner(progress) as pool:
+        return fit_whole(run, pool, {str(architecture): net})[str(architecture)]

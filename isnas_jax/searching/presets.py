@@ -20,9 +20,8 @@ from isnas_jax.problems import (
     observed,
 )
 from isnas_jax.searching.cohort import top_half
-from isnas_jax.searching.combination import Stack
 from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.selection import lowest_validation
+from isnas_jax.searching.selection import Stack, lowest_validation
 from isnas_jax.searching.strategies import RandomSearch
 
 # Published iterations of the restoration and of a cohort fit, by task.

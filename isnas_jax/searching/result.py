@@ -13,12 +13,7 @@ from isnas_jax.searching.strategies import Candidates
 
 
 class Restoration(NamedTuple):
-    """A member's restoration of the whole problem.
-
-    Attributes:
-      image: (H, W, C).
-      fit: Its fit; None for a classical restoration.
-    """
+    """A member's restoration (H, W, C) of the whole problem; a classical one has no fit."""
 
     image: np.ndarray
     fit: Fit | None

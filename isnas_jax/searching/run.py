@@ -1,32 +1,25 @@
-"""A run: the inputs and keys that its stages share, and its jobs."""
+"""A run: the inputs and keys that its stages share, and its fits."""
 
 import dataclasses
 import functools
+import itertools
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, as_completed
-from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import numpy as np
 
 from isnas_jax import _keys, _programs
-from isnas_jax.fitting import (
-    Fit,
-    FitConfig,
-    FitJob,
-    FoldFit,
-    cached_fit,
-    needs_validation,
-    refit,
-    unsplit,
-    validates,
-)
+from isnas_jax.fitting import Fit, FitConfig, FitJob, cached_fit, refit
 from isnas_jax.problems import Problem, check_problem, pixels
 from isnas_jax.running import Event, Pool, Progress, with_stage
 from isnas_jax.searching.config import Config
 from isnas_jax.searching.presets import quick
+
+# The training problem and the validation problem of a fold; without a split, problem and None.
+FoldProblems: TypeAlias = tuple[Problem, Problem | None]
 
 
 class Keys(NamedTuple):
@@ -39,26 +32,9 @@ class Keys(NamedTuple):
     fit: jax.Array  # of all networks, each by its name
 
 
-class FoldProblem(NamedTuple):
-    """The problems of one split."""
-
-    training: Problem
-    validation: Problem | None
-
-
 @dataclasses.dataclass
 class Run:
-    """The inputs that all stages of a run share.
-
-    Attributes:
-      problem: The problem to restore.
-      config: The config of the run.
-      keys: Random keys by stage.
-      clean: The clean image, for the PSNR curves only, or None.
-      folder: Caches scores and fits, or None.
-      progress: Takes events, perhaps in other threads.
-      lowest_error: The validation error of the best restoration shown so far.
-    """
+    """The inputs that all stages of a run share; see `search`."""
 
     problem: Problem
     config: Config
@@ -66,10 +42,10 @@ class Run:
     clean: Any
     folder: str | os.PathLike[str] | None
     progress: Progress
-    lowest_error: float = float("inf")
+    lowest_error: float = float("inf")  # validation error of the best restoration shown so far
 
     @functools.cached_property
-    def folds(self) -> "list[FoldProblem]":
+    def folds(self) -> list[FoldProblems]:
         """The splits of the whole problem that choose the length of a restoration."""
         return split_folds(self.keys.split, self.config.fit, self.problem)
 
@@ -112,119 +88,106 @@ def begin(
     return Run(problem, config, keys, clean, folder, progress)
 
 
-def split_folds(key: jax.Array, config: FitConfig, problem: Problem) -> list[FoldProblem]:
+def split_folds(key: jax.Array, config: FitConfig, problem: Problem) -> list[FoldProblems]:
     """Split a problem once for each fold, or not at all.
 
     The key is that of the run, so that all members of a cohort have the same splits and their
     errors are paired.
     """
+    folds: list[FoldProblems] = [(problem, None)]
     if config.split:
-        splits = (config.split(key, problem, fold) for fold in range(config.folds))
-        folds = [FoldProblem(*split) for split in splits]
-    elif needs_validation(config.stopping):
-        raise ValueError(f"{type(config.stopping).__name__} needs a split to validate with")
-    else:
-        folds = [FoldProblem(problem, None)]
+        folds = [config.split(key, problem, fold) for fold in range(config.folds)]
     for number, fold in enumerate(folds, start=1):
         if not all((part.weights > 0).any() for part in fold if part):
             raise ValueError(f"fold {number} leaves no measurements to fit or to validate with")
     return folds
 
 
-def submit_fold_fits(
-    run: Run,
-    pool: Pool,
-    member: Any,
-    net: Any,
-    folds: Sequence[FoldProblem],
-    config: FitConfig,
-    stages: Sequence[tuple],
-) -> list[Future]:
-    """Submit a network's fit of each fold; the stages name the folds' events."""
+def _run_stage(progress: Progress, stage: tuple, fit: Callable[..., Fit], *args: Any) -> Fit:
+    """Job of a pool: fit, and report events under a stage."""
+    return fit(*args, progress=with_stage(progress, *stage))
+
+
+def _job(run: Run, name: str, net: Any, problem: Problem, validation: Problem | None) -> FitJob:
     # A clean image of another size than the problem's cannot evaluate.
-    clean = run.clean if folds[0].training.shape == run.problem.shape else None
-    key = _keys.fold_in_names(run.keys.fit, member)
-    return [
-        pool.submit(
-            _fit_fold,
-            FitJob(key, net, fold.training, clean, fold.validation),
-            unsplit(config),
-            run.folder,
-            stage,
-        )
-        for fold, stage in zip(folds, stages, strict=True)
-    ]
+    clean = run.clean if problem.shape == run.problem.shape else None
+    return FitJob(_keys.fold_in_names(run.keys.fit, name), net, problem, clean, validation)
 
 
-def _fit_fold(progress: Progress, job: FitJob, config: FitConfig, folder: Any, stage: tuple) -> Fit:
-    return cached_fit(job, config, folder, with_stage(progress, *stage))
-
-
-def submit_validation(
-    run: Run, pool: Pool, member: Any, net: Any, number: int = 1, count: int = 1
-) -> list[Future]:
-    """Submit the validated fits that choose the length of a restoration's refit, if there are any.
-
-    Args:
-      run: The run.
-      pool: Runs the jobs.
-      member: The architecture, which names the key.
-      net: Its network.
-      number: Its number among the networks to restore with, from 1.
-      count: Their number.
-    """
-    config = run.config.fit
-    if not validates(config):
-        return []
-    first = (number - 1) * config.folds
-    stages = [("validate", first + i + 1, count * config.folds) for i in range(config.folds)]
-    return submit_fold_fits(run, pool, member, net, run.folds, config, stages)
-
-
-def submit_restoration(
+def submit_fits(
     run: Run,
     pool: Pool,
-    member: Any,
-    net: Any,
-    fold_fits: Sequence[Fit],
-    number: int = 1,
-    count: int = 1,
-) -> Future:
-    """Submit a network's fit to the whole problem, as long as its validated fits chose.
-
-    Arguments are as for `submit_validation`.
-    """
-    config, stage = run.config.fit, ("restore", number, count)
-    if not validates(config):
-        folds = split_folds(run.keys.split, unsplit(config), run.problem)
-        (future,) = submit_fold_fits(run, pool, member, net, folds, config, [stage])
-        return future
-    parts = [FoldFit(fold.training, fit) for fold, fit in zip(run.folds, fold_fits, strict=True)]
-    job = FitJob(_keys.fold_in_names(run.keys.fit, member), net, run.problem, run.clean)
-    return pool.submit(_refit, job, config, parts, run.folder, stage)
-
-
-def _refit(
-    progress: Progress,
-    job: FitJob,
+    networks: Mapping[str, Any],
+    folds: Sequence[FoldProblems],
     config: FitConfig,
-    fold_fits: Sequence[FoldFit],
-    folder: Any,
-    stage: tuple,
-) -> Fit:
-    return refit(job, config, fold_fits, folder, with_stage(progress, *stage))
+    stages: Iterator[tuple],
+) -> dict[str, list[Future]]:
+    """Submit the fits of networks, by their names, to each fold; each fit takes a stage."""
+    return {
+        name: [
+            pool.submit(
+                _run_stage,
+                next(stages),
+                cached_fit,
+                _job(run, name, net, *fold),
+                config.unsplit(),
+                run.folder,
+            )
+            for fold in folds
+        ]
+        for name, net in networks.items()
+    }
 
 
-def collect(run: Run, submitted: Mapping[Any, Sequence[Future]]) -> dict[Any, list[Fit]]:
-    """Wait for the fits of several members; show those of each as soon as they have ended."""
+def numbered(kind: str, count: int) -> Iterator[tuple]:
+    """Yield the stages of fits of one kind; a custom cohort may have more than planned."""
+    return ((kind, number, count) for number in itertools.count(1))
 
-    def fits(futures: Sequence[Future]) -> list[Fit]:
-        return [future.result() for future in futures]
 
-    waiting = dict(submitted)
-    for ended in as_completed(chain(*submitted.values())):
-        ended.result()  # raises an error without waiting for the member's other fits
-        for name in [n for n, futures in waiting.items() if all(f.done() for f in futures)]:
-            if finished := fits(waiting.pop(name)):
-                run.show(finished)
-    return {name: fits(futures) for name, futures in submitted.items()}
+def fit_whole(
+    run: Run,
+    pool: Pool,
+    networks: Mapping[str, Any],
+    validated: Mapping[str, Sequence[Fit]] | None = None,
+) -> dict[str, Fit]:
+    """Fit networks, by their names, to the whole problem, as long as validated fits chose.
+
+    The validated fits of each network, one per fold, are computed unless they are given.
+    """
+    config, stages = run.config.fit, numbered("restore", len(networks))
+    if config.validates:
+        if validated is None:
+            parts = numbered("validate", len(networks) * config.folds)
+            futures = submit_fits(run, pool, networks, run.folds, config, parts)
+            validated = collect(run, futures)
+        training, _ = run.folds[0]
+        futures = {
+            name: [
+                pool.submit(
+                    _run_stage,
+                    next(stages),
+                    refit,
+                    _job(run, name, net, run.problem, None),
+                    config,
+                    validated[name],
+                    training,
+                    run.folder,
+                )
+            ]
+            for name, net in networks.items()
+        }
+    else:
+        futures = submit_fits(run, pool, networks, [(run.problem, None)], config, stages)
+    return {name: fit for name, (fit,) in collect(run, futures).items()}
+
+
+def collect(run: Run, submitted: Mapping[str, Sequence[Future]]) -> dict[str, list[Fit]]:
+    """Wait for the fits of networks; show those of each as soon as they have ended."""
+    fits: dict[str, list[Fit]] = {}
+    for ended in as_completed(itertools.chain(*submitted.values())):
+        ended.result()  # raises an error without waiting for the network's other fits
+        for name, futures in submitted.items():
+            if name not in fits and all(future.done() for future in futures):
+                fits[name] = [future.result() for future in futures]
+                run.show(fits[name])
+    return fits

@@ -263,24 +263,15 @@ def _score_block(
             report(done)
         return {name: jnp.concatenate([value[name] for value in values]) for name in metrics}
 
-    scores = []
+    scores = {name: np.zeros((len(nets), inits.num), np.float32) for name in metrics}
     for indices in inits.batches():
-        size = len(nets) if len(indices) == 1 else _RUN_AHEAD
-        parts = [
-            jax.device_get(
-                _stacked(
-                    functools.partial(
-                        evaluate_init, nets=nets[first : first + size], count=len(indices)
-                    ),
-                    indices,
-                )
-            )
-            for first in range(0, len(nets), size)
-        ]
-        scores.append(
-            {name: np.concatenate([part[name] for part in parts], axis=1) for name in metrics}
-        )
-    return {name: np.concatenate([part[name] for part in scores]).T for name in metrics}
+        at_once = len(nets) if len(indices) == 1 else _RUN_AHEAD
+        for first in range(0, len(nets), at_once):
+            rows = slice(first, first + at_once)
+            evaluate = functools.partial(evaluate_init, nets=nets[rows], count=len(indices))
+            for name, array in jax.device_get(_stacked(evaluate, indices)).items():
+                scores[name][rows, indices] = array.T
+    return scores
 
 
 def _score_cells(
@@ -319,6 +310,6 @@ def _score_cells(
     if others:
         rest = [nets[position] for position in others]
         single = _score_block(key, rest, problem, metrics, inits, lambda n: report(done + n))
-        for name in metrics:
-            scores[name][others] = single[name]
+        for name, array in single.items():
+            scores[name][others] = array
     return scores

@@ -1,27 +1,87 @@
-"""The networks of genotypes.
+"""The networks: of genotypes, with their upsampling cells, and of the deep image prior.
 
 Inputs are float32 (N, H, W, I) with H and W multiples of 32 and at least 64. Outputs are
-float32 (N, H, W, O) in (0, 1).
+float32 (N, H, W, O) in (0, 1). Feature maps are NHWC.
 """
+
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from isnas_jax import ops
 from isnas_jax.networks.blocks import (
     Array,
+    Conv,
     ConvBlock,
     Decoder,
+    DepthwiseConv,
     Encoder,
     GetModule,
+    TransposedConv,
     check_input,
     module_getter,
     output_image,
 )
-from isnas_jax.networks.cells import UpsamplingCell
-from isnas_jax.networks.genotypes import LEVELS, Genotype
+from isnas_jax.networks.genotypes import LEVELS, Cell, Genotype, decode_cell
 from isnas_jax.ops import Numerics
+
+Step: TypeAlias = Callable[[Any], Any]
+
+
+def ordered_steps(cell: Cell, resample: Step, convolve: Step) -> list[Step]:
+    """Return the steps that a cell has, in order; the cell's activation follows each step."""
+    if cell.resample == "transposed":
+        return [convolve]
+    if cell.convolution == "identity":
+        return [resample]
+    return [convolve, resample] if cell.convolution_first else [resample, convolve]
+
+
+def run_cell(index: int, features: int, x: Array, get_module: GetModule) -> Array:
+    """Apply a cell, (N, H, W, C) to (N, 2 H, 2 W, features), with modules from `get_module`."""
+    cell = decode_cell(index)
+
+    def resample(x):
+        if cell.resample == "pixel_shuffle":
+            return ops.pixel_shuffle(x)
+        return ops.upsample(x, method=cell.resample)
+
+    def convolve(x):
+        out_channels = 4 * features if cell.convolution_first else features
+        if cell.resample == "transposed":
+            return get_module("conv", TransposedConv, features, cell.kernel, 2)(x)
+        if cell.convolution == "transposed":
+            return get_module("conv", TransposedConv, out_channels, cell.kernel, 1)(x)
+        if cell.convolution == "separable":
+            x = get_module("conv", DepthwiseConv, cell.kernel)(x)
+            return get_module("pointwise", Conv, out_channels, 1, 1, "zeros", False)(x)
+        if cell.convolution == "depthwise":
+            return get_module("conv", DepthwiseConv, cell.kernel)(x)
+        if cell.convolution == "split_stack_sum":
+            x = ops.split_stack_sum(x)
+        return get_module("conv", Conv, out_channels, cell.kernel, 1, "zeros", False)(x)
+
+    for step in ordered_steps(cell, resample, convolve):
+        x = step(x)
+        if cell.activation != "none":
+            x = ops.leaky_relu(x, ops.ACTIVATION_SLOPES[cell.activation])
+    return x
+
+
+class UpsamplingCell(nn.Module):
+    """One of the 324 upsampling cells; it doubles height and width."""
+
+    cell: int
+    features: int
+    numerics: Numerics = Numerics()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        return run_cell(self.cell, self.features, x, module_getter(self.numerics))
 
 
 class SearchedNetwork(nn.Module):
@@ -78,20 +138,7 @@ def cell_network(net: SearchedNetwork) -> tuple[CellNetwork, np.ndarray]:
 def run_searched(
     net: SearchedNetwork, x: Array, get_module: GetModule, bits: Array | None = None
 ) -> Array:
-    """Apply a searched network to an input, with modules from `get_module`.
-
-    Args:
-      net: The network, with the genotype that determines the skips.
-      x: Input, (N, H, W, I).
-      get_module: Returns the modules by name.
-      bits: Factors of the skips, (25,), or None.
-
-    Returns:
-      Images, (N, H, W, O).
-
-    Raises:
-      ValueError: If the network does not accept the shape of the input.
-    """
+    """Apply a network with modules from `get_module`; `bits` (25,) are factors of its skips."""
     check_input(x)
     sources = [x]
     for level in range(1, LEVELS + 1):
@@ -107,10 +154,7 @@ def run_searched(
 
 
 def _skips(
-    net: SearchedNetwork,
-    sources: list[Array],
-    get_module: GetModule,
-    bits: Array | None,
+    net: SearchedNetwork, sources: list[Array], get_module: GetModule, bits: Array | None
 ) -> dict[int, list[Array]]:
     """Return a list of skips for each decoder level, in the order of their sources.
 
@@ -143,3 +187,38 @@ def _skips(
             if level in targets:
                 add_skip(resampled, level, source)
     return skips
+
+
+class Hourglass(nn.Module):
+    """Five-level encoder-decoder with concatenated skips (Ulyanov et al., CVPR 2018).
+
+    Attributes:
+      out_channels: Channels of the image.
+      channels: Channels of the feature maps, except for the skips.
+      skip_channels: Channels of the skips.
+      upsampling: "bilinear" or "nearest".
+      in_channels: Channels of the noise map.
+
+    `remat` and `numerics` are as for `SearchedNetwork`.
+    """
+
+    out_channels: int
+    channels: int = 128
+    skip_channels: int = 4
+    upsampling: str = "bilinear"
+    in_channels: int = 32
+    remat: bool = False
+    numerics: Numerics = Numerics()
+
+    @nn.compact
+    def __call__(self, x: Array) -> Array:
+        check_input(x)
+        get_module, skips = module_getter(self.numerics, self.remat), []
+        for level in range(1, LEVELS + 1):
+            skips.append(get_module(f"skip{level}", ConvBlock, self.skip_channels)(x))
+            x = get_module(f"enc{level}", Encoder, self.channels)(x)
+        for level in range(LEVELS, 0, -1):
+            x = ops.upsample(x, method=self.upsampling)
+            x = jnp.concatenate([skips[level - 1], x], axis=-1)
+            x = get_module(f"dec{level}", Decoder, self.channels, (3, 1))(x)
+        return output_image(x, self.out_channels, get_module)
