@@ -8,8 +8,6 @@ r"""Time the steps of a fit, relative to this machine's matrix products and to P
 """
 
 import itertools
-import math
-import pathlib
 import statistics
 import time
 from typing import Any
@@ -19,7 +17,6 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import fitting
-from isnas_jax.io import records
 
 from ..main import run_script
 from . import machine
@@ -50,8 +47,11 @@ def time_pytorch_step(net: Any, problem: isnas.Problem) -> tuple[float, float]:
     return step, float(abs(first_output - output[0]).max())
 
 
-def measure(genotype: str, numerics: str, problem: isnas.Problem) -> dict[str, Any]:
-    """Fit one genotype and return a row of times; the first chunk compiles and is not timed."""
+def measure(genotype: str, numerics: str, problem: isnas.Problem) -> float:
+    """Fit one genotype, print its times and return (3F / time) / P.
+
+    The first chunk compiles and is not timed.
+    """
     net = build_network(genotype, numerics)
     compilations, rate_before = machine.CompilationCounter(), machine.matmul_rate()
     chunk_ends, batch = [time.perf_counter()], set()
@@ -74,21 +74,21 @@ def measure(genotype: str, numerics: str, problem: isnas.Problem) -> dict[str, A
     steps = [(end - start) / num_steps for start, end in itertools.pairwise(chunk_ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([rate_before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
-    row = {
-        "genotype": genotype,
-        "numerics": numerics,
-        "P_gflops": rate / 1e9,
-        "step_ms": 1e3 * step,
-        "ratio": flops / step / rate,
-        "compilations": compilations.count,
-        "compile_s": compilations.seconds,
-        "first_chunk_s": chunk_ends[1] - chunk_ends[0],
-        "peak_memory_mb": machine.peak_memory() / 1e6,
-    }
+    ratio = flops / step / rate
+    print(
+        f"{genotype} {numerics}: {1e3 * step:.4g} ms per step, (3F / time) / P = {ratio:.2f} "
+        f"(P {rate / 1e9:.0f} GFLOP/s); {compilations.count} compilations in "
+        f"{compilations.seconds:.1f} s; peak memory {machine.peak_memory() / 1e6:.0f} MB",
+        flush=True,
+    )
     if FLAGS.pytorch:
         pytorch_step, difference = time_pytorch_step(net, problem)
-        row |= {"pytorch_step_ms": 1e3 * pytorch_step, "output_difference": difference}
-    return row
+        print(
+            f"  PyTorch: {1e3 * pytorch_step:.4g} ms, {pytorch_step / step:.2f} times isnas_jax; "
+            f"largest difference of the first output {difference:.1e}",
+            flush=True,
+        )
+    return ratio
 
 
 def define_flags() -> None:
@@ -107,7 +107,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_boolean("pytorch", False, "Also time the same network and step in PyTorch.")
     flags.DEFINE_boolean("plan", False, "Only print the memory that XLA plans.")
-    flags.DEFINE_string("json", None, "File for the results.")
 
 
 def main() -> None:
@@ -121,31 +120,12 @@ def main() -> None:
         return
     if FLAGS.pytorch and FLAGS.batch > 1:
         raise ValueError("--pytorch needs --batch=1")
-    record = machine.describe()
-    rows = []
-    for genotype, numerics in itertools.product(FLAGS.genotypes, FLAGS.numerics):
-        row = measure(genotype, numerics, problem)
-        rows.append(row)
-        print(
-            f"{genotype} {numerics}: {row['step_ms']:.4g} ms per step, (3F / time) / P = "
-            f"{row['ratio']:.2f} (P {row['P_gflops']:.0f} GFLOP/s); {row['compilations']} "
-            f"compilations in {row['compile_s']:.1f} s; peak memory {row['peak_memory_mb']:.0f} MB",
-            flush=True,
-        )
-        if FLAGS.pytorch:
-            print(
-                f"  PyTorch: {row['pytorch_step_ms']:.4g} ms, "
-                f"{row['pytorch_step_ms'] / row['step_ms']:.2f} times isnas_jax; largest "
-                f"difference of the first output {row['output_difference']:.1e}",
-                flush=True,
-            )
-    mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
+    ratios = [
+        measure(genotype, numerics, problem)
+        for genotype, numerics in itertools.product(FLAGS.genotypes, FLAGS.numerics)
+    ]
+    mean = statistics.geometric_mean(ratios)
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
-    if FLAGS.json:
-        names = "size", "channels", "batch", "remat"
-        config = {name: FLAGS[name].value for name in names}
-        result = record | config | {"geometric_mean": mean, "fits": rows}
-        records.write_json(pathlib.Path(FLAGS.json), result)
 
 
 if __name__ == "__main__":

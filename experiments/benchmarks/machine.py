@@ -1,6 +1,5 @@
 """References for the benchmarks: speed and memory of this machine, operations of a network."""
 
-import os
 import pathlib
 import resource
 import statistics
@@ -32,10 +31,10 @@ def load_photograph(name: str, size: int) -> np.ndarray:
     return images.resize(images.gray(square), size)
 
 
-def median_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the median duration of a call in seconds, until its result is ready."""
+def median_seconds(function: Callable[[], Any]) -> float:
+    """Return the median duration of seven calls in seconds, until their results are ready."""
     times = []
-    for _ in range(repeats):
+    for _ in range(7):
         start = time.perf_counter()
         jax.block_until_ready(function())
         times.append(time.perf_counter() - start)
@@ -52,16 +51,16 @@ def matmul_rate() -> float:
         a, b = jax.random.normal(jax.random.key(0), (2, 8192, 8192), jnp.bfloat16)
         product = jax.jit(jnp.matmul)
         jax.block_until_ready(product(a, b))
-        return 2 * 8192**3 / median_seconds(lambda: product(a, b), repeats=7)
+        return 2 * 8192**3 / median_seconds(lambda: product(a, b))
     a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
-    return 2 * 2048**3 / median_seconds(lambda: a @ b, repeats=7)
+    return 2 * 2048**3 / median_seconds(lambda: a @ b)
 
 
 def copy_rate() -> float:
     """Return the bytes/s that NumPy reads and writes when it copies 256 MiB."""
     source = np.ones(2**26, np.float32)
     target = np.empty_like(source)
-    return 2 * source.nbytes / median_seconds(lambda: np.copyto(target, source), repeats=7)
+    return 2 * source.nbytes / median_seconds(lambda: np.copyto(target, source))
 
 
 def _cell_flops(index: int, side: int, channels: int) -> int:
@@ -148,14 +147,3 @@ def resident_memory() -> int:
     """Return the resident memory of this process in bytes."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def describe() -> dict[str, Any]:
-    """Return the JAX version, the device, the number of cores and P."""
-    device = jax.devices()[0]
-    return {
-        "jax": jax.__version__,
-        "device": device.device_kind,
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count(),
-        "matmul_gflops": matmul_rate() / 1e9,
-    }

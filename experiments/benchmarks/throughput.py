@@ -8,7 +8,6 @@ the end, to show how much the speed of the machine varies.
 """
 
 import json
-import pathlib
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,6 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import registries, study
-from isnas_jax.io import records
 from isnas_jax.running import Runner, Threads, cores
 
 from ..main import run_script
@@ -74,7 +72,6 @@ def define_flags() -> None:
     flags.DEFINE_integer("num_images", 3, "Number of photographs to fit, at most 6.")
     flags.DEFINE_integer("num_iterations", 900, "Iterations per fit.")
     flags.DEFINE_list("runners", ["one at a time", "threads", "processes"], "Runners to compare.")
-    flags.DEFINE_string("json", None, "File for the results.")
     flags.DEFINE_string("only", None, "Time only this runner, in this process.")
 
 
@@ -83,23 +80,19 @@ def main() -> None:
     if FLAGS.only:
         print(json.dumps(time_study(FLAGS.only)))
         return
-    num_fits, rows = FLAGS.num_genotypes * FLAGS.num_images, []
+    num_fits, all_seconds = FLAGS.num_genotypes * FLAGS.num_images, []
     for name in [*FLAGS.runners, FLAGS.runners[0]]:
         command = [sys.executable, "-m", f"{__package__}.throughput", *sys.argv[1:]]
         command += [f"--only={name}", "--compilation_cache="]
         process = subprocess.run(command, stdout=subprocess.PIPE, check=True)
         seconds = json.loads(process.stdout)
-        rows.append({"runner": name, "seconds": seconds})
-        ratio = rows[0]["seconds"] / seconds
+        all_seconds.append(seconds)
         print(
             f"{name}: {num_fits} fits in {seconds:.0f} s on {len(cores())} cores: "
             f"{num_fits / seconds * 3600 / len(cores()):.0f} per core and hour, "
-            f"{ratio:.2f} times the first runner",
+            f"{all_seconds[0] / seconds:.2f} times the first runner",
             flush=True,
         )
-    if FLAGS.json:
-        record = machine.describe() | {"fits": num_fits, "channels": FLAGS.channels, "runs": rows}
-        records.write_json(pathlib.Path(FLAGS.json), record)
 
 
 if __name__ == "__main__":
