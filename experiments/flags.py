@@ -5,12 +5,10 @@ Scripts define flags when they run, not when they are imported.
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import flags
-
-from .help import group
 
 FLAGS = flags.FLAGS
 
@@ -57,16 +55,14 @@ def define_common() -> None:
     )
 
 
-@group("Image")
-def define_image() -> None:
-    """Define the flags of one image, its corruption and the run."""
+def _image() -> None:
+    """Define the flags of one image."""
     flags.DEFINE_string("image", None, "Clean image to corrupt: a path or sample:NAME.")
     flags.DEFINE_string("observed", None, "Corrupted image to restore: a path.")
     flags.DEFINE_string(
         "task", "denoising", "denoising, inpainting, super_resolution or an extension's."
     )
     flags.DEFINE_string("mask", None, "Mask image for inpainting: white is known, black missing.")
-    define_run()
 
 
 def define_output_dir(default: str, text: str) -> None:
@@ -75,13 +71,17 @@ def define_output_dir(default: str, text: str) -> None:
     flags.DEFINE(_FolderParser(), "output_dir", default, text, serializer=serializer)
 
 
+def define_images() -> None:
+    """Define --images, which `building.find_images` finds."""
+    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+
+
 def define_seed(text: str) -> None:
     """Define --seed."""
     flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=LARGEST_SEED)
 
 
-@group("Corruption and run")
-def define_run() -> None:
+def _run() -> None:
     """Define the flags of a corruption and of a run."""
     flags.DEFINE(
         _SigmaParser(),
@@ -102,8 +102,7 @@ def define_run() -> None:
     )
 
 
-@group("Networks")
-def define_network() -> None:
+def _network() -> None:
     """Define the flags of networks."""
     flags.DEFINE_integer("channels", None, "Width of the networks.")
     flags.DEFINE_string(
@@ -114,8 +113,7 @@ def define_network() -> None:
     flags.DEFINE_string("space", None, "Search space: free, toeplitz, light or an extension's.")
 
 
-@group("Fit")
-def define_fit() -> None:
+def _fit() -> None:
     """Define the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "Largest number of iterations of a fit.")
     flags.DEFINE_string(
@@ -135,8 +133,7 @@ def define_fit() -> None:
     flags.DEFINE_boolean("remat", False, "Trade time for memory: store fewer feature maps.")
 
 
-@group("Fit")
-def define_refit() -> None:
+def _refit() -> None:
     """Define the flags of validated fits and of the refit to all measurements."""
     flags.DEFINE_integer("folds", None, "Number of splits to fit; more make decisions certain.")
     flags.DEFINE_float("refit_factor", None, "Length of a refit relative to the validated fit.")
@@ -145,8 +142,7 @@ def define_refit() -> None:
     )
 
 
-@group("Candidates and scores")
-def define_scores() -> None:
+def _scores() -> None:
     """Define the flags of the candidates and their scores."""
     flags.DEFINE_string("genotypes", None, "File with genotypes to score instead of a draw.")
     flags.DEFINE_boolean("skip_invalid", False, "Skip invalid lines of that file.")
@@ -154,8 +150,7 @@ def define_scores() -> None:
     flags.DEFINE_integer("num_inits", None, "Random initializations of each genotype.")
 
 
-@group("Search")
-def define_search() -> None:
+def _search() -> None:
     """Define the flags of a search."""
     flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
     flags.DEFINE_string(
@@ -174,8 +169,7 @@ def define_search() -> None:
     )
 
 
-@group("Runner")
-def define_runner() -> None:
+def _runner() -> None:
     """Define the flags of the runner."""
     flags.DEFINE_string(
         "runner", "threads", "What runs the jobs: threads, processes, ray or an extension's."
@@ -190,6 +184,29 @@ def define_runner() -> None:
     )
     flags.DEFINE_integer("job_cpus", None, "Cores for each job on a Ray cluster; 1 by default.")
     flags.DEFINE_float("job_gpus", None, "GPUs for each job, or a fraction of one.")
+
+
+# Groups of flags: their title in --help, and what defines them.
+GROUPS: dict[str, tuple[str, Callable[[], None]]] = {
+    "image": ("Image", _image),
+    "run": ("Corruption and run", _run),
+    "network": ("Networks", _network),
+    "fit": ("Fit", _fit),
+    "refit": ("Fit", _refit),
+    "scores": ("Candidates and scores", _scores),
+    "search": ("Search", _search),
+    "runner": ("Runner", _runner),
+}
+TITLES: dict[str, str] = {}  # by the name of a flag in one of the groups
+
+
+def define(*groups: str) -> None:
+    """Define the flags of some `GROUPS`."""
+    for group in groups:
+        title, define_group = GROUPS[group]
+        before = set(FLAGS)
+        define_group()
+        TITLES.update(dict.fromkeys(set(FLAGS) - before, title))
 
 
 def given(*names: str) -> dict[str, Any]:

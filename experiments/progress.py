@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime
+import functools
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -11,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isnas_jax import report
+from isnas_jax.problems import Problem
 from isnas_jax.running import Event
 from isnas_jax.searching import Plan
 
@@ -139,6 +143,17 @@ class Run:
     def line(self) -> str:
         """Return the elapsed time, the time left and the stage."""
         return f"{_duration(self._clock() - self._begin)} elapsed, {self.status()}"
+
+
+def show_previews(run: Run, folder: pathlib.Path, problem: Problem, bits: int) -> None:
+    """Write the best restoration so far and its page, unless the folder holds a result."""
+
+    def write(image: np.ndarray) -> None:
+        report.write_preview(folder, problem, image, run.status(), bits=bits)
+        run.on_status = functools.partial(report.write_page, folder)
+
+    if not (folder / "result.json").exists():
+        run.on_image = write
 
 
 def _print(line: str, fraction: float, terminal: bool) -> None:

@@ -30,10 +30,8 @@ from isnas_jax.fitting import lower_steps, program_memory
 from isnas_jax.networks import cell_network
 from isnas_jax.searching import lower_scores
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> str:
@@ -68,8 +66,7 @@ def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> str:
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "TPUs to compile for.")
-    flags.DEFINE_integer("size", 512, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    machine.define_size(512, 128)
     flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to compile.")
     flags.DEFINE_list("implementations", ["conv"], "Of feature maps: conv, matmul.")
     flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps: float32, bfloat16.")

@@ -21,10 +21,7 @@ from isnas_jax.io import images
 from isnas_jax.networks import valid_cells
 from isnas_jax.searching import Metric, RandomInits, score
 
-from ..main import run_script
-
-FLAGS = flags.FLAGS
-
+from ..main import FLAGS, run_script
 
 METRICS: dict[str, Metric] = {
     "mean squared error": lambda observed, output: jnp.square(observed - output).mean(),

@@ -18,10 +18,8 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import fitting
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def build_network(genotype: str, numerics: str = "") -> Any:
@@ -93,8 +91,7 @@ def measure(genotype: str, numerics: str, problem: isnas.Problem) -> float:
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    machine.define_size(64, 128)
     flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to fit.")
     flags.DEFINE_integer("steps", 5, "Steps per timed chunk.")
     flags.DEFINE_integer("chunks", 5, "Number of timed chunks; the result is their median.")

@@ -10,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from isnas_jax.io import images
 from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
@@ -23,6 +24,12 @@ GENOTYPES = (
     "200:0001010110110101110010111",
     "316:0001010110110101110010111",
 )
+
+
+def define_size(size: int, channels: int) -> None:
+    """Define --size and --channels with defaults."""
+    flags.DEFINE_integer("size", size, "Side of the images in pixels.")
+    flags.DEFINE_integer("channels", channels, "Channels of the feature maps.")
 
 
 def load_photograph(name: str, size: int) -> np.ndarray:

@@ -21,10 +21,8 @@ from jax import lax
 from isnas_jax import ops
 from isnas_jax._programs import compiler_options
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 class Case(NamedTuple):

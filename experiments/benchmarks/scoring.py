@@ -12,20 +12,17 @@ from absl import flags
 import isnas_jax as isnas
 
 from .. import building
-from ..flags import define_scores
-from ..main import run_script
+from ..flags import define
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    define_scores()
+    define("scores")
     flags.DEFINE_string("preset", "quick", "Preset with the defaults of the flags.")
     flags.DEFINE_string("space", "free", "Search space to draw genotypes from.")
-    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    machine.define_size(64, 128)
     FLAGS.set_default("num_genotypes", 100)
     flags.DEFINE_integer("repeats", 3, "Warm runs after the cold one; the result is their median.")
 

@@ -20,11 +20,8 @@ import isnas_jax as isnas
 from isnas_jax import registries, study
 from isnas_jax.running import Runner, Threads, cores
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
-
 
 PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 
@@ -66,8 +63,7 @@ def time_study(name: str) -> float:
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    flags.DEFINE_integer("channels", 16, "Channels of the feature maps.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    machine.define_size(64, 16)
     flags.DEFINE_integer("num_genotypes", 3, "Number of genotypes to draw.")
     flags.DEFINE_integer("num_images", 3, "Number of photographs to fit, at most 6.")
     flags.DEFINE_integer("num_iterations", 900, "Iterations per fit.")

@@ -15,14 +15,11 @@ import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 
-from absl import flags
 from tabulate import tabulate
 
 from ..flags import define_output_dir
-from ..main import run_script
+from ..main import FLAGS, run_script
 from .runs import different_records, record_digests, start
-
-FLAGS = flags.FLAGS
 
 RESTORE = (
     *("--image=sample:moon", "--size=64", "--gray", "--square", "--channels=4"),

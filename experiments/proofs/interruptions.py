@@ -20,10 +20,8 @@ import time
 from absl import flags
 
 from ..flags import define_output_dir
-from ..main import run_script
+from ..main import FLAGS, run_script
 from .runs import different_records, record_digests, start
-
-FLAGS = flags.FLAGS
 
 SMALL = ("--size=64", "--gray", "--square", "--channels=4", "--stopping=fixed")
 SCRIPTS = {

@@ -21,10 +21,8 @@ import psutil
 from absl import flags
 
 from ..flags import define_output_dir
-from ..main import run_script
+from ..main import FLAGS, run_script
 from .runs import different_records, record_digests, start
-
-FLAGS = flags.FLAGS
 
 STUDY = (
     *("--images=sample:moon,sample:coins", "--size=64", "--gray", "--square", "--channels=4"),

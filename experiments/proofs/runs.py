@@ -6,9 +6,7 @@ import subprocess
 import sys
 from typing import Any
 
-from absl import flags
-
-FLAGS = flags.FLAGS
+from ..flags import FLAGS
 
 # Files and folders that differ between runs with equal results.
 EXCLUDED = ("timings", "timings.json", "report.html", "command.txt")
