@@ -87,9 +87,7 @@ def _refuse_unused_in(config: isnas.Config) -> None:
 def config(problem: isnas.Problem, iterations: int | None = None) -> isnas.Config:
     """Return the preset's config for a problem, with the fields that flags replace.
 
-    Args:
-      problem: The problem.
-      iterations: Used instead of --iterations.
+    Iterations that are given replace --iterations.
     """
     preset = registries.PRESETS[FLAGS.preset](problem)
     numerics = isnas.Numerics(**given("implementation", "precision", "dtype"))

@@ -216,11 +216,7 @@ def given(*names: str) -> dict[str, Any]:
 
 
 def refuse_unused(reasons: Mapping[str, Iterable[str]]) -> None:
-    """Raise ValueError for a flag that was given and has no effect.
-
-    Args:
-      reasons: Flags without effect in this run, by the reason.
-    """
+    """Raise ValueError for a flag that was given and has no effect, which is listed by reason."""
     for reason, names in reasons.items():
         for name in names:
             if name in FLAGS and FLAGS[name].present and FLAGS[name].value not in (None, False):

@@ -126,12 +126,7 @@ def _script() -> str:
 
 
 def open_folder(ignored: Sequence[str] = (), **inputs: Any) -> pathlib.Path:
-    """Return the output folder, claimed for the flags and everything else that the run depends on.
-
-    Args:
-      ignored: Flags that the content of the folder does not depend on.
-      **inputs: Problem, config and the like.
-    """
+    """Return the output folder, claimed for the inputs and all flags that are not ignored."""
     values = {
         flag.name: flag.value
         for flag in help.own_flags()

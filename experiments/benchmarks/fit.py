@@ -52,24 +52,15 @@ def measure(genotype: str, numerics: str, problem: isnas.Problem) -> float:
     """
     net = build_network(genotype, numerics)
     compilations, rate_before = machine.CompilationCounter(), machine.matmul_rate()
-    chunk_ends, batch = [time.perf_counter()], set()
-
-    def record_progress(event: isnas.Event) -> None:
-        number = event.stage[1]
-        if number == 1:
-            chunk_ends.append(time.perf_counter())
-        if len(chunk_ends) == 2:
-            batch.add(number)
-
-    jobs = [isnas.FitJob(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
-    config = isnas.FitConfig(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
-    isnas.fit_many(jobs, config, batched=FLAGS.batch > 1, progress=record_progress)
-    if len(batch) < FLAGS.batch:
-        raise ValueError(
-            f"batch {FLAGS.batch} does not fit into memory; a batch of {len(batch)} does"
-        )
-    num_steps = FLAGS.steps * FLAGS.batch
-    steps = [(end - start) / num_steps for start, end in itertools.pairwise(chunk_ends[1:])]
+    chunk_ends = [time.perf_counter()]
+    isnas.fit(
+        jax.random.key(1),
+        net,
+        problem,
+        isnas.FitConfig(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps),
+        progress=lambda event: chunk_ends.append(time.perf_counter()),
+    )
+    steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(chunk_ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([rate_before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
     ratio = flops / step / rate
@@ -95,7 +86,6 @@ def define_flags() -> None:
     flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to fit.")
     flags.DEFINE_integer("steps", 5, "Steps per timed chunk.")
     flags.DEFINE_integer("chunks", 5, "Number of timed chunks; the result is their median.")
-    flags.DEFINE_integer("batch", 1, "Seeds fitted in one program; times are per fit.")
     flags.DEFINE_boolean("remat", False, "Recompute feature maps to save memory.")
     flags.DEFINE_list(
         "numerics",
@@ -115,8 +105,6 @@ def main() -> None:
             memory = fitting.fit_memory(build_network(genotype), problem)
             print(f"{genotype}: XLA plans {memory / 1e9:.2f} GB", flush=True)
         return
-    if FLAGS.pytorch and FLAGS.batch > 1:
-        raise ValueError("--pytorch needs --batch=1")
     ratios = [
         measure(genotype, numerics, problem)
         for genotype, numerics in itertools.product(FLAGS.genotypes, FLAGS.numerics)

@@ -96,13 +96,8 @@ def forward_flops(
 ) -> int:
     """Return F, the multiplications and additions of the convolutions of one forward pass.
 
-    The count is that of the published code, which computes every skip separately.
-
-    Args:
-      genotype: Genotype of the network.
-      side: Side of the square image in pixels.
-      channels: Channels of the feature maps.
-      in_channels: Channels of the noise map z.
+    The count is that of the published code, which computes every skip separately, for a square
+    image and a noise map of `in_channels`.
     """
 
     def conv(level, taps, inputs=channels, outputs=channels):

@@ -26,19 +26,12 @@ from . import machine
 
 
 class Case(NamedTuple):
-    """One operation at one size.
-
-    Attributes:
-      name: The operation.
-      arguments: The feature map (1, H, W, C) and, if the operation has one, the kernel.
-      flops: F by the operation's definition, the same for all implementations.
-      implementations: Functions of the arguments by name, "isnas_jax" first.
-    """
+    """One operation at one size."""
 
     name: str
-    arguments: tuple[jax.Array, ...]
-    flops: float
-    implementations: dict[str, Callable[..., jax.Array]]
+    arguments: tuple[jax.Array, ...]  # the feature map (1, H, W, C) and perhaps the kernel
+    flops: float  # F by the operation's definition, the same for all implementations
+    implementations: dict[str, Callable[..., jax.Array]]  # by name, "isnas_jax" first
 
 
 def _xla(stride: int = 1, dilation: int = 1, groups: int = 1) -> Callable[..., jax.Array]:
@@ -123,13 +116,9 @@ def measure(
 
 
 def roofline(path: str, points: pd.DataFrame, peak: float, bandwidth: float) -> None:
-    """Plot FLOP/s over FLOPs per byte of input and output, with the limits of the machine.
+    """Plot GFLOP/s over FLOPs per byte of input and output, with the limits of the machine.
 
-    Args:
-      path: The file to write, .png or .pdf.
-      points: One row per operation: its name, side, intensity in FLOPs per byte, and gflops.
-      peak: P in GFLOP/s.
-      bandwidth: Rate of a copy in GB/s.
+    The points have the columns operation, side, intensity (FLOPs per byte) and gflops.
     """
     import matplotlib.pyplot as plt
 

@@ -99,11 +99,7 @@ def aggregate(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def aggregation_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cohort: mean PSNR less that of the oracle, by aggregation.
-
-    Args:
-      results: Of `aggregate`, for one experiment and split.
-    """
+    """Return one row per cohort of a split: mean PSNR less that of the oracle, by aggregation."""
     rows = {}
     results = results[results["aggregation"] != SINGLE]
     for cohort, group in results.groupby("cohort", sort=False):
@@ -143,14 +139,10 @@ def folds_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def cohort_table(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Return one row per stack or single member: mean PSNR and paired difference.
+    """Return one row per stack or single member of a split: mean PSNR and paired difference.
 
     The difference is that of the default cohort's stack less this one. The last row is
     the best classical restoration of each image.
-
-    Args:
-      results: Of `aggregate`, for one experiment and split.
-      experiment: Name of that experiment.
     """
     results = results[results["aggregation"].isin((SINGLE, "stack"))]
     single = results["aggregation"] == SINGLE

@@ -21,16 +21,11 @@ class RecordedCohort(Cohort):
     Errors and residuals are vectors of M numbers with the recorded inner products.
     Selections and combinations that depend on sums of squares return what they would
     return for the images.
-
-    Attributes:
-      residual_products: (M, M) of validation residuals.
-      split_error_products: (M, M) of errors of the fits to the training problems.
-      error_products: (M, M) of errors of the fits to all measurements.
     """
 
-    residual_products: np.ndarray
-    split_error_products: np.ndarray
-    error_products: np.ndarray
+    residual_products: np.ndarray  # (M, M) of validation residuals
+    split_error_products: np.ndarray  # (M, M) of errors of the fits to the training problems
+    error_products: np.ndarray  # (M, M) of errors of the fits to all measurements
 
     @functools.cached_property
     def images(self) -> np.ndarray:
@@ -64,11 +59,9 @@ def recorded_cohort(row: Mapping[str, Any], names: Sequence[str]) -> RecordedCoh
 
 
 def names_of_origins(row: Mapping[str, Any], **numbers: int) -> list[str]:
-    """Return the names of the first members of each origin.
+    """Return the names of the first members of each origin, up to a number.
 
-    Args:
-      row: Of `members.parquet`.
-      **numbers: Most members by origin; "top_half" takes "random" ones by score.
+    The origin "top_half" takes "random" ones by score.
     """
     names: list[str] = []
     members = list(zip(row["names"], row["origins"], row["scores"], strict=True))

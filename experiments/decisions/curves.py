@@ -68,68 +68,49 @@ class RecordVariances:
 class Experiment:
     """Which networks to fit to which problem, and for how long.
 
-    Attributes:
-      title: Heading of the experiment's tables.
-      task: Name in `TASKS`.
-      options: Arguments of the task's corruption.
-      iterations: Length of each fit.
-      num_top: Number of genotypes with the lowest scores to fit.
-      num_random: Number of other genotypes to fit.
-      splits: Splits by name.
-      folds: Number of folds of the first split. Baselines and the two random
-        genotypes of lower score are fitted to all folds, other genotypes to one.
-      baselines: Names in `BASELINES`.
-      channels: Width of the networks.
-      num_genotypes: Number of genotypes to draw and score.
-      refit_factor: Length of a refit relative to the validated fits.
+    Baselines and the two random genotypes of lower score are fitted to all folds, other genotypes
+    to one.
     """
 
-    title: str
-    task: str
-    options: Mapping[str, float]
-    iterations: int
-    num_top: int
-    num_random: int
+    title: str  # heading of its tables
+    task: str  # in `TASKS`
+    options: Mapping[str, float]  # of the task's corruption
+    iterations: int  # of each fit
+    num_top: int  # genotypes with the lowest scores to fit
+    num_random: int  # other genotypes to fit
     splits: Mapping[str, Split]
-    folds: int = 1
+    folds: int = 1  # of the first split
     baselines: Sequence[str] = ("dip", "nas-dip")
     channels: int = 32
-    num_genotypes: int = 64
-    refit_factor: float = 1.0
+    num_genotypes: int = 64  # to draw and score
+    refit_factor: float = 1.0  # length of a refit relative to the validated fits
 
 
 _HELD_OUT: dict[str, Split] = {"held-out": HoldOut(0.1)}
 _BOOTSTRAP: dict[str, Split] = {"bootstrap": CoupledBootstrap(0.15)}
-_SIGMA_25 = Experiment(
-    "Denoising, σ = 25", "denoising", {"sigma": 25.0}, 800, 4, 4, _HELD_OUT | _BOOTSTRAP
-)
-_INPAINTING = Experiment(
-    "Inpainting, 50 % missing",
-    "inpainting",
-    {"missing": 50.0},
-    1200,
-    num_top=3,
-    num_random=3,
-    splits=_HELD_OUT,
-    folds=3,
-    refit_factor=1.5,
-)
+
+
+def _denoising(
+    sigma: int, iterations: int, num: int, splits: Mapping[str, Split] = _BOOTSTRAP
+) -> Experiment:
+    title, options = f"Denoising, σ = {sigma}", {"sigma": float(sigma)}
+    return Experiment(title, "denoising", options, iterations, num, num, splits)
+
+
+def _incomplete(title: str, task: str, options: Mapping[str, float]) -> Experiment:
+    return Experiment(title, task, options, 1200, 3, 3, _HELD_OUT, folds=3, refit_factor=1.5)
+
+
 EXPERIMENTS = {
-    "noise25": _SIGMA_25,
-    "inpainting": _INPAINTING,
-    "super_resolution": dataclasses.replace(
-        _INPAINTING, title="Super-resolution ×2", task="super_resolution", options={"factor": 2}
-    ),
-    "noise15": Experiment(
-        "Denoising, σ = 15", "denoising", {"sigma": 15.0}, 1100, 2, 2, _BOOTSTRAP
-    ),
-    "noise50": Experiment("Denoising, σ = 50", "denoising", {"sigma": 50.0}, 600, 2, 2, _BOOTSTRAP),
+    "noise25": _denoising(25, 800, 4, _HELD_OUT | _BOOTSTRAP),
+    "inpainting": _incomplete("Inpainting, 50 % missing", "inpainting", {"missing": 50.0}),
+    "super_resolution": _incomplete("Super-resolution ×2", "super_resolution", {"factor": 2}),
+    "noise15": _denoising(15, 1100, 2),
+    "noise50": _denoising(50, 600, 2),
     "wide": dataclasses.replace(
-        _SIGMA_25,
+        _denoising(25, 800, 1),
         title="Denoising, σ = 25, 128 channels",
-        num_top=1,
         num_random=0,
-        splits=_BOOTSTRAP,
         baselines=("dip",),
         channels=128,
     ),
@@ -148,21 +129,13 @@ class Network(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Recording:
-    """The fits of an experiment to one image with one seed.
+    """The fits of an experiment to one image with one seed."""
 
-    Attributes:
-      name: Name of the experiment.
-      experiment: The experiment.
-      case: Its problem for the image.
-      seed: Seed of everything random.
-      folder: Folder of the experiment's fits.
-    """
-
-    name: str
+    name: str  # of the experiment
     experiment: Experiment
     case: study.Case
     seed: int
-    folder: pathlib.Path
+    folder: pathlib.Path  # of the experiment's fits
 
     def _key(self, purpose: str, *names: str) -> jax.Array:
         return study.key_of(self.seed, purpose, self.case.image, self.experiment.task, *names)

@@ -128,12 +128,7 @@ def curve_rows(
 
 
 def restore_position(errors: np.ndarray, iterations: int) -> int:
-    """Return the snapshot that the default rule restores with.
-
-    Args:
-      errors: (N,) validation errors at the snapshots.
-      iterations: The most iterations of a fit.
-    """
+    """Return the snapshot that the default rule restores with, by (N,) errors at the snapshots."""
     rule = at_interval(LeastValidation(), SNAPSHOT_INTERVAL, iterations)
     return replay(rule, errors[: iterations // SNAPSHOT_INTERVAL], SNAPSHOT_INTERVAL)
 

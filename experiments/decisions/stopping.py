@@ -5,6 +5,7 @@ to a `Stop`. Add one to `RULES` to judge it without new fits. Gaps are in dB bel
 best PSNR of the EMA in the fit to all measurements; negative is better than that oracle.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -39,13 +40,9 @@ Rule: TypeAlias = Callable[[Curves], Stop]
 def by_validation(
     split: str, smoothing: float = 0.9, *, refit: bool = True, factor: float = 1.0
 ) -> Rule:
-    """Stop at the lowest validation error of a split's fit.
+    """Stop at the lowest validation error of a split's fit, smoothed with a decay per iteration.
 
-    Args:
-      split: Name of the split.
-      smoothing: Decay of the EMA of the errors, per iteration.
-      refit: Restore with the fit to all measurements; otherwise with the split's own fit.
-      factor: Length of the refit relative to the split's fit.
+    Restore with a refit `factor` times as long, or without `refit` with the split's own fit.
     """
 
     def rule(curves):
@@ -62,10 +59,8 @@ def by_validation(
 def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -> Rule:
     """Stop as the default does: at the lowest validation error of the bias-corrected EMA.
 
-    Args:
-      *splits: Names of the splits; the refit is as long as their mean fit.
-      iterations: The most iterations of a fit.
-      factor: Length of the refit relative to that mean.
+    Restore with a refit `factor` times as long as the mean fit of the splits, which takes at most
+    so many iterations.
     """
 
     def rule(curves):
@@ -79,12 +74,9 @@ def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -
 
 
 def by_variance(curve: str, start: int, margin: float = 0.0) -> Rule:
-    """Stop by ES-WMV or ES-EMV in the fit to all measurements.
+    """Stop by ES-WMV or ES-EMV, whose curve is the variance, in the fit to all measurements.
 
-    Args:
-      curve: "windowed_variance" (ES-WMV) or "moving_variance" (ES-EMV).
-      start: Iterations before the first criterion.
-      margin: Relative decrease that counts as a new minimum.
+    The criterion counts after `start` iterations, a new minimum if it is lower by the `margin`.
     """
 
     def rule(curves):
@@ -98,9 +90,8 @@ def by_variance(curve: str, start: int, margin: float = 0.0) -> Rule:
 
 def by_discrepancy(sigma: float) -> Rule:
     """Stop at the first loss that is at most the noise variance, or at the last iteration."""
-    return lambda curves: Stop(
-        replay(Discrepancy(), curves[ALL]["loss"], CURVE_INTERVAL, sigma=sigma)
-    )
+    rule = functools.partial(replay, Discrepancy(), interval=CURVE_INTERVAL, sigma=sigma)
+    return lambda curves: Stop(rule(curves[ALL]["loss"]))
 
 
 def at_iteration(iteration: int | None = None) -> Rule:
@@ -141,14 +132,12 @@ def rules_of(experiment: Experiment) -> dict[str, Rule]:
     problem = TASKS[experiment.task].corrupt(jax.random.key(0), blank, **experiment.options)
     iterations = quick(problem).fit.iterations
     folds = ("held-out", "held-out 2", "held-out 3")
+    default = functools.partial(by_debiased_validation, iterations=iterations)
     rules = {
-        name: by_debiased_validation(*splits, iterations=iterations, factor=factor)
-        for name, splits, factor in (
-            ("bootstrap, refit, bias-corrected", ("bootstrap",), 1.0),
-            ("held-out, refit, bias-corrected", ("held-out",), 1.0),
-            ("held-out, refit 1.5 times as long, bias-corrected", ("held-out",), 1.5),
-            ("3 folds, refit 1.5 times as long, bias-corrected", folds, 1.5),
-        )
+        "bootstrap, refit, bias-corrected": default("bootstrap"),
+        "held-out, refit, bias-corrected": default("held-out"),
+        "held-out, refit 1.5 times as long, bias-corrected": default("held-out", factor=1.5),
+        "3 folds, refit 1.5 times as long, bias-corrected": default(*folds, factor=1.5),
     }
     rules |= RULES
     if (sigma := experiment.options.get("sigma")) is not None:
