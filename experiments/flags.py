@@ -56,7 +56,6 @@ def define_common() -> None:
 
 
 def _image() -> None:
-    """Define the flags of one image."""
     flags.DEFINE_string("image", None, "Clean image to corrupt: a path or sample:NAME.")
     flags.DEFINE_string("observed", None, "Corrupted image to restore: a path.")
     flags.DEFINE_string(
@@ -82,7 +81,6 @@ def define_seed(text: str) -> None:
 
 
 def _run() -> None:
-    """Define the flags of a corruption and of a run."""
     flags.DEFINE(
         _SigmaParser(),
         "sigma",
@@ -103,7 +101,6 @@ def _run() -> None:
 
 
 def _network() -> None:
-    """Define the flags of networks."""
     flags.DEFINE_integer("channels", None, "Width of the networks.")
     flags.DEFINE_string(
         "implementation", None, "matmul or conv; by default the faster one on the device."
@@ -114,7 +111,6 @@ def _network() -> None:
 
 
 def _fit() -> None:
-    """Define the flags of a fit."""
     flags.DEFINE_integer("iterations", None, "Largest number of iterations of a fit.")
     flags.DEFINE_string(
         "stopping", None, "es-wmv, es-emv, validation, discrepancy, fixed or an extension's."
@@ -134,7 +130,6 @@ def _fit() -> None:
 
 
 def _refit() -> None:
-    """Define the flags of validated fits and of the refit to all measurements."""
     flags.DEFINE_integer("folds", None, "Number of splits to fit; more make decisions certain.")
     flags.DEFINE_float("refit_factor", None, "Length of a refit relative to the validated fit.")
     flags.DEFINE_float(
@@ -143,7 +138,6 @@ def _refit() -> None:
 
 
 def _scores() -> None:
-    """Define the flags of the candidates and their scores."""
     flags.DEFINE_string("genotypes", None, "File with genotypes to score instead of a draw.")
     flags.DEFINE_boolean("skip_invalid", False, "Skip invalid lines of that file.")
     flags.DEFINE_integer("num_genotypes", None, "Number of genotypes to draw, or to read at most.")
@@ -151,7 +145,6 @@ def _scores() -> None:
 
 
 def _search() -> None:
-    """Define the flags of a search."""
     flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
     flags.DEFINE_string(
         "metric", "psd_db_strip_mse", "Metric to score by: ours, published or an extension's."
@@ -170,7 +163,6 @@ def _search() -> None:
 
 
 def _runner() -> None:
-    """Define the flags of the runner."""
     flags.DEFINE_string(
         "runner", "threads", "What runs the jobs: threads, processes, ray or an extension's."
     )

@@ -50,17 +50,14 @@ class Run:
     Work before a stage's first event counts neither as done nor as left: a program was compiled, or
     an earlier run did it.
 
-    Args:
-      plan: The fits of the run. Without it, fits are named, but do not count.
-      clock: Returns seconds.
-
-    Attributes:
-      on_image: Called with the best restoration so far, (H, W, C), when there is a new one.
-      on_status: Called with the status from time to time, and with "" if an error ended the run.
+    The plan lists the fits of the run. Without it, fits are named, but do not count. The clock
+    returns seconds.
     """
 
     def __init__(self, plan: Plan | None = None, clock: Callable[[], float] = time.monotonic):
+        # Called with the best restoration so far, (H, W, C), when there is a new one.
         self.on_image: Callable[[np.ndarray], object] | None = None
+        # Called with the status from time to time, and with "" if an error ended the run.
         self.on_status: Callable[[str], object] | None = None
         self._plan = plan or {}
         self._clock = clock

@@ -9,6 +9,8 @@ weighs them by their errors on the rest, refits them to all measurements and ret
 mean. --preset=published takes the paper's config.
 """
 
+import sys
+
 import jax
 from absl import flags
 
@@ -65,6 +67,12 @@ def main() -> None:
             runner=runner,
         )
 
+    if result.cohort.members[result.selected] is isnas.observed:
+        print(
+            "warning: the selection is the observation, so that no fitted network is better by its "
+            "rule; the noise may be weaker than --sigma",
+            file=sys.stderr,
+        )
     record = report.write_search(
         folder, result, problem, config.search.proxy, FLAGS.metric, clean, bits=bits
     )

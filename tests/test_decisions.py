@@ -318,27 +318,22 @@ def fail_on_draw(key, context):
     pytest.fail("genotypes were drawn")
 
 
-def test_a_validating_rule_without_a_split_fails_before_any_computation(noisy, small_network):
-    config = stacking_config(small_network, noisy, ())
-    search = dataclasses.replace(
-        config.search, fit=dataclasses.replace(config.fit, split=None), strategy=fail_on_draw
-    )
-    with pytest.raises(ValueError, match="LeastValidation needs a split"):
-        isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
-
-
 @pytest.mark.parametrize(
-    "decisions", [{"selection": isnas.lowest_validation}, {"combination": isnas.Stack()}]
+    ("name", "changes"),
+    [
+        ("LeastValidation", {"fit": isnas.FitConfig(1, isnas.LeastValidation())}),
+        ("lowest_validation", {"selection": isnas.lowest_validation}),
+        ("Stack", {"combination": isnas.Stack()}),
+    ],
 )
-def test_validating_decisions_without_a_split_fail_before_any_computation(
-    noisy, small_network, decisions
+def test_validation_without_a_split_fails_before_any_computation(
+    noisy, small_network, name, changes
 ):
     config = stacking_config(small_network, noisy, ())
     without = {"selection": isnas.closest_to_mean, "combination": isnas.uniform_mean}
-    search = dataclasses.replace(
-        config.search, fit=isnas.FitConfig(1), strategy=fail_on_draw, **(without | decisions)
-    )
-    with pytest.raises(ValueError, match=r"(lowest_validation|Stack) needs a split"):
+    without |= {"fit": isnas.FitConfig(1), "strategy": fail_on_draw}
+    search = dataclasses.replace(config.search, **(without | changes))
+    with pytest.raises(ValueError, match=f"{name} needs a split"):
         isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 

@@ -64,15 +64,13 @@ def cases(side: int, channels: int) -> Iterator[Case]:
     def direct(x, kernel):
         return ops.correlate(ops.pad(x, kernel.shape[0] // 2, "zeros"), kernel)
 
-    def strided(x, kernel):
-        return ops.convolution(x, kernel, stride=2)
-
     multiplications = x.size * channels
     implementations: dict[str, Callable[..., jax.Array]]
     for size in (1, 3, 5, 7):
         implementations = {"isnas_jax": ops.convolution, "not tiled": direct, "XLA": _xla()}
         name, flops = f"convolution {size} x {size}", 2 * multiplications * size**2
         yield Case(name, (x, kernel(size)), flops, implementations)
+    strided = functools.partial(ops.convolution, stride=2)
     implementations = {"isnas_jax": strided, "XLA": _xla(stride=2)}
     yield Case("3 x 3, stride 2", (x, kernel(3)), 2 * multiplications * 9 / 4, implementations)
     implementations = {"isnas_jax": ops.transposed_convolution, "XLA": _xla(dilation=2)}
@@ -83,10 +81,7 @@ def cases(side: int, channels: int) -> Iterator[Case]:
         yield Case(f"depthwise {size} x {size}", arguments, 2 * x.size * size**2, implementations)
     # An output pixel has 1, 2 or 4 taps along each axis: nearest needs no operations.
     for method, taps in (("nearest", 0), ("bilinear", 2), ("bicubic", 4)):
-
-        def double(x, method=method):
-            return ops.upsample(x, method=method)
-
+        double = functools.partial(ops.upsample, method=method)
         flops = x.size * (2 + 4) * max(2 * taps - 1, 0)
         yield Case(f"upsample, {method}", (x,), flops, {"isnas_jax": double})
 

@@ -133,12 +133,8 @@ def time_steps(
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Time chunks of steps of an endless fit with Adam, input noise and EMA.
 
-    Args:
-      net: The network; its numerics set dtype and precision.
-      params: Its Flax parameters.
-      z: Noise map (1, H, W, I).
-      observed: The observation (H, W, C).
-      num_steps: Steps per chunk.
+    Noise map (1, H, W, I) and observation (H, W, C) are arrays; the network's numerics set dtype
+    and precision.
 
     Yields:
       The seconds of a chunk, and the output (H, W, C) of its first step.

@@ -7,6 +7,7 @@ Each runner runs in its own process without a compilation cache. The first runne
 the end, to show how much the speed of the machine varies.
 """
 
+import functools
 import json
 import subprocess
 import sys
@@ -28,9 +29,8 @@ PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 
 def runner(name: str) -> Runner:
     """Return a registered runner, or threads with one worker for "one at a time"."""
-    if name == "one at a time":
-        return lambda progress: Threads(progress, workers=1)
-    return registries.RUNNERS[name]
+    single_thread = functools.partial(Threads, workers=1)
+    return single_thread if name == "one at a time" else registries.RUNNERS[name]
 
 
 def time_study(name: str) -> float:

@@ -36,6 +36,7 @@ class Aggregation(NamedTuple):
 
     select: Callable[[RecordedCohort], int]
     combine: Combination = selected_only
+    needs_scores: bool = False
 
     def psnr(self, cohort: RecordedCohort) -> float:
         """Return the PSNR of the restoration in dB."""
@@ -48,16 +49,10 @@ AGGREGATIONS: dict[str, Aggregation] = {
     "stack, no ridge": Aggregation(lowest_validation, Stack(0.0)),
     "mean": Aggregation(lowest_validation, uniform_mean),
     LOWEST_VALIDATION: Aggregation(lowest_validation),
-    "ranks of validation error and score": Aggregation(lowest_mean_rank),
-    "closest to the mean by score": Aggregation(closest_to_mean),
-    "lowest score": Aggregation(lambda cohort: int(cohort.scores.argmin())),
+    "ranks of validation error and score": Aggregation(lowest_mean_rank, needs_scores=True),
+    "closest to the mean by score": Aggregation(closest_to_mean, needs_scores=True),
+    "lowest score": Aggregation(lambda cohort: int(cohort.scores.argmin()), needs_scores=True),
     ORACLE: Aggregation(lambda cohort: int(np.diag(cohort.error_products).argmin())),
-}
-
-NEEDS_SCORES = {
-    "ranks of validation error and score",
-    "closest to the mean by score",
-    "lowest score",
 }
 
 
@@ -86,7 +81,7 @@ def aggregate(members: pd.DataFrame) -> pd.DataFrame:
             rows += [
                 key | {"cohort": name, "aggregation": label, "psnr": aggregation.psnr(cohort)}
                 for label, aggregation in AGGREGATIONS.items()
-                if scored or label not in NEEDS_SCORES
+                if scored or not aggregation.needs_scores
             ]
         everything = recorded_cohort(row, list(row["names"]))
         one_hot = np.eye(len(row["names"]))

@@ -80,6 +80,8 @@ def default_cohort(experiment: str) -> str:
     return f"2 top-half, DIP{extra}"
 
 
+_NETWORKS = {"top": MAX_MEMBERS, "random": MAX_MEMBERS, "baseline": 2}
+_CLASSICAL = {"classical": MAX_MEMBERS}
 # Numbers of members by origin: top genotypes by score, random ones, those of the random
 # ones with the lowest scores, named networks, classical restorations.
 COHORTS: dict[str, dict[str, int]] = {
@@ -92,18 +94,9 @@ COHORTS: dict[str, dict[str, int]] = {
     "2 top, DIP, NAS-DIP": {"top": 2, "baseline": 2},
     "2 random, DIP, NAS-DIP": {"random": 2, "baseline": 2},
     "2 top-half, DIP, NAS-DIP": {"top_half": 2, "baseline": 2},
-    "all networks": {"top": MAX_MEMBERS, "random": MAX_MEMBERS, "baseline": 2},
-    "classical": {"classical": MAX_MEMBERS},
-    "2 top-half, DIP, classical": {"top_half": 2, "baseline": 1, "classical": MAX_MEMBERS},
-    "2 top-half, DIP, NAS-DIP, classical": {
-        "top_half": 2,
-        "baseline": 2,
-        "classical": MAX_MEMBERS,
-    },
-    "all networks, classical": {
-        "top": MAX_MEMBERS,
-        "random": MAX_MEMBERS,
-        "baseline": 2,
-        "classical": MAX_MEMBERS,
-    },
+    "all networks": _NETWORKS,
+    "classical": _CLASSICAL,
+    "2 top-half, DIP, classical": {"top_half": 2, "baseline": 1} | _CLASSICAL,
+    "2 top-half, DIP, NAS-DIP, classical": {"top_half": 2, "baseline": 2} | _CLASSICAL,
+    "all networks, classical": _NETWORKS | _CLASSICAL,
 }

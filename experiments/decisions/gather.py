@@ -196,9 +196,10 @@ def rows_of(recording: Recording) -> tuple[list[dict[str, Any]], list[dict[str, 
     """Return a case's rows of both tables; FileNotFoundError if a fit is not finished."""
     fits = {network: load(recording, network) for network in recording.networks()}
     curves = [row for network in fits for row in curve_rows(recording, network, fits[network])]
-    problems, (first, *others) = recording.problems(), recording.experiment.splits
-    groups = [{split: problems[split]} for split in (first, *others)]
+    problems, splits = recording.problems(), recording.experiment.splits
+    groups = [{split: problems[split]} for split in splits]
     if recording.experiment.folds > 1:
+        first = next(iter(splits))
         groups.append({name: pair for name, pair in problems.items() if name.startswith(first)})
     return curves, [member_row(recording, group, fits) for group in groups]
 

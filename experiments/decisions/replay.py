@@ -16,13 +16,9 @@ def replay(
 ) -> int:
     """Return the position of a recorded curve that a rule would restore with.
 
-    Args:
-      rule: Reads only the loss or the validation error of each step. `LeastValidation`
-        without smoothing replays the recorded criterion of any other rule.
-      curve: (N,) recorded values, passed to the rule as loss and as validation error;
-        nan where there was none.
-      interval: Iterations between two values.
-      sigma: Noise in gray levels, for rules that need it.
+    The rule may read only the loss and the validation error of each step: both are the (N,) values
+    of the curve, recorded at every `interval`-th iteration, nan where there was none.
+    `LeastValidation` without smoothing replays the recorded criterion of any other rule.
     """
     # Curves are rounded to four digits. In single precision, smoothing them would end at the
     # first plateau of equal values.

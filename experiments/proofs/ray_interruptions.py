@@ -28,6 +28,7 @@ STUDY = (
     *("--images=sample:moon,sample:coins", "--size=64", "--gray", "--square", "--channels=4"),
     *("--tasks=denoising:60", "--stopping=fixed", "--num_seeds=3", "--metrics=psd_db_mse"),
 )
+NODES = 3  # with one core each
 # Seconds between two kills.
 PAUSE = (8.0, 20.0)
 # A driver ends with its node; more starts than this mean that it fails by itself.
@@ -75,7 +76,7 @@ class Run:
         self.written_twice: set[str] = set()
         self.kills = dict.fromkeys(("worker", "node", "driver"), 0)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(FLAGS.nodes - 1)]
+        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(NODES - 1)]
         self._starts = 0
         self._start_driver()
 
@@ -135,7 +136,6 @@ class Run:
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_integer("kills", 20, "Number of kills.")
-    flags.DEFINE_integer("nodes", 3, "Number of nodes, with one core each.")
     flags.DEFINE_integer("num_genotypes", 20, "Number of genotypes in the study.")
     flags.DEFINE_integer("seed", 0, "Seed of the random moments and kinds of kills.")
     define_output_dir("out_ray", "Folder for the two datasets.")
