@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from isnas_jax.fitting import Fit, LeastValidation
+from isnas_jax.fitting import Fit
 from isnas_jax.io import cache
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, classical
@@ -37,7 +37,7 @@ from .curves import (
     define_recordings,
     recordings,
 )
-from .replay import at_interval, replay
+from .replay import least_validation
 
 CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
 CASE = ["experiment", "image", "seed"]  # columns that identify a case
@@ -127,12 +127,6 @@ def curve_rows(
     return rows
 
 
-def restore_position(errors: np.ndarray, iterations: int) -> int:
-    """Return the snapshot that the default rule restores with, by (N,) errors at the snapshots."""
-    rule = at_interval(LeastValidation(), SNAPSHOT_INTERVAL, iterations)
-    return replay(rule, errors[: iterations // SNAPSHOT_INTERVAL], SNAPSHOT_INTERVAL)
-
-
 def members_of(recording: Recording, problems: SplitProblems, fits: Fits) -> list[Member]:
     """Return the restorations of all networks fitted to these splits, and the classical ones."""
     members: list[Member] = []
@@ -141,7 +135,10 @@ def members_of(recording: Recording, problems: SplitProblems, fits: Fits) -> lis
     for network, recorded in fits.items():
         if not problems.keys() <= recorded.keys():
             continue
-        stops = [restore_position(recorded[name].errors, iterations) for name in problems]
+        stops = [
+            least_validation(recorded[name].errors, SNAPSHOT_INTERVAL, iterations)
+            for name in problems
+        ]
         emas = recorded[ALL].emas
         refit_stop = min(round(experiment.refit_factor * float(np.mean(stops))), len(emas) - 1)
         by_split = [recorded[name].emas[at] for name, at in zip(problems, stops, strict=True)]

@@ -1,6 +1,5 @@
 """Replay the library's stopping rules on recorded curves."""
 
-import dataclasses
 import functools
 
 import jax
@@ -50,12 +49,19 @@ def _replay(rule, curve, interval, sigma):
     return restored_at
 
 
-def at_interval(rule: LeastValidation, interval: int, iterations: int) -> LeastValidation:
-    """Return the rule for a curve that holds every `interval`-th of so many values.
+def least_validation(
+    errors: np.ndarray, interval: int, iterations: int, smoothing: float = 0.9
+) -> int:
+    """Return the position of the lowest smoothed error, with the patience of the default rule.
 
-    The smoothing spans the iterations between two values; the patience is rounded down to
-    whole intervals.
+    Args:
+      errors: (N,) validation errors at every `interval`-th iteration.
+      interval: Iterations between two errors. The smoothing spans them; the patience is
+        rounded down to whole intervals.
+      iterations: The most iterations of a fit; later errors are ignored.
+      smoothing: Decay of the moving average of the errors, per iteration.
     """
-    patience = int(rule.init(denoising(np.zeros((1, 1, 1))), iterations).minimum.patience)
-    patience = max(1, patience // interval * interval)
-    return dataclasses.replace(rule, smoothing=rule.smoothing**interval, patience=patience)
+    default = LeastValidation().init(denoising(np.zeros((1, 1, 1))), iterations)
+    patience = max(1, int(default.minimum.patience) // interval * interval)
+    rule = LeastValidation(patience, smoothing=smoothing**interval)
+    return replay(rule, errors[: iterations // interval], interval)

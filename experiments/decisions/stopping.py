@@ -19,9 +19,9 @@ from isnas_jax.registries import TASKS
 from isnas_jax.searching.presets import quick
 from isnas_jax.study.intervals import over_images
 
-from .curves import ALL, EXPERIMENTS, Experiment
-from .gather import CASE, CURVE_INTERVAL, restore_position
-from .replay import at_interval, replay
+from .curves import ALL, EXPERIMENTS, SNAPSHOT_INTERVAL, Experiment
+from .gather import CASE, CURVE_INTERVAL
+from .replay import least_validation, replay
 
 Curves: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]  # by fitted problem, then by name
 
@@ -47,9 +47,8 @@ def by_validation(
 
     def rule(curves):
         errors = curves[split]["validation"]
-        validation = LeastValidation(smoothing=smoothing)
-        recorded = at_interval(validation, CURVE_INTERVAL, len(errors) * CURVE_INTERVAL)
-        stop = replay(recorded, errors, CURVE_INTERVAL)
+        iterations = len(errors) * CURVE_INTERVAL
+        stop = least_validation(errors, CURVE_INTERVAL, iterations, smoothing)
         stop = min(round(factor * stop), len(curves[ALL]["loss"]) - 1)
         return Stop(stop, ALL if refit else split)
 
@@ -65,7 +64,8 @@ def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -
 
     def rule(curves):
         stops = [
-            restore_position(curves[split]["validation_debiased"], iterations) for split in splits
+            least_validation(curves[split]["validation_debiased"], SNAPSHOT_INTERVAL, iterations)
+            for split in splits
         ]
         stop = round(factor * float(np.mean(stops)))
         return Stop(min(stop, len(curves[ALL]["psnr_debiased"]) - 1), ALL, "psnr_debiased")

@@ -59,21 +59,14 @@ def busy_workers() -> list[psutil.Process]:
 
 
 class Run:
-    """The study on a Ray cluster; its driver starts again when it ends early.
-
-    Attributes:
-      folder: Output folder of the study.
-      units: First time that each unit's file was written, by relative path.
-      written_twice: Names of units with files that were written again.
-      kills: Number of kills by kind.
-    """
+    """The study on a Ray cluster; its driver starts again when it ends early."""
 
     def __init__(self, folder: pathlib.Path, rng: random.Random) -> None:
         from ray.cluster_utils import Cluster
 
         self.folder, self._rng, self._begin = folder, rng, time.monotonic()
-        self.units: dict[str, int] = {}
-        self.written_twice: set[str] = set()
+        self.units: dict[str, int] = {}  # first time that each unit's file was written
+        self.written_twice: set[str] = set()  # units
         self.kills = dict.fromkeys(("worker", "node", "driver"), 0)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
         self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(NODES - 1)]
