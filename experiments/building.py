@@ -25,8 +25,6 @@ from .flags import FLAGS, given, refuse_unused
 
 # Shorter side to which a preset reduces a clean image; other presets keep it.
 SIZES = {"quick": 96}
-# Packages of classical restorations that are registered only if they are installed.
-_PACKAGES = {"BM3D": "bm3d"}
 # Noise counts as correlated if its estimate in every other pixel is so many times as strong, and
 # above so many gray levels. White noise on photographs stays below a factor of 2, texture below
 # 12 gray levels; blurred noise has a factor of about 2.7.
@@ -153,11 +151,9 @@ def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Raise ModuleNotFoundError if the package of a classical restoration is missing."""
-    for name in names:
-        if name in _PACKAGES and name not in registries.CLASSICAL:
-            package = _PACKAGES[name]
-            raise ModuleNotFoundError(f"{name} needs {package}: pip install {package}")
+    """Raise ModuleNotFoundError if BM3D is among the names and its package is missing."""
+    if "BM3D" in names and "BM3D" not in registries.CLASSICAL:
+        raise ModuleNotFoundError("BM3D needs bm3d: pip install bm3d")
 
 
 def _extra_member(name: str) -> Any:

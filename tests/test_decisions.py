@@ -13,7 +13,6 @@ import pytest
 import isnas_jax as isnas
 from experiments.decisions import (
     aggregation,
-    cohorts,
     curves,
     gather,
     genotypes,
@@ -21,7 +20,6 @@ from experiments.decisions import (
     stopping,
     tables,
 )
-from experiments.decisions.replay import replay
 from isnas_jax.fitting import Decision, FitJob, FoldFit, Start, cached_fit, refit, unsplit
 from isnas_jax.fitting.job import prepare
 from isnas_jax.fitting.step import chunk_program
@@ -509,7 +507,7 @@ def test_recorded_products_give_the_weights_and_psnr_of_the_images(recorded):
     members = gather.members_of(recording, split, fits)
     cohort = gather.cohort_of(case.problem, split, members)
     row = gather.member_row(recording, split, fits)
-    recorded_cohort = cohorts.recorded_cohort(row, cohort.members)
+    recorded_cohort = aggregation.recorded_cohort(row, cohort.members)
     stack = aggregation.AGGREGATIONS["stack"]
     weights = stack.combine(recorded_cohort, 0)
     np.testing.assert_allclose(weights, isnas.Stack()(cohort, 0), atol=1e-4)
@@ -539,13 +537,13 @@ def test_thinned_curves_keep_every_fifth_value():
 
 def test_a_replayed_rule_keeps_the_smallest_value_within_its_patience():
     rule = isnas.LeastValidation(patience=10, smoothing=0.0)
-    assert replay(rule, np.array([5.0, 3, 4, 4, 2, 1]), 5) == 1
-    assert replay(rule, np.array([5.0, 3, 4, 2, 1, 4]), 5) == 4
-    assert replay(rule, np.array([np.nan, np.nan, 4, 5, 4, 1]), 5) == 2
-    assert replay(dataclasses.replace(rule, start=10), np.array([1.0, 2, 4, 3, 5]), 5) == 3
+    assert stopping.replay(rule, np.array([5.0, 3, 4, 4, 2, 1]), 5) == 1
+    assert stopping.replay(rule, np.array([5.0, 3, 4, 2, 1, 4]), 5) == 4
+    assert stopping.replay(rule, np.array([np.nan, np.nan, 4, 5, 4, 1]), 5) == 2
+    assert stopping.replay(dataclasses.replace(rule, start=10), np.array([1.0, 2, 4, 3, 5]), 5) == 3
     variances = np.array([4.0, 2, 1, 0.5]) * (25 / 255) ** 2
-    assert replay(isnas.Discrepancy(), variances, 5, sigma=25.0) == 2
-    assert replay(isnas.Discrepancy(), variances[:2], 5, sigma=25.0) == 1
+    assert stopping.replay(isnas.Discrepancy(), variances, 5, sigma=25.0) == 2
+    assert stopping.replay(isnas.Discrepancy(), variances[:2], 5, sigma=25.0) == 1
 
 
 DOCS = pathlib.Path(isnas.__file__).parent.parent / "docs"

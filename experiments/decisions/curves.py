@@ -43,6 +43,8 @@ from ..flags import define_images, define_seed
 from ..main import FLAGS, run_script
 
 SNAPSHOT_INTERVAL = 20  # iterations between two stored EMAs
+CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
+CASE = ["experiment", "image", "seed"]  # columns that identify a case
 ALL = "all"  # name of the fit to all measurements, next to those of the splits
 
 

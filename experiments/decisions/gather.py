@@ -30,6 +30,7 @@ from isnas_jax.searching.presets import quick
 from ..main import FLAGS, run_script
 from .curves import (
     ALL,
+    CURVE_INTERVAL,
     EXPERIMENTS,
     SNAPSHOT_INTERVAL,
     Network,
@@ -37,10 +38,7 @@ from .curves import (
     define_recordings,
     recordings,
 )
-from .replay import least_validation
-
-CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
-CASE = ["experiment", "image", "seed"]  # columns that identify a case
+from .stopping import least_validation
 
 
 class RecordedFit(NamedTuple):

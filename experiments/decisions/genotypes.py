@@ -10,10 +10,15 @@ import scipy.stats
 
 from isnas_jax.study.intervals import over_images
 
-from .aggregation import AGGREGATIONS
-from .cohorts import COHORTS, MAX_MEMBERS, default_cohort, names_of_origins, recorded_cohort
-from .curves import ALL
-from .gather import CASE, CURVE_INTERVAL
+from .aggregation import (
+    AGGREGATIONS,
+    COHORTS,
+    MAX_MEMBERS,
+    default_cohort,
+    names_of_origins,
+    recorded_cohort,
+)
+from .curves import ALL, CASE, CURVE_INTERVAL
 
 _PSNRS = {"psnr_ema": "EMA", "psnr_debiased": "bias-corrected EMA", "psnr": "output"}
 

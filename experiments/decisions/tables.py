@@ -4,8 +4,8 @@ r"""Judge stopping rules, cohorts and aggregations from recorded fits, in about 
 
 The input folder holds `curves.parquet` and `members.parquet`, which `gather` writes, and
 `runs.csv` of `experiments.compare`. Each topic becomes a Markdown page in the output
-folder. Add rules to `stopping.RULES`, cohorts to `cohorts.COHORTS` and aggregations to
-`aggregation.AGGREGATIONS`. Intervals are 95 % bootstrap over images; all rows of an image
+folder. Add rules to `stopping.RULES`, cohorts to `aggregation.COHORTS` and aggregations
+to `aggregation.AGGREGATIONS`. Intervals are 95 % bootstrap over images; all rows of an image
 stay together.
 """
 
@@ -19,8 +19,7 @@ from absl import flags
 from isnas_jax.io import records
 
 from ..main import FLAGS, run_script
-from .aggregation import aggregate, aggregation_table, cohort_table, folds_table
-from .cohorts import default_cohort
+from .aggregation import aggregate, aggregation_table, cohort_table, default_cohort, folds_table
 from .curves import EXPERIMENTS
 from .genotypes import choice_table, score_table
 from .methods import method_tables, overview
