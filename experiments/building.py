@@ -15,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 import isnas_jax as isnas
-from isnas_jax import registries, running
+from isnas_jax import registries, running, study
 from isnas_jax.io import check_mask, images, load_mask
 from isnas_jax.networks import Space
 from isnas_jax.problems.problem import check_factor
@@ -142,7 +142,7 @@ def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]
     size = given("proxy_size").get("proxy_size", getattr(proxy, "size", 64))
     if chosen := given("proxy"):
         changes["proxy"] = registries.PROXIES[chosen["proxy"]](size)
-    elif hasattr(proxy, "size"):
+    elif given("proxy_size") and hasattr(proxy, "size"):
         changes["proxy"] = dataclasses.replace(proxy, size=size)
     if "genotypes" in FLAGS:
         space = changes.get("space", search.space)
@@ -221,6 +221,11 @@ def find_images() -> dict[str, str]:
     if not FLAGS.images:
         raise ValueError("give --images: files, folders or sample:NAME")
     return images.find(FLAGS.images)
+
+
+def pose(seed: int, image: str, clean: Any, task: isnas.Task) -> study.Case:
+    """Return a clean image as a case of a study, corrupted by the flags."""
+    return study.pose(seed, image, clean, task, **options_of(task.corrupt, mask=None))
 
 
 def load_clean(path: str, task: str) -> np.ndarray:

@@ -45,9 +45,8 @@ def main() -> None:
     clean_images = images.load_all(
         building.find_images(), lambda path: building.load_clean(path, FLAGS.task)
     )
-    options = building.options_of(task.corrupt, mask=None)
     cases = {
-        (image, seed): study.pose(seed, image, clean, task, **options)
+        (image, seed): building.pose(seed, image, clean, task)
         for image, clean in clean_images.items()
         for seed in seeds
     }

@@ -71,12 +71,8 @@ def parse_tasks() -> dict[str, list[int]]:
 
 def study_fit(config: isnas.FitConfig) -> isnas.FitConfig:
     """Return how a study fits: all measurements, equation 4, ES-WMV, unless flags differ."""
-    changes: dict[str, Any] = {
-        "split": None,
-        "stopping": isnas.WindowedVariance(),
-        "debias": False,
-    }
-    changes = {name: value for name, value in changes.items() if FLAGS[name].value is None}
+    defaults = {"split": None, "stopping": isnas.WindowedVariance(), "debias": False}
+    changes: Any = {name: value for name, value in defaults.items() if FLAGS[name].value is None}
     return dataclasses.replace(config, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
 
 
@@ -122,13 +118,7 @@ def build_study() -> study.Study:
         lambda path: {name: building.load_clean(path, name) for name in tasks},
     )
     cases = [
-        study.pose(
-            FLAGS.seed,
-            image,
-            clean,
-            tasks[name],
-            **building.options_of(tasks[name].corrupt, mask=None),
-        )
+        building.pose(FLAGS.seed, image, clean, tasks[name])
         for image, by_task in clean_images.items()
         for name, clean in by_task.items()
     ]

@@ -26,16 +26,11 @@ from . import machine
 PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 
 
-def runner(name: str) -> Runner:
-    """Return a registered runner, or threads with one worker for "one at a time"."""
-    single_thread = functools.partial(Threads, workers=1)
-    return single_thread if name == "one at a time" else registries.RUNNERS[name]
-
-
 def time_study(name: str) -> float:
     """Return the seconds of the study with a runner."""
-    key = jax.random.key(0)
-    cases = []
+    single_thread: Runner = functools.partial(Threads, workers=1)
+    runner = single_thread if name == "one at a time" else registries.RUNNERS[name]
+    key, cases = jax.random.key(0), []
     for image in PHOTOGRAPHS[: FLAGS.num_images]:
         clean = machine.load_photograph(image, FLAGS.size)
         cases.append(study.pose(0, image, clean, registries.TASKS["denoising"], sigma=25))
@@ -53,7 +48,7 @@ def time_study(name: str) -> float:
     units = [unit for unit in study.units(small_study) if isinstance(unit, study.FitUnit)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        failed = study.run(small_study, folder, units, runner=runner(name))
+        failed = study.run(small_study, folder, units, runner=runner)
         seconds = time.perf_counter() - start
     if failed:
         raise ValueError(f"fits failed: {failed}")

@@ -9,6 +9,7 @@ run, all records except timings must equal those of the undisturbed run, byte fo
 Takes about half an hour on two cores. Expected: 0 records lost, 0 records different.
 """
 
+import functools
 import os
 import pathlib
 import random
@@ -43,6 +44,7 @@ SCRIPTS = {
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Exit codes of a script that a signal stopped; 130 if it handled Ctrl-C itself.
 STOPPED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130)
+log = functools.partial(print, flush=True)
 
 
 def run_small(script: str, folder: pathlib.Path) -> subprocess.Popen:
@@ -69,13 +71,9 @@ def run_undisturbed(script: str, folder: pathlib.Path) -> tuple[float, dict[str,
 def run_interrupted(
     script: str, root: pathlib.Path, num_kills: int, rng: random.Random
 ) -> tuple[int, int, int, int]:
-    """Stop a script several times and let its last run finish.
-
-    Returns:
-      Numbers of stops, finished runs, lost records and different records.
-    """
+    """Stop a script several times; count stops, finished runs, lost and different records."""
     seconds, expected = run_undisturbed(script, root / script / "undisturbed")
-    print(f"{script}: {seconds:.1f} s undisturbed, {len(expected)} records", flush=True)
+    log(f"{script}: {seconds:.1f} s undisturbed, {len(expected)} records")
     folder = root / script / "interrupted"
     shutil.rmtree(folder, ignore_errors=True)
     kills = runs = lost = different = 0
@@ -88,24 +86,18 @@ def run_interrupted(
             sent = rng.choice(SIGNALS)
             os.kill(process.pid, sent)
             kills += 1
-            print(f"{script}: {sent.name}", flush=True)
+            log(f"{script}: {sent.name}")
         if process.wait() not in STOPPED:
             check_exit_code(process.returncode)
         after = record_digests(folder)
         lost_names = [name for name, digest in before.items() if after.get(name) != digest]
         lost += len(lost_names)
-        print(
-            f"{script}: {len(before)} records before, {len(after)} after, lost {lost_names}",
-            flush=True,
-        )
+        log(f"{script}: {len(before)} records before, {len(after)} after, lost {lost_names}")
         if process.returncode == 0:
             different_names = different_records(expected, after)
             different += len(different_names)
             runs += 1
-            print(
-                f"{script}: finished; different from the undisturbed run: {different_names}",
-                flush=True,
-            )
+            log(f"{script}: finished; different from the undisturbed run: {different_names}")
             shutil.rmtree(folder)
     return kills, runs, lost, different
 
