@@ -24,9 +24,7 @@ from isnas_jax.io import records
 from isnas_jax.study import analysis
 
 from .flags import define_output_dir, define_seed
-from .main import run_script, write_command
-
-FLAGS = flags.FLAGS
+from .main import FLAGS, run_script, write_command
 
 
 def define_flags() -> None:

@@ -12,24 +12,19 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from absl import flags
 from PIL import Image
 
 import isnas_jax as isnas
-from isnas_jax import registries, running
+from isnas_jax import registries, running, study
 from isnas_jax.io import check_mask, images, load_mask
 from isnas_jax.networks import Space
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
 
-from .flags import given, refuse_unused
-
-FLAGS = flags.FLAGS
+from .flags import FLAGS, given, refuse_unused
 
 # Shorter side to which a preset reduces a clean image; other presets keep it.
 SIZES = {"quick": 96}
-# Packages of classical restorations that are registered only if they are installed.
-_PACKAGES = {"BM3D": "bm3d"}
 # Noise counts as correlated if its estimate in every other pixel is so many times as strong, and
 # above so many gray levels. White noise on photographs stays below a factor of 2, texture below
 # 12 gray levels; blurred noise has a factor of about 2.7.
@@ -90,9 +85,7 @@ def _refuse_unused_in(config: isnas.Config) -> None:
 def config(problem: isnas.Problem, iterations: int | None = None) -> isnas.Config:
     """Return the preset's config for a problem, with the fields that flags replace.
 
-    Args:
-      problem: The problem.
-      iterations: Used instead of --iterations.
+    Iterations that are given replace --iterations.
     """
     preset = registries.PRESETS[FLAGS.preset](problem)
     numerics = isnas.Numerics(**given("implementation", "precision", "dtype"))
@@ -117,39 +110,39 @@ def _fit_changes() -> dict[str, Any]:
     """Return the fields of `FitConfig` that flags give."""
     changes = given("iterations", "learning_rate", "input_noise_std", "ema_decay", "debias")
     changes |= given("folds", "refit_factor", "refit_from")
-    for name in given("stopping").values():
-        changes["stopping"] = registries.STOPPING[name]
+    changes |= _entries(stopping=registries.STOPPING, optimizer=registries.OPTIMIZERS)
     for text in given("split").values():
         changes["split"] = _create(registries.SPLITS, text)
-    for name in given("optimizer").values():
-        changes["optimizer"] = registries.OPTIMIZERS[name]
     for texts in given("regularizers").values():
         changes["regularizers"] = tuple(_create(registries.REGULARIZERS, text) for text in texts)
     return changes
 
 
+def _entries(**tables: Registry) -> dict[str, Any]:
+    """Return the entries that flags name, by flag."""
+    return {name: tables[name][value] for name, value in given(*tables).items()}
+
+
 def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]:
     """Return the fields of `SearchConfig` that flags give, except the fit."""
-    changes = given("cohort")
-    tables: dict[str, Registry] = {
-        "space": registries.SPACES,
-        "metric": registries.METRICS,
-        "cohort_selection": registries.COHORT_SELECTIONS,
-        "selection": registries.SELECTIONS,
-        "combination": registries.COMBINATIONS,
-    }
-    changes |= {field: tables[field][name] for field, name in given(*tables).items()}
+    changes = given("cohort") | _entries(
+        space=registries.SPACES,
+        metric=registries.METRICS,
+        cohort_selection=registries.COHORT_SELECTIONS,
+        selection=registries.SELECTIONS,
+        combination=registries.COMBINATIONS,
+    )
     if "extra_members" in FLAGS and FLAGS.extra_members is not None:
         changes["extra_members"] = tuple(map(_extra_member, FLAGS.extra_members))
     inits = given("shared_weights")
     for num in given("num_inits").values():
         inits["num"] = num
     changes["inits"] = dataclasses.replace(search.inits, **inits)
-    size = given("proxy_size").get("proxy_size", getattr(search.proxy, "size", 64))
-    for name in given("proxy").values():
-        changes["proxy"] = registries.PROXIES[name](size)
-    if given("proxy_size") and not given("proxy") and hasattr(search.proxy, "size"):
-        proxy: Any = search.proxy
+    proxy: Any = search.proxy
+    size = given("proxy_size").get("proxy_size", getattr(proxy, "size", 64))
+    if chosen := given("proxy"):
+        changes["proxy"] = registries.PROXIES[chosen["proxy"]](size)
+    elif given("proxy_size") and hasattr(proxy, "size"):
         changes["proxy"] = dataclasses.replace(proxy, size=size)
     if "genotypes" in FLAGS:
         space = changes.get("space", search.space)
@@ -158,30 +151,26 @@ def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]
 
 
 def check_installed(names: Iterable[str]) -> None:
-    """Raise ModuleNotFoundError if the package of a classical restoration is missing."""
-    for name in names:
-        if name in _PACKAGES and name not in registries.CLASSICAL:
-            package = _PACKAGES[name]
-            raise ModuleNotFoundError(f"{name} needs {package}: pip install {package}")
+    """Raise ModuleNotFoundError if BM3D is among the names and its package is missing."""
+    if "BM3D" in names and "BM3D" not in registries.CLASSICAL:
+        raise ModuleNotFoundError("BM3D needs bm3d: pip install bm3d")
 
 
 def _extra_member(name: str) -> Any:
     check_installed([name])
-    if name in registries.CLASSICAL:
-        return registries.CLASSICAL[name]
-    if name in registries.BASELINES:
-        return registries.BASELINES[name]
-    known = ", ".join([*registries.BASELINES, *registries.CLASSICAL])
-    raise ValueError(f"member {name!r} does not exist; choose from {known}")
+    members: dict[str, Any] = {**registries.BASELINES, **registries.CLASSICAL}
+    return Registry("member", members)[name]
 
 
 def _create(registry: Registry, text: str) -> Any:
     """Return the strategy that an entry creates from a number, given as NAME:NUMBER."""
     name, _, number = text.rpartition(":")
+    create = registry[name or text]  # refuses an unknown name
     try:
-        return registry[name](float(number))
-    except ValueError as error:
-        raise ValueError(f"{registry.kind} {text!r} is not NAME:NUMBER: {error}") from None
+        value = float(number)
+    except ValueError:
+        raise ValueError(f"{registry.kind} {text!r} is not NAME:NUMBER") from None
+    return create(value)
 
 
 def _strategy(strategy: Any, space: Any, channels: int) -> Any:
@@ -225,6 +214,18 @@ def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:
     if options.get("sigma") == "auto":
         raise ValueError("sigma auto is for an --observed image; noise to be added needs a number")
     return options
+
+
+def find_images() -> dict[str, str]:
+    """Return the paths of --images by name."""
+    if not FLAGS.images:
+        raise ValueError("give --images: files, folders or sample:NAME")
+    return images.find(FLAGS.images)
+
+
+def pose(seed: int, image: str, clean: Any, task: isnas.Task) -> study.Case:
+    """Return a clean image as a case of a study, corrupted by the flags."""
+    return study.pose(seed, image, clean, task, **options_of(task.corrupt, mask=None))
 
 
 def load_clean(path: str, task: str) -> np.ndarray:

@@ -14,8 +14,13 @@ from isnas_jax.problems import classical
 from isnas_jax.registries import CLASSICAL
 
 from . import building
-from .flags import FLAGS, define_image
+from .flags import FLAGS, define
 from .main import open_folder, run_script
+
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    define("image", "run")
 
 
 def main() -> None:
@@ -36,4 +41,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run_script(main, define_image)
+    run_script(main, define_flags)

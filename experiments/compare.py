@@ -21,28 +21,14 @@ from isnas_jax.searching import check_config
 from isnas_jax.study import store
 
 from . import building, progress
-from .flags import (
-    check_seeds,
-    define_fit,
-    define_network,
-    define_refit,
-    define_run,
-    define_runner,
-    define_scores,
-    define_search,
-)
-from .main import open_folder, run_script
-
-FLAGS = flags.FLAGS
+from .flags import check_seeds, define, define_images
+from .main import FLAGS, open_folder, run_script
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    for define in (define_run, define_network, define_fit, define_refit, define_scores):
-        define()
-    define_search()
-    define_runner()
-    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+    define("run", "network", "fit", "refit", "scores", "search", "runner")
+    define_images()
     flags.DEFINE_string("task", "denoising", "denoising, inpainting or super_resolution.")
     flags.DEFINE_integer("num_seeds", 3, "Number of seeds, from --seed on.")
     flags.DEFINE_list("methods", [], "Methods by name; all by default.")
@@ -50,8 +36,6 @@ def define_flags() -> None:
 
 def main() -> None:
     """Restore every image by every method with every seed; write means and standard errors."""
-    if not FLAGS.images:
-        raise ValueError("give --images: files, folders or sample:NAME")
     figures.use_defaults()
     task = registries.TASKS[FLAGS.task]
     building.check_corruption(f"--task={FLAGS.task}", [task])
@@ -59,11 +43,10 @@ def main() -> None:
     building.check_installed(FLAGS.methods)
     seeds = range(FLAGS.seed, FLAGS.seed + FLAGS.num_seeds)
     clean_images = images.load_all(
-        images.find(FLAGS.images), lambda path: building.load_clean(path, FLAGS.task)
+        building.find_images(), lambda path: building.load_clean(path, FLAGS.task)
     )
-    options = building.options_of(task.corrupt, mask=None)
     cases = {
-        (image, seed): study.pose(seed, image, clean, task, **options)
+        (image, seed): building.pose(seed, image, clean, task)
         for image, clean in clean_images.items()
         for seed in seeds
     }

@@ -5,12 +5,10 @@ Scripts define flags when they run, not when they are imported.
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import flags
-
-from .help import group
 
 FLAGS = flags.FLAGS
 
@@ -57,16 +55,13 @@ def define_common() -> None:
     )
 
 
-@group("Image")
-def define_image() -> None:
-    """Define the flags of one image, its corruption and the run."""
+def _image() -> None:
     flags.DEFINE_string("image", None, "Clean image to corrupt: a path or sample:NAME.")
     flags.DEFINE_string("observed", None, "Corrupted image to restore: a path.")
     flags.DEFINE_string(
         "task", "denoising", "denoising, inpainting, super_resolution or an extension's."
     )
     flags.DEFINE_string("mask", None, "Mask image for inpainting: white is known, black missing.")
-    define_run()
 
 
 def define_output_dir(default: str, text: str) -> None:
@@ -75,14 +70,17 @@ def define_output_dir(default: str, text: str) -> None:
     flags.DEFINE(_FolderParser(), "output_dir", default, text, serializer=serializer)
 
 
+def define_images() -> None:
+    """Define --images, which `building.find_images` finds."""
+    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+
+
 def define_seed(text: str) -> None:
     """Define --seed."""
     flags.DEFINE_integer("seed", 0, text, lower_bound=0, upper_bound=LARGEST_SEED)
 
 
-@group("Corruption and run")
-def define_run() -> None:
-    """Define the flags of a corruption and of a run."""
+def _run() -> None:
     flags.DEFINE(
         _SigmaParser(),
         "sigma",
@@ -102,9 +100,7 @@ def define_run() -> None:
     )
 
 
-@group("Networks")
-def define_network() -> None:
-    """Define the flags of networks."""
+def _network() -> None:
     flags.DEFINE_integer("channels", None, "Width of the networks.")
     flags.DEFINE_string(
         "implementation", None, "matmul or conv; by default the faster one on the device."
@@ -114,9 +110,7 @@ def define_network() -> None:
     flags.DEFINE_string("space", None, "Search space: free, toeplitz, light or an extension's.")
 
 
-@group("Fit")
-def define_fit() -> None:
-    """Define the flags of a fit."""
+def _fit() -> None:
     flags.DEFINE_integer("iterations", None, "Largest number of iterations of a fit.")
     flags.DEFINE_string(
         "stopping", None, "es-wmv, es-emv, validation, discrepancy, fixed or an extension's."
@@ -135,9 +129,7 @@ def define_fit() -> None:
     flags.DEFINE_boolean("remat", False, "Trade time for memory: store fewer feature maps.")
 
 
-@group("Fit")
-def define_refit() -> None:
-    """Define the flags of validated fits and of the refit to all measurements."""
+def _refit() -> None:
     flags.DEFINE_integer("folds", None, "Number of splits to fit; more make decisions certain.")
     flags.DEFINE_float("refit_factor", None, "Length of a refit relative to the validated fit.")
     flags.DEFINE_float(
@@ -145,18 +137,14 @@ def define_refit() -> None:
     )
 
 
-@group("Candidates and scores")
-def define_scores() -> None:
-    """Define the flags of the candidates and their scores."""
+def _scores() -> None:
     flags.DEFINE_string("genotypes", None, "File with genotypes to score instead of a draw.")
     flags.DEFINE_boolean("skip_invalid", False, "Skip invalid lines of that file.")
     flags.DEFINE_integer("num_genotypes", None, "Number of genotypes to draw, or to read at most.")
     flags.DEFINE_integer("num_inits", None, "Random initializations of each genotype.")
 
 
-@group("Search")
-def define_search() -> None:
-    """Define the flags of a search."""
+def _search() -> None:
     flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
     flags.DEFINE_string(
         "metric", "psd_db_strip_mse", "Metric to score by: ours, published or an extension's."
@@ -174,9 +162,7 @@ def define_search() -> None:
     )
 
 
-@group("Runner")
-def define_runner() -> None:
-    """Define the flags of the runner."""
+def _runner() -> None:
     flags.DEFINE_string(
         "runner", "threads", "What runs the jobs: threads, processes, ray or an extension's."
     )
@@ -192,6 +178,29 @@ def define_runner() -> None:
     flags.DEFINE_float("job_gpus", None, "GPUs for each job, or a fraction of one.")
 
 
+# Groups of flags: their title in --help, and what defines them.
+GROUPS: dict[str, tuple[str, Callable[[], None]]] = {
+    "image": ("Image", _image),
+    "run": ("Corruption and run", _run),
+    "network": ("Networks", _network),
+    "fit": ("Fit", _fit),
+    "refit": ("Fit", _refit),
+    "scores": ("Candidates and scores", _scores),
+    "search": ("Search", _search),
+    "runner": ("Runner", _runner),
+}
+TITLES: dict[str, str] = {}  # by the name of a flag in one of the groups
+
+
+def define(*groups: str) -> None:
+    """Define the flags of some `GROUPS`."""
+    for group in groups:
+        title, define_group = GROUPS[group]
+        before = set(FLAGS)
+        define_group()
+        TITLES.update(dict.fromkeys(set(FLAGS) - before, title))
+
+
 def given(*names: str) -> dict[str, Any]:
     """Return the values of those flags that the script has and that are not empty."""
     values = {name: FLAGS[name].value for name in names if name in FLAGS}
@@ -199,11 +208,7 @@ def given(*names: str) -> dict[str, Any]:
 
 
 def refuse_unused(reasons: Mapping[str, Iterable[str]]) -> None:
-    """Raise ValueError for a flag that was given and has no effect.
-
-    Args:
-      reasons: Flags without effect in this run, by the reason.
-    """
+    """Raise ValueError for a flag that was given and has no effect, which is listed by reason."""
     for reason, names in reasons.items():
         for name in names:
             if name in FLAGS and FLAGS[name].present and FLAGS[name].value not in (None, False):

@@ -1,17 +1,13 @@
 """The --help of a script: its docstring, its flags by group, and the exit codes."""
 
-import functools
 import pathlib
 import sys
 import textwrap
-from collections.abc import Callable
 
 from absl import flags
 
-FLAGS = flags.FLAGS
+from .flags import FLAGS, GROUPS, TITLES
 
-_GROUPS: dict[str, str] = {}  # the group of each flag
-_TITLES: list[str] = []  # in the order of their definition
 _WIDTH, _COLUMN = 96, 26
 _EXITS = """Exit codes
   0    done
@@ -22,24 +18,6 @@ _EXITS = """Exit codes
   --flagfile=FILE reads flags from a file, one per line; some are in
   """
 _PRESETS = pathlib.Path(__file__).parent / "presets"
-
-
-def group(title: str) -> Callable[[Callable[[], None]], Callable[[], None]]:
-    """Decorate a function that defines flags of one group."""
-    if title not in _TITLES:
-        _TITLES.append(title)
-
-    def decorate(define: Callable[[], None]) -> Callable[[], None]:
-        @functools.wraps(define)
-        def define_group() -> None:
-            before = set(FLAGS)
-            define()
-            for name in set(FLAGS) - before:
-                _GROUPS.setdefault(name, title)
-
-        return define_group
-
-    return decorate
 
 
 def own_flags() -> list[flags.Flag]:
@@ -57,11 +35,11 @@ def own_flags() -> list[flags.Flag]:
 def text() -> str:
     """Return the help of the script that was started."""
     common = ("compilation_cache", "extensions")
-    titles = ["This script", *_TITLES, "All scripts"]
+    titles = ["This script", *(title for title, _ in GROUPS.values()), "All scripts"]
     groups: dict[str, list[flags.Flag]] = {title: [] for title in titles}
     for flag in own_flags():
         title = "All scripts" if flag.name in common else "This script"
-        groups[_GROUPS.get(flag.name, title)].append(flag)
+        groups[TITLES.get(flag.name, title)].append(flag)
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
     for title, members in groups.items():
         if members:

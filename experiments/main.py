@@ -15,28 +15,22 @@ import jax
 from absl import app, flags, logging
 
 import isnas_jax as isnas
-from isnas_jax import running
 from isnas_jax.io import cache, paths, records
+from isnas_jax.running import WorkerDiedError
 
 from . import help, streams
-from .flags import define_common, given
-
-FLAGS = flags.FLAGS
+from .flags import FLAGS, define_common, given
 
 # Flags that hold paths, which may be quoted or start with ~.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
 _PATHS += ["output_dir", "compilation_cache"]
 # Flags that change no number. A runner is not among them: the processes of another number of
 # cores sum in another order.
-_WITHOUT_EFFECT = (
-    *("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json"),
-)
+_WITHOUT_EFFECT = ("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json")
 # Seconds after Ctrl-C in which a runner may end its jobs.
 _GRACE_PERIOD = 30.0
 # Errors of the input, and of what a machine may lack.
-_INPUT_ERRORS = (
-    *(ValueError, FloatingPointError, OSError, ModuleNotFoundError, running.WorkerDiedError),
-)
+_INPUT_ERRORS = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, WorkerDiedError)
 
 
 def run_script(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
@@ -132,12 +126,7 @@ def _script() -> str:
 
 
 def open_folder(ignored: Sequence[str] = (), **inputs: Any) -> pathlib.Path:
-    """Return the output folder, claimed for the flags and everything else that the run depends on.
-
-    Args:
-      ignored: Flags that the content of the folder does not depend on.
-      **inputs: Problem, config and the like.
-    """
+    """Return the output folder, claimed for the inputs and all flags that are not ignored."""
     values = {
         flag.name: flag.value
         for flag in help.own_flags()

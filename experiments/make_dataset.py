@@ -26,18 +26,8 @@ from isnas_jax.registries import BASELINES, METRICS, PUBLISHED_METRICS, TASKS
 from isnas_jax.running import Event
 
 from . import building, progress
-from .flags import (
-    check_seeds,
-    define_fit,
-    define_network,
-    define_run,
-    define_runner,
-    define_scores,
-    refuse_unused,
-)
-from .main import open_folder, run_script
-
-FLAGS = flags.FLAGS
+from .flags import check_seeds, define, define_images, refuse_unused
+from .main import FLAGS, open_folder, run_script
 
 # Flags that the content of the folder does not depend on.
 IGNORED = ("shard", "runner", "job_fits", "job_cpus", "job_gpus", "retry_failed", "dry_run")
@@ -45,10 +35,9 @@ IGNORED = ("shard", "runner", "job_fits", "job_cpus", "job_gpus", "retry_failed"
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    for define in (define_run, define_network, define_fit, define_scores, define_runner):
-        define()
+    define("run", "network", "fit", "scores", "runner")
     FLAGS.set_default("space", "free")
-    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
+    define_images()
     flags.DEFINE_list(
         "tasks",
         ["denoising"],
@@ -82,12 +71,8 @@ def parse_tasks() -> dict[str, list[int]]:
 
 def study_fit(config: isnas.FitConfig) -> isnas.FitConfig:
     """Return how a study fits: all measurements, equation 4, ES-WMV, unless flags differ."""
-    changes: dict[str, Any] = {
-        "split": None,
-        "stopping": isnas.WindowedVariance(),
-        "debias": False,
-    }
-    changes = {name: value for name, value in changes.items() if FLAGS[name].value is None}
+    defaults = {"split": None, "stopping": isnas.WindowedVariance(), "debias": False}
+    changes: Any = {name: value for name, value in defaults.items() if FLAGS[name].value is None}
     return dataclasses.replace(config, folds=1, refit_factor=1.0, refit_from=0.0, **changes)
 
 
@@ -129,17 +114,11 @@ def build_study() -> study.Study:
     building.check_corruption(f"--tasks={','.join(tasks)}", list(tasks.values()))
     check_seeds(FLAGS.num_seeds)
     clean_images = images.load_all(
-        images.find(FLAGS.images),
+        building.find_images(),
         lambda path: {name: building.load_clean(path, name) for name in tasks},
     )
     cases = [
-        study.pose(
-            FLAGS.seed,
-            image,
-            clean,
-            tasks[name],
-            **building.options_of(tasks[name].corrupt, mask=None),
-        )
+        building.pose(FLAGS.seed, image, clean, tasks[name])
         for image, by_task in clean_images.items()
         for name, clean in by_task.items()
     ]
@@ -178,8 +157,6 @@ def select_units(whole: study.Study) -> list[study.Unit]:
 
 def main() -> None:
     """Pose every problem, list the units, and compute those of the shard."""
-    if not FLAGS.images:
-        raise ValueError("give --images: files, folders or sample:NAME")
     whole = build_study()
     todo = select_units(whole)
     runner = building.runner()

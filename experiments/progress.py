@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime
+import functools
 import os
+import pathlib
 import sys
 import threading
 import time
@@ -11,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from isnas_jax import report
+from isnas_jax.problems import Problem
 from isnas_jax.running import Event
 from isnas_jax.searching import Plan
 
@@ -46,17 +50,14 @@ class Run:
     Work before a stage's first event counts neither as done nor as left: a program was compiled, or
     an earlier run did it.
 
-    Args:
-      plan: The fits of the run. Without it, fits are named, but do not count.
-      clock: Returns seconds.
-
-    Attributes:
-      on_image: Called with the best restoration so far, (H, W, C), when there is a new one.
-      on_status: Called with the status from time to time, and with "" if an error ended the run.
+    The plan lists the fits of the run. Without it, fits are named, but do not count. The clock
+    returns seconds.
     """
 
     def __init__(self, plan: Plan | None = None, clock: Callable[[], float] = time.monotonic):
+        # Called with the best restoration so far, (H, W, C), when there is a new one.
         self.on_image: Callable[[np.ndarray], object] | None = None
+        # Called with the status from time to time, and with "" if an error ended the run.
         self.on_status: Callable[[str], object] | None = None
         self._plan = plan or {}
         self._clock = clock
@@ -139,6 +140,17 @@ class Run:
     def line(self) -> str:
         """Return the elapsed time, the time left and the stage."""
         return f"{_duration(self._clock() - self._begin)} elapsed, {self.status()}"
+
+
+def show_previews(run: Run, folder: pathlib.Path, problem: Problem, bits: int) -> None:
+    """Write the best restoration so far and its page, unless the folder holds a result."""
+
+    def write(image: np.ndarray) -> None:
+        report.write_preview(folder, problem, image, run.status(), bits=bits)
+        run.on_status = functools.partial(report.write_page, folder)
+
+    if not (folder / "result.json").exists():
+        run.on_image = write
 
 
 def _print(line: str, fraction: float, terminal: bool) -> None:

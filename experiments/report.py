@@ -11,9 +11,7 @@ from absl import flags
 
 from isnas_jax import report
 
-from .main import run_script
-
-FLAGS = flags.FLAGS
+from .main import FLAGS, run_script
 
 
 def define_flags() -> None:

@@ -15,24 +15,13 @@ from isnas_jax.networks import network_for
 from isnas_jax.searching import plan_restoration
 
 from . import building, progress
-from .flags import (
-    define_fit,
-    define_image,
-    define_network,
-    define_refit,
-    define_runner,
-    refuse_unused,
-)
-from .main import open_folder, run_script
-from .preview import preview
-
-FLAGS = flags.FLAGS
+from .flags import define, refuse_unused
+from .main import FLAGS, open_folder, run_script
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    for define in (define_image, define_network, define_fit, define_refit, define_runner):
-        define()
+    define("image", "run", "network", "fit", "refit", "runner")
     flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
     flags.DEFINE_string("architecture", "dip", "dip, nas-dip, or a genotype CELL:BITS.")
 
@@ -53,7 +42,7 @@ def main() -> None:
 
     begin = time.perf_counter()
     with progress.shown(plan_restoration(config)) as status:
-        status.on_image = preview(folder, problem, status, bits)
+        progress.show_previews(status, folder, problem, bits)
         fit = isnas.restore(
             key,
             problem,

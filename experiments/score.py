@@ -14,18 +14,15 @@ from isnas_jax.networks import network_for
 from isnas_jax.registries import METRICS
 
 from . import building, progress
-from .flags import define_image, define_network, define_scores
-from .main import open_folder, run_script
-
-FLAGS = flags.FLAGS
+from .flags import define
+from .main import FLAGS, open_folder, run_script
 
 _SHOWN = 10  # genotypes to print
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    for define in (define_image, define_network, define_scores):
-        define()
+    define("image", "run", "network", "scores")
     FLAGS.set_default("space", "free")
     flags.DEFINE_list(
         "metrics", list(METRICS), "Metrics to compute: ours, published or an extension's."

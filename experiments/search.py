@@ -9,6 +9,8 @@ weighs them by their errors on the rest, refits them to all measurements and ret
 mean. --preset=published takes the paper's config.
 """
 
+import sys
+
 import jax
 from absl import flags
 
@@ -18,27 +20,13 @@ from isnas_jax.io import records
 from isnas_jax.searching import check_config, plan_search
 
 from . import building, progress
-from .flags import (
-    define_fit,
-    define_image,
-    define_network,
-    define_refit,
-    define_runner,
-    define_scores,
-    define_search,
-)
-from .main import open_folder, run_script
-from .preview import preview
-
-FLAGS = flags.FLAGS
+from .flags import define
+from .main import FLAGS, open_folder, run_script
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    for define in (define_image, define_network, define_fit, define_refit, define_scores):
-        define()
-    define_search()
-    define_runner()
+    define("image", "run", "network", "fit", "refit", "scores", "search", "runner")
     flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
     flags.DEFINE_string(
         "cohort_selection", None, "Which candidates to fit: top-k, top-half, or random as control."
@@ -68,7 +56,7 @@ def main() -> None:
     if not FLAGS.json:
         print(describe(problem, config), flush=True)
     with progress.shown(plan_search(config)) as status:
-        status.on_image = preview(folder, problem, status, bits)
+        progress.show_previews(status, folder, problem, bits)
         result = isnas.search(
             key,
             problem,
@@ -79,6 +67,12 @@ def main() -> None:
             runner=runner,
         )
 
+    if result.cohort.members[result.selected] is isnas.observed:
+        print(
+            "warning: the selection is the observation, so that no fitted network is better by its "
+            "rule; the noise may be weaker than --sigma",
+            file=sys.stderr,
+        )
     record = report.write_search(
         folder, result, problem, config.search.proxy, FLAGS.metric, clean, bits=bits
     )

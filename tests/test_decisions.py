@@ -13,16 +13,13 @@ import pytest
 import isnas_jax as isnas
 from experiments.decisions import (
     aggregation,
-    cohorts,
     curves,
     gather,
     genotypes,
     methods,
-    pages,
     stopping,
     tables,
 )
-from experiments.decisions.replay import replay
 from isnas_jax.fitting import Decision, FitJob, Start, cached_fit, refit
 from isnas_jax.fitting.job import prepare
 from isnas_jax.fitting.step import chunk_program
@@ -319,27 +316,22 @@ def fail_on_draw(key, context):
     pytest.fail("genotypes were drawn")
 
 
-def test_a_validating_rule_without_a_split_fails_before_any_computation(noisy, small_network):
-    config = stacking_config(small_network, noisy, ())
-    search = dataclasses.replace(
-        config.search, fit=dataclasses.replace(config.fit, split=None), strategy=fail_on_draw
-    )
-    with pytest.raises(ValueError, match="LeastValidation needs a split"):
-        isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
-
-
 @pytest.mark.parametrize(
-    "decisions", [{"selection": isnas.lowest_validation}, {"combination": isnas.Stack()}]
+    ("name", "changes"),
+    [
+        ("LeastValidation", {"fit": isnas.FitConfig(1, isnas.LeastValidation())}),
+        ("lowest_validation", {"selection": isnas.lowest_validation}),
+        ("Stack", {"combination": isnas.Stack()}),
+    ],
 )
-def test_validating_decisions_without_a_split_fail_before_any_computation(
-    noisy, small_network, decisions
+def test_validation_without_a_split_fails_before_any_computation(
+    noisy, small_network, name, changes
 ):
     config = stacking_config(small_network, noisy, ())
     without = {"selection": isnas.closest_to_mean, "combination": isnas.uniform_mean}
-    search = dataclasses.replace(
-        config.search, fit=isnas.FitConfig(1), strategy=fail_on_draw, **(without | decisions)
-    )
-    with pytest.raises(ValueError, match=r"(lowest_validation|Stack) needs a split"):
+    without |= {"fit": isnas.FitConfig(1), "strategy": fail_on_draw}
+    search = dataclasses.replace(config.search, **(without | changes))
+    with pytest.raises(ValueError, match=f"{name} needs a split"):
         isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
 
 
@@ -451,15 +443,15 @@ def recorded(tmp_path_factory):
         num_genotypes=2,
     )
     folder = tmp_path_factory.mktemp("decisions")
-    (network,) = curves.networks(experiment, case, 0)
-    fits = curves.fits(experiment, case, network, 0, folder)
-    loaded = gather.load(folder, experiment, case, network, 0)
-    return experiment, case, network, fits, loaded
+    recording = curves.Recording("noise25", experiment, case, 0, folder)
+    (network,) = recording.networks()
+    return recording, network, recording.fits(network), gather.load(recording, network)
 
 
 @pytest.mark.thorough
 def test_gathered_curves_are_those_of_the_fits(recorded):
-    experiment, case, network, fits, loaded = recorded
+    recording, network, fits, loaded = recorded
+    case, experiment = recording.case, recording.experiment
     for name, fit in fits.items():
         np.testing.assert_array_equal(loaded[name].fit.loss, fit.loss)
     # A fit with bias correction has the same snapshots.
@@ -468,13 +460,13 @@ def test_gathered_curves_are_those_of_the_fits(recorded):
     )
     key = key_of(0, "fit", case.image, experiment.task, network.architecture)
     config = dataclasses.replace(curves.fit_config(experiment), debias=True)
-    _, validation = curves.split_problems(experiment, case, 0)["held-out"]
+    _, validation = recording.problems()["held-out"]
     job = FitJob(key, net, case.problem, case.clean, validation)
     (fit,) = isnas.fit_many([job], config)
     for iteration, ema in gather.debiased(fits["all"]).items():
         np.testing.assert_allclose(ema, fit.snapshots[iteration], atol=2e-4)
 
-    rows = pd.DataFrame(gather.curve_rows("noise25", case, 0, network, loaded))
+    rows = pd.DataFrame(gather.curve_rows(recording, network, loaded))
     gaps = stopping.gaps(rows).set_index("rule")["gap"]
     peak = fits["all"].psnr_ema[::5].max()
     assert gaps["last iteration"] == pytest.approx(peak - fits["all"].psnr_ema[40], abs=2e-3)
@@ -485,19 +477,19 @@ def test_gathered_curves_are_those_of_the_fits(recorded):
 
 @pytest.mark.thorough
 def test_errors_of_folds_are_means_over_held_out_pixels(recorded):
-    experiment, case, network, _, loaded = recorded
-    problems = curves.split_problems(experiment, case, 0)
+    recording, network, _, loaded = recorded
+    problems, observed = recording.problems(), recording.case.problem.observed
     assert list(problems) == ["held-out", "bootstrap", "held-out 2"]
     folds = {name: problems[name] for name in ("held-out", "held-out 2")}
-    row = gather.member_row("noise25", case, 0, folds, {network: loaded})
+    row = gather.member_row(recording, folds, {network: loaded})
     assert row["split"] == "held-out, 2 folds"
-    members = gather.members_of(experiment, case, folds, {network: loaded})
+    members = gather.members_of(recording, folds, {network: loaded})
     weights = np.stack([np.asarray(validation.weights) for _, validation in folds.values()])
     assert weights.sum(axis=0).max() == 1
     errors = [
         np.mean(
             [
-                np.square(image - case.problem.observed)[held_out > 0].mean()
+                np.square(image - observed)[held_out > 0].mean()
                 for image, held_out in zip(member.by_split, weights, strict=True)
             ]
         )
@@ -509,13 +501,13 @@ def test_errors_of_folds_are_means_over_held_out_pixels(recorded):
 
 @pytest.mark.thorough
 def test_recorded_products_give_the_weights_and_psnr_of_the_images(recorded):
-    experiment, case, network, _, loaded = recorded
-    fits, problems = {network: loaded}, curves.split_problems(experiment, case, 0)
+    recording, network, _, loaded = recorded
+    case, fits, problems = recording.case, {network: loaded}, recording.problems()
     split = {"bootstrap": problems["bootstrap"]}
-    members = gather.members_of(experiment, case, split, fits)
-    cohort = gather.cohort_of(case, split, members)
-    row = gather.member_row("noise25", case, 0, split, fits)
-    recorded_cohort = cohorts.recorded_cohort(row, cohort.members)
+    members = gather.members_of(recording, split, fits)
+    cohort = gather.cohort_of(case.problem, split, members)
+    row = gather.member_row(recording, split, fits)
+    recorded_cohort = aggregation.recorded_cohort(row, cohort.members)
     stack = aggregation.AGGREGATIONS["stack"]
     weights = stack.combine(recorded_cohort, 0)
     np.testing.assert_allclose(weights, isnas.Stack()(cohort, 0), atol=1e-4)
@@ -525,8 +517,8 @@ def test_recorded_products_give_the_weights_and_psnr_of_the_images(recorded):
     assert stack.psnr(recorded_cohort) == recorded_cohort.psnr(weights)
 
     folds = {name: problems[name] for name in ("held-out", "held-out 2")}
-    both = pd.DataFrame([row, gather.member_row("noise25", case, 0, folds, fits)])
-    rows = pd.DataFrame(gather.curve_rows("noise25", case, 0, network, loaded))
+    both = pd.DataFrame([row, gather.member_row(recording, folds, fits)])
+    rows = pd.DataFrame(gather.curve_rows(recording, network, loaded))
     by_page = dict(tables.recorded_tables(rows, both))
     assert "bootstrap, refit, bias-corrected" in by_page["stopping"]["Denoising, σ = 25"].index
     # One genotype shows neither what a score predicts nor which two to fit.
@@ -545,13 +537,13 @@ def test_thinned_curves_keep_every_fifth_value():
 
 def test_a_replayed_rule_keeps_the_smallest_value_within_its_patience():
     rule = isnas.LeastValidation(patience=10, smoothing=0.0)
-    assert replay(rule, np.array([5.0, 3, 4, 4, 2, 1]), 5) == 1
-    assert replay(rule, np.array([5.0, 3, 4, 2, 1, 4]), 5) == 4
-    assert replay(rule, np.array([np.nan, np.nan, 4, 5, 4, 1]), 5) == 2
-    assert replay(dataclasses.replace(rule, start=10), np.array([1.0, 2, 4, 3, 5]), 5) == 3
+    assert stopping.replay(rule, np.array([5.0, 3, 4, 4, 2, 1]), 5) == 1
+    assert stopping.replay(rule, np.array([5.0, 3, 4, 2, 1, 4]), 5) == 4
+    assert stopping.replay(rule, np.array([np.nan, np.nan, 4, 5, 4, 1]), 5) == 2
+    assert stopping.replay(dataclasses.replace(rule, start=10), np.array([1.0, 2, 4, 3, 5]), 5) == 3
     variances = np.array([4.0, 2, 1, 0.5]) * (25 / 255) ** 2
-    assert replay(isnas.Discrepancy(), variances, 5, sigma=25.0) == 2
-    assert replay(isnas.Discrepancy(), variances[:2], 5, sigma=25.0) == 1
+    assert stopping.replay(isnas.Discrepancy(), variances, 5, sigma=25.0) == 2
+    assert stopping.replay(isnas.Discrepancy(), variances[:2], 5, sigma=25.0) == 1
 
 
 DOCS = pathlib.Path(isnas.__file__).parent.parent / "docs"
@@ -561,11 +553,11 @@ def test_decisions_page_has_the_generated_table_of_methods():
     """Regenerate the tables that need no replay."""
     by_task = methods.method_tables(pd.read_csv(DOCS / "decisions" / "runs.csv"))
     page = (DOCS / "decisions.md").read_text()
-    assert pages.fill(page, "methods", methods.overview(by_task)) == page
-    generated = pages.page(*tables.PAGES["methods"], by_task)
+    assert tables.fill(page, "methods", methods.overview(by_task)) == page
+    generated = tables.page(*tables.PAGES["methods"], by_task)
     assert generated == (DOCS / "decisions" / "methods.md").read_text()
     with pytest.raises(ValueError, match="no lines '<!-- speed -->'"):
-        pages.fill(page, "speed", pd.DataFrame())
+        tables.fill(page, "speed", pd.DataFrame())
 
 
 def test_fast_default_table_agrees_with_the_recorded_results():
@@ -600,5 +592,5 @@ def test_generated_pages_agree_with_the_recorded_fits():
     ]
     frames = [frame[~frame["image"].isin(tables.TUNING_IMAGES)] for frame in frames]
     for name, by_heading in tables.recorded_tables(*frames):
-        text = pages.page(*tables.PAGES[name], by_heading)
+        text = tables.page(*tables.PAGES[name], by_heading)
         assert text == (DOCS / "decisions" / f"{name}.md").read_text(), name

@@ -179,7 +179,7 @@ INVALID = {
     "input_noise_std": ("-1", "input_noise_std -1"),
     "ema_decay": ("1", "ema_decay 1"),
     "optimizer": ("sgd", "adam"),
-    "regularizers": ("tv:0.1", "choose from total variation"),
+    "regularizers": ("tv", "regularizer 'tv' does not exist; choose from total variation"),
     "split": ("held-out", "NAME:NUMBER"),
     "folds": ("0", "folds 0"),
     "refit_factor": ("0", "refit_factor 0"),
@@ -307,6 +307,12 @@ def test_dry_run_accepts_a_split(folder):
     scripts.succeed(
         "make_dataset", *PLAIN["make_dataset"], "--split=held-out:0.1", "--dry_run", cwd=folder
     )
+
+
+def test_search_warns_when_it_selects_the_observation(folder):
+    words = (*CLEAN, *NETWORK, *DRAWN, "--iterations=2", "--cohort=1", "--output_dir=selected")
+    done = scripts.succeed("search", *words, cwd=folder)
+    assert "warning: the selection is the observation" in done.stderr
 
 
 @pytest.mark.parametrize("script", VALID)

@@ -8,8 +8,8 @@ of arguments, results and temporaries. Compilation takes a minute or more per pr
 libtpu (the extra `tpu-check`).
 """
 
+import itertools
 import os
-import pathlib
 import time
 from typing import Any
 
@@ -27,18 +27,15 @@ from jax.experimental import topologies
 
 import isnas_jax as isnas
 from isnas_jax.fitting import lower_steps, program_memory
-from isnas_jax.io import records
 from isnas_jax.networks import cell_network
 from isnas_jax.searching import lower_scores
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
 
-FLAGS = flags.FLAGS
 
-
-def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> dict[str, float]:
-    """Compile a fit's step or the scoring for a device; return memory, operations and time."""
+def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> str:
+    """Compile a fit's step or the scoring for a device; describe memory, operations and time."""
     net = isnas.build_network(
         isnas.Genotype.parse(genotype),
         out_channels=3,
@@ -58,20 +55,18 @@ def compile_for(device: Any, genotype: str, numerics: isnas.Numerics) -> dict[st
     seconds = time.perf_counter() - start
     memory: Any = compiled.memory_analysis()
     costs: Any = compiled.cost_analysis()
-    return {
-        "memory_gb": program_memory(compiled) / 1e9,
-        "temporaries_gb": memory.temp_size_in_bytes / 1e9,
-        "bytes_gb": costs["bytes accessed"] / 1e9,
-        "operations_t": costs["flops"] / 1e12,
-        "compile_s": seconds,
-    }
+    return (
+        f"{program_memory(compiled) / 1e9:.1f} GB of memory "
+        f"({memory.temp_size_in_bytes / 1e9:.1f} GB temporaries), "
+        f"{costs['bytes accessed'] / 1e9:.1f} GB accessed, "
+        f"{costs['flops'] / 1e12:.2f} T operations, compiled in {seconds:.0f} s"
+    )
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_list("topologies", ["v5e:2x2", "v6e:2x2"], "TPUs to compile for.")
-    flags.DEFINE_integer("size", 512, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    machine.define_size(512, 128)
     flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to compile.")
     flags.DEFINE_list("implementations", ["conv"], "Of feature maps: conv, matmul.")
     flags.DEFINE_list("dtypes", ["float32", "bfloat16"], "Of feature maps: float32, bfloat16.")
@@ -80,36 +75,16 @@ def define_flags() -> None:
         "scoring", 0, "Compile the scoring of this many genotypes of a cell; 0: a fit."
     )
     flags.DEFINE_boolean("remat", False, "Recompute feature maps to save memory.")
-    flags.DEFINE_string("json", None, "File for the results.")
 
 
 def main() -> None:
     """Compile every genotype with every implementation and dtype for every topology."""
-    rows = []
     for topology in FLAGS.topologies:
         device = topologies.get_topology_desc(platform="tpu", topology_name=topology).devices[0]
-        for genotype in FLAGS.genotypes:
-            for implementation in FLAGS.implementations:
-                for dtype in FLAGS.dtypes:
-                    numerics = isnas.Numerics(implementation, dtype=dtype)
-                    row = compile_for(device, genotype, numerics)
-                    rows.append(
-                        {"device": topology, "genotype": genotype}
-                        | {"implementation": implementation, "dtype": dtype}
-                        | row
-                    )
-                    print(
-                        f"{topology} {genotype} {implementation} {dtype}: "
-                        f"{row['memory_gb']:.1f} GB of memory ({row['temporaries_gb']:.1f} GB "
-                        f"temporaries), {row['bytes_gb']:.1f} GB accessed, "
-                        f"{row['operations_t']:.2f} T operations, "
-                        f"compiled in {row['compile_s']:.0f} s",
-                        flush=True,
-                    )
-    if FLAGS.json:
-        names = "size", "channels", "joint", "scoring", "remat"
-        config = {name: FLAGS[name].value for name in names}
-        records.write_json(pathlib.Path(FLAGS.json), {"config": config, "programs": rows})
+        variants = itertools.product(FLAGS.genotypes, FLAGS.implementations, FLAGS.dtypes)
+        for genotype, implementation, dtype in variants:
+            planned = compile_for(device, genotype, isnas.Numerics(implementation, dtype=dtype))
+            print(f"{topology} {genotype} {implementation} {dtype}: {planned}", flush=True)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@ r"""Compare the two ways to score genotypes: one program per cell, and one netwo
     python -m experiments.benchmarks.cells --compilation_cache=
 
 For each cell, a program scores several random genotypes (`score(batched=True)`,
-isnas_jax/searching/_cellwise.py). Each genotype is also run as a Flax module with the same
+isnas_jax/searching/_cell_programs.py). Each genotype is also run as a Flax module with the same
 keys. Prints the largest relative difference per metric.
 """
 
@@ -21,10 +21,7 @@ from isnas_jax.io import images
 from isnas_jax.networks import valid_cells
 from isnas_jax.searching import Metric, RandomInits, score
 
-from ..main import run_script
-
-FLAGS = flags.FLAGS
-
+from ..main import FLAGS, run_script
 
 METRICS: dict[str, Metric] = {
     "mean squared error": lambda observed, output: jnp.square(observed - output).mean(),

@@ -8,8 +8,6 @@ r"""Time the steps of a fit, relative to this machine's matrix products and to P
 """
 
 import itertools
-import math
-import pathlib
 import statistics
 import time
 from typing import Any
@@ -19,12 +17,9 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import fitting
-from isnas_jax.io import records
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def build_network(genotype: str, numerics: str = "") -> Any:
@@ -50,55 +45,47 @@ def time_pytorch_step(net: Any, problem: isnas.Problem) -> tuple[float, float]:
     return step, float(abs(first_output - output[0]).max())
 
 
-def measure(genotype: str, numerics: str, problem: isnas.Problem) -> dict[str, Any]:
-    """Fit one genotype and return a row of times; the first chunk compiles and is not timed."""
+def measure(genotype: str, numerics: str, problem: isnas.Problem) -> float:
+    """Fit one genotype, print its times and return (3F / time) / P.
+
+    The first chunk compiles and is not timed.
+    """
     net = build_network(genotype, numerics)
     compilations, rate_before = machine.CompilationCounter(), machine.matmul_rate()
-    chunk_ends, batch = [time.perf_counter()], set()
-
-    def record_progress(event: isnas.Event) -> None:
-        number = event.stage[1]
-        if number == 1:
-            chunk_ends.append(time.perf_counter())
-        if len(chunk_ends) == 2:
-            batch.add(number)
-
-    jobs = [isnas.FitJob(jax.random.key(1 + i), net, problem) for i in range(FLAGS.batch)]
-    config = isnas.FitConfig(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps)
-    isnas.fit_many(jobs, config, batched=FLAGS.batch > 1, progress=record_progress)
-    if len(batch) < FLAGS.batch:
-        raise ValueError(
-            f"batch {FLAGS.batch} does not fit into memory; a batch of {len(batch)} does"
-        )
-    num_steps = FLAGS.steps * FLAGS.batch
-    steps = [(end - start) / num_steps for start, end in itertools.pairwise(chunk_ends[1:])]
+    chunk_ends = [time.perf_counter()]
+    isnas.fit(
+        jax.random.key(1),
+        net,
+        problem,
+        isnas.FitConfig(FLAGS.steps * (FLAGS.chunks + 1), chunk=FLAGS.steps),
+        progress=lambda event: chunk_ends.append(time.perf_counter()),
+    )
+    steps = [(end - start) / FLAGS.steps for start, end in itertools.pairwise(chunk_ends[1:])]
     step, rate = statistics.median(steps), statistics.mean([rate_before, machine.matmul_rate()])
     flops = 3 * machine.forward_flops(net.genotype, FLAGS.size, channels=FLAGS.channels)
-    row = {
-        "genotype": genotype,
-        "numerics": numerics,
-        "P_gflops": rate / 1e9,
-        "step_ms": 1e3 * step,
-        "ratio": flops / step / rate,
-        "compilations": compilations.count,
-        "compile_s": compilations.seconds,
-        "first_chunk_s": chunk_ends[1] - chunk_ends[0],
-        "peak_memory_mb": machine.peak_memory() / 1e6,
-    }
+    ratio = flops / step / rate
+    print(
+        f"{genotype} {numerics}: {1e3 * step:.4g} ms per step, (3F / time) / P = {ratio:.2f} "
+        f"(P {rate / 1e9:.0f} GFLOP/s); {compilations.count} compilations in "
+        f"{compilations.seconds:.1f} s; peak memory {machine.peak_memory() / 1e6:.0f} MB",
+        flush=True,
+    )
     if FLAGS.pytorch:
         pytorch_step, difference = time_pytorch_step(net, problem)
-        row |= {"pytorch_step_ms": 1e3 * pytorch_step, "output_difference": difference}
-    return row
+        print(
+            f"  PyTorch: {1e3 * pytorch_step:.4g} ms, {pytorch_step / step:.2f} times isnas_jax; "
+            f"largest difference of the first output {difference:.1e}",
+            flush=True,
+        )
+    return ratio
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
+    machine.define_size(64, 128)
     flags.DEFINE_list("genotypes", list(machine.GENOTYPES), "Genotypes to fit.")
     flags.DEFINE_integer("steps", 5, "Steps per timed chunk.")
     flags.DEFINE_integer("chunks", 5, "Number of timed chunks; the result is their median.")
-    flags.DEFINE_integer("batch", 1, "Seeds fitted in one program; times are per fit.")
     flags.DEFINE_boolean("remat", False, "Recompute feature maps to save memory.")
     flags.DEFINE_list(
         "numerics",
@@ -107,7 +94,6 @@ def define_flags() -> None:
     )
     flags.DEFINE_boolean("pytorch", False, "Also time the same network and step in PyTorch.")
     flags.DEFINE_boolean("plan", False, "Only print the memory that XLA plans.")
-    flags.DEFINE_string("json", None, "File for the results.")
 
 
 def main() -> None:
@@ -119,33 +105,12 @@ def main() -> None:
             memory = fitting.fit_memory(build_network(genotype), problem)
             print(f"{genotype}: XLA plans {memory / 1e9:.2f} GB", flush=True)
         return
-    if FLAGS.pytorch and FLAGS.batch > 1:
-        raise ValueError("--pytorch needs --batch=1")
-    record = machine.describe()
-    rows = []
-    for genotype, numerics in itertools.product(FLAGS.genotypes, FLAGS.numerics):
-        row = measure(genotype, numerics, problem)
-        rows.append(row)
-        print(
-            f"{genotype} {numerics}: {row['step_ms']:.4g} ms per step, (3F / time) / P = "
-            f"{row['ratio']:.2f} (P {row['P_gflops']:.0f} GFLOP/s); {row['compilations']} "
-            f"compilations in {row['compile_s']:.1f} s; peak memory {row['peak_memory_mb']:.0f} MB",
-            flush=True,
-        )
-        if FLAGS.pytorch:
-            print(
-                f"  PyTorch: {row['pytorch_step_ms']:.4g} ms, "
-                f"{row['pytorch_step_ms'] / row['step_ms']:.2f} times isnas_jax; largest "
-                f"difference of the first output {row['output_difference']:.1e}",
-                flush=True,
-            )
-    mean = math.exp(statistics.fmean(math.log(row["ratio"]) for row in rows))
+    ratios = [
+        measure(genotype, numerics, problem)
+        for genotype, numerics in itertools.product(FLAGS.genotypes, FLAGS.numerics)
+    ]
+    mean = statistics.geometric_mean(ratios)
     print(f"geometric mean of the ratios at {FLAGS.size} px: {mean:.2f}")
-    if FLAGS.json:
-        names = "size", "channels", "batch", "remat"
-        config = {name: FLAGS[name].value for name in names}
-        result = record | config | {"geometric_mean": mean, "fits": rows}
-        records.write_json(pathlib.Path(FLAGS.json), result)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,5 @@
 """References for the benchmarks: speed and memory of this machine, operations of a network."""
 
-import os
 import pathlib
 import resource
 import statistics
@@ -11,6 +10,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from absl import flags
 
 from isnas_jax.io import images
 from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
@@ -26,16 +26,22 @@ GENOTYPES = (
 )
 
 
+def define_size(size: int, channels: int) -> None:
+    """Define --size and --channels with defaults."""
+    flags.DEFINE_integer("size", size, "Side of the images in pixels.")
+    flags.DEFINE_integer("channels", channels, "Channels of the feature maps.")
+
+
 def load_photograph(name: str, size: int) -> np.ndarray:
     """Return the central square of a scikit-image sample in gray, float32 (size, size, 1)."""
     square = images.crop_to_square(images.load(f"sample:{name}"))
     return images.resize(images.gray(square), size)
 
 
-def median_seconds(function: Callable[[], Any], repeats: int = 5) -> float:
-    """Return the median duration of a call in seconds, until its result is ready."""
+def median_seconds(function: Callable[[], Any]) -> float:
+    """Return the median duration of seven calls in seconds, until their results are ready."""
     times = []
-    for _ in range(repeats):
+    for _ in range(7):
         start = time.perf_counter()
         jax.block_until_ready(function())
         times.append(time.perf_counter() - start)
@@ -52,16 +58,16 @@ def matmul_rate() -> float:
         a, b = jax.random.normal(jax.random.key(0), (2, 8192, 8192), jnp.bfloat16)
         product = jax.jit(jnp.matmul)
         jax.block_until_ready(product(a, b))
-        return 2 * 8192**3 / median_seconds(lambda: product(a, b), repeats=7)
+        return 2 * 8192**3 / median_seconds(lambda: product(a, b))
     a, b = np.random.default_rng(0).random((2, 2048, 2048), np.float32)
-    return 2 * 2048**3 / median_seconds(lambda: a @ b, repeats=7)
+    return 2 * 2048**3 / median_seconds(lambda: a @ b)
 
 
 def copy_rate() -> float:
     """Return the bytes/s that NumPy reads and writes when it copies 256 MiB."""
     source = np.ones(2**26, np.float32)
     target = np.empty_like(source)
-    return 2 * source.nbytes / median_seconds(lambda: np.copyto(target, source), repeats=7)
+    return 2 * source.nbytes / median_seconds(lambda: np.copyto(target, source))
 
 
 def _cell_flops(index: int, side: int, channels: int) -> int:
@@ -90,13 +96,8 @@ def forward_flops(
 ) -> int:
     """Return F, the multiplications and additions of the convolutions of one forward pass.
 
-    The count is that of the published code, which computes every skip separately.
-
-    Args:
-      genotype: Genotype of the network.
-      side: Side of the square image in pixels.
-      channels: Channels of the feature maps.
-      in_channels: Channels of the noise map z.
+    The count is that of the published code, which computes every skip separately, for a square
+    image and a noise map of `in_channels`.
     """
 
     def conv(level, taps, inputs=channels, outputs=channels):
@@ -148,14 +149,3 @@ def resident_memory() -> int:
     """Return the resident memory of this process in bytes."""
     pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
     return pages * resource.getpagesize()
-
-
-def describe() -> dict[str, Any]:
-    """Return the JAX version, the device, the number of cores and P."""
-    device = jax.devices()[0]
-    return {
-        "jax": jax.__version__,
-        "device": device.device_kind,
-        "cores": os.process_cpu_count() if hasattr(os, "process_cpu_count") else os.cpu_count(),
-        "matmul_gflops": matmul_rate() / 1e9,
-    }

@@ -11,18 +11,15 @@ from absl import flags
 
 import isnas_jax as isnas
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_integer("fits", 60, "Number of different networks to fit.")
     flags.DEFINE_integer("num_genotypes", 0, "Number of genotypes to score, twice.")
-    flags.DEFINE_integer("size", 64, "Side of the image in pixels.")
-    flags.DEFINE_integer("channels", 8, "Channels of the feature maps.")
+    machine.define_size(64, 8)
 
 
 def main() -> None:

@@ -9,39 +9,29 @@ floating-point operations of a forward pass, t the time.
 import functools
 import itertools
 import math
-import pathlib
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import pandas as pd
 from absl import flags
 from jax import lax
 
 from isnas_jax import ops
 from isnas_jax._programs import compiler_options
-from isnas_jax.io import records
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 class Case(NamedTuple):
-    """One operation at one size.
-
-    Attributes:
-      name: The operation.
-      arguments: The feature map (1, H, W, C) and, if the operation has one, the kernel.
-      flops: F by the operation's definition, the same for all implementations.
-      implementations: Functions of the arguments by name, "isnas_jax" first.
-    """
+    """One operation at one size."""
 
     name: str
-    arguments: tuple[jax.Array, ...]
-    flops: float
-    implementations: dict[str, Callable[..., jax.Array]]
+    arguments: tuple[jax.Array, ...]  # the feature map (1, H, W, C) and perhaps the kernel
+    flops: float  # F by the operation's definition, the same for all implementations
+    implementations: dict[str, Callable[..., jax.Array]]  # by name, "isnas_jax" first
 
 
 def _xla(stride: int = 1, dilation: int = 1, groups: int = 1) -> Callable[..., jax.Array]:
@@ -74,15 +64,13 @@ def cases(side: int, channels: int) -> Iterator[Case]:
     def direct(x, kernel):
         return ops.correlate(ops.pad(x, kernel.shape[0] // 2, "zeros"), kernel)
 
-    def strided(x, kernel):
-        return ops.convolution(x, kernel, stride=2)
-
     multiplications = x.size * channels
     implementations: dict[str, Callable[..., jax.Array]]
     for size in (1, 3, 5, 7):
         implementations = {"isnas_jax": ops.convolution, "not tiled": direct, "XLA": _xla()}
         name, flops = f"convolution {size} x {size}", 2 * multiplications * size**2
         yield Case(name, (x, kernel(size)), flops, implementations)
+    strided = functools.partial(ops.convolution, stride=2)
     implementations = {"isnas_jax": strided, "XLA": _xla(stride=2)}
     yield Case("3 x 3, stride 2", (x, kernel(3)), 2 * multiplications * 9 / 4, implementations)
     implementations = {"isnas_jax": ops.transposed_convolution, "XLA": _xla(dilation=2)}
@@ -93,10 +81,7 @@ def cases(side: int, channels: int) -> Iterator[Case]:
         yield Case(f"depthwise {size} x {size}", arguments, 2 * x.size * size**2, implementations)
     # An output pixel has 1, 2 or 4 taps along each axis: nearest needs no operations.
     for method, taps in (("nearest", 0), ("bilinear", 2), ("bicubic", 4)):
-
-        def double(x, method=method):
-            return ops.upsample(x, method=method)
-
+        double = functools.partial(ops.upsample, method=method)
         flops = x.size * (2 + 4) * max(2 * taps - 1, 0)
         yield Case(f"upsample, {method}", (x,), flops, {"isnas_jax": double})
 
@@ -121,35 +106,34 @@ def measure(
     for function in (implementation, with_gradients):
         program = jax.jit(function, compiler_options=compiler_options())
         jax.block_until_ready(program(*arguments))
-        times.append(machine.median_seconds(functools.partial(program, *arguments), repeats=7))
+        times.append(machine.median_seconds(functools.partial(program, *arguments)))
     return times
 
 
-def roofline(path: pathlib.Path, rows: Sequence[dict[str, Any]], record: dict[str, Any]) -> None:
-    """Plot FLOP/s over FLOPs per byte of input and output, with the limits of the machine."""
+def roofline(path: str, points: pd.DataFrame, peak: float, bandwidth: float) -> None:
+    """Plot GFLOP/s over FLOPs per byte of input and output, with the limits of the machine.
+
+    The points have the columns operation, side, intensity (FLOPs per byte) and gflops.
+    """
     import matplotlib.pyplot as plt
 
     from isnas_jax.figures import BLUE, GRAY, GREEN, ORANGE
 
-    rows = [row for row in rows if row["implementation"] == "isnas_jax" and row["flops"]]
-    peak, bandwidth = record["matmul_gflops"], record["copy_gbytes"]
     figure, axes = plt.subplots(figsize=(8, 5))
-    span = [min(row["intensity"] for row in rows) / 2, max(row["intensity"] for row in rows) * 2]
+    span = [points["intensity"].min() / 2, points["intensity"].max() * 2]
     knots = sorted([*span, peak / bandwidth])
     axes.loglog(knots, [min(peak, bandwidth * knot) for knot in knots], color=GRAY)
     knee = (peak / bandwidth, peak)
     axes.annotate(f"matrix product, {peak:.0f} GFLOP/s", knee, color=GRAY, ha="right", va="bottom")
-    styles = zip("osD", (BLUE, GREEN, ORANGE), strict=True)
-    sides = sorted({row["side"] for row in rows})
-    for side, (marker, color) in zip(sides, itertools.cycle(styles), strict=False):
-        points = [(row["intensity"], row["gflops"]) for row in rows if row["side"] == side]
-        axes.scatter(*zip(*points, strict=True), marker=marker, color=color, label=f"{side} px")
-    largest = [row for row in rows if row["side"] == max(row["side"] for row in rows)]
-    for row, height in zip(largest, itertools.cycle((1, -8)), strict=False):
-        point, name = (row["intensity"], row["gflops"]), row["operation"]
-        name = name.removeprefix("convolution ")
-        axes.annotate(name, point, (6, height), textcoords="offset points", fontsize=8)
     axes.annotate(f"copy, {bandwidth:.0f} GB/s", (span[0], bandwidth * span[0]), color=GRAY)
+    styles = itertools.cycle(zip("osD", (BLUE, GREEN, ORANGE), strict=True))
+    for (side, group), (marker, color) in zip(points.groupby("side"), styles, strict=False):
+        label = f"{side} px"
+        axes.scatter("intensity", "gflops", data=group, marker=marker, color=color, label=label)
+    largest = points[points["side"] == points["side"].max()]
+    for row, height in zip(largest.itertuples(), itertools.cycle((1, -8)), strict=False):
+        name, point = row.operation.removeprefix("convolution "), (row.intensity, row.gflops)
+        axes.annotate(name, point, (6, height), textcoords="offset points", fontsize=8)
     axes.set_xlabel("FLOPs by definition per byte of input and output")
     axes.set_ylabel("GFLOP/s")
     axes.legend(frameon=False, loc="lower right")
@@ -161,54 +145,40 @@ def define_flags() -> None:
     flags.DEFINE_list("sizes", ["32", "64", "128"], "Sides of the feature maps in pixels.")
     flags.DEFINE_integer("channels", 128, "Channels of the feature maps.")
     flags.DEFINE_string("only", "", "Time only operations whose name contains this.")
-    flags.DEFINE_string("json", None, "File for the results.")
     flags.DEFINE_string("plot", None, "File for a roofline plot, .png or .pdf.")
 
 
 def main() -> None:
     """Measure the limits, then every implementation of every operation; print ratios."""
-    record = machine.describe() | {"copy_gbytes": machine.copy_rate() / 1e9}
+    peak, bandwidth = machine.matmul_rate(), machine.copy_rate()
     print(
-        f"P {record['matmul_gflops']:.0f} GFLOP/s, copies {record['copy_gbytes']:.0f} GB/s\n"
+        f"P {peak / 1e9:.0f} GFLOP/s, copies {bandwidth / 1e9:.0f} GB/s\n"
         f"{'operation':22}{'px':>5} {'implementation':15}{'ms':>8}{'(F/t)/P':>9}"
         f"{'with gradients':>16}{'(3F/t)/P':>10}"
     )
-    rows = []
-    for side in map(int, FLAGS.sizes):
-        for case in cases(side, FLAGS.channels):
-            if FLAGS.only not in case.name:
-                continue
-            for name, implementation in case.implementations.items():
-                forward, step = measure(implementation, case.arguments)
+    all_cases = [
+        (side, case) for side in map(int, FLAGS.sizes) for case in cases(side, FLAGS.channels)
+    ]
+    if not (chosen := [pair for pair in all_cases if FLAGS.only in pair[1].name]):
+        raise ValueError(f"no operation's name contains --only={FLAGS.only}")
+    points = []
+    for side, case in chosen:
+        for name, implementation in case.implementations.items():
+            forward, step = measure(implementation, case.arguments)
+            print(
+                f"{case.name:22}{side:5} {name:15}{1e3 * forward:8.2f}"
+                f"{case.flops / forward / peak:9.2f}{1e3 * step:16.2f}"
+                f"{3 * case.flops / step / peak:10.2f}",
+                flush=True,
+            )
+            if name == "isnas_jax" and case.flops:
                 output = jax.eval_shape(implementation, *case.arguments)
                 num_bytes = 4 * (sum(a.size for a in case.arguments) + math.prod(output.shape))
-                row = {
-                    "operation": case.name,
-                    "side": side,
-                    "implementation": name,
-                    "flops": case.flops,
-                    "intensity": case.flops / num_bytes,
-                    "forward_ms": 1e3 * forward,
-                    "with_gradients_ms": 1e3 * step,
-                    "gflops": case.flops / forward / 1e9,
-                    "gbytes": num_bytes / forward / 1e9,
-                }
-                rows.append(row)
-                ratios = [
-                    rate / 1e9 / record["matmul_gflops"]
-                    for rate in (case.flops / forward, 3 * case.flops / step)
-                ]
-                print(
-                    f"{case.name:22}{side:5} {name:15}{1e3 * forward:8.2f}{ratios[0]:9.2f}"
-                    f"{1e3 * step:16.2f}{ratios[1]:10.2f}",
-                    flush=True,
-                )
-    if not rows:
-        raise ValueError(f"no operation's name contains --only={FLAGS.only}")
-    if FLAGS.json:
-        records.write_json(pathlib.Path(FLAGS.json), record | {"operations": rows})
+                intensity, gflops = case.flops / num_bytes, case.flops / forward / 1e9
+                points.append((case.name, side, intensity, gflops))
     if FLAGS.plot:
-        roofline(pathlib.Path(FLAGS.plot), rows, record)
+        table = pd.DataFrame(points, columns=["operation", "side", "intensity", "gflops"])
+        roofline(FLAGS.plot, table, peak / 1e9, bandwidth / 1e9)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,8 @@ from isnas_jax.fitting import FitJob, fit_many
 from isnas_jax.networks import network_for
 
 from .. import building
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
 
 
 def psnr_curves(architecture: str, image: str, dtype: str) -> np.ndarray:
@@ -41,8 +39,7 @@ def psnr_curves(architecture: str, image: str, dtype: str) -> np.ndarray:
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    flags.DEFINE_integer("channels", 16, "Channels of the feature maps.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    machine.define_size(64, 16)
     flags.DEFINE_list("networks", ["dip", *machine.GENOTYPES[:2]], "Architectures to fit.")
     flags.DEFINE_list(
         "images", ["camera", "chelsea"], "scikit-image samples to fit, with sigma 25."

@@ -5,7 +5,6 @@ the published code, it computes once the operations that several skips have in c
 isnas_jax. Feature maps are NCHW.
 """
 
-import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -118,27 +117,13 @@ def forward(net: SearchedNetwork, weights: Weights, x: torch.Tensor) -> torch.Te
     return torch.sigmoid(x.float())
 
 
-@contextlib.contextmanager
-def _numerics(device: str, dtype: str, precision: str) -> Iterator[None]:
-    """Use autocast for bfloat16, and TF32 for float32 unless the precision is "highest"."""
-    allow_tf32 = precision != "highest"
-    torch.backends.cudnn.benchmark = True
-    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
-    with torch.autocast(device, torch.bfloat16, enabled=dtype == "bfloat16"):
-        yield
-
-
 def time_steps(
     net: SearchedNetwork, params: Any, z: Any, observed: Any, num_steps: int
 ) -> Iterator[tuple[float, np.ndarray]]:
     """Time chunks of steps of an endless fit with Adam, input noise and EMA.
 
-    Args:
-      net: The network; its numerics set dtype and precision.
-      params: Its Flax parameters.
-      z: Noise map (1, H, W, I).
-      observed: The observation (H, W, C).
-      num_steps: Steps per chunk.
+    Noise map (1, H, W, I) and observation (H, W, C) are arrays; the network's numerics set dtype
+    and precision.
 
     Yields:
       The seconds of a chunk, and the output (H, W, C) of its first step.
@@ -151,12 +136,15 @@ def time_steps(
     optimizer = torch.optim.Adam(list(weights.values()), lr=0.01)
     ema = torch.zeros_like(target)
     numerics = net.numerics
+    bfloat16, allow_tf32 = numerics.dtype == "bfloat16", numerics.precision != "highest"
+    torch.backends.cudnn.benchmark = True
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = allow_tf32
     for chunk in itertools.count():
         first_output: Any = None
         start = time.perf_counter()
         for step in range(num_steps):
             noisy = x + 0.03 * torch.randn_like(x) if chunk or step else x
-            with _numerics(device, numerics.dtype, numerics.precision):
+            with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
                 output = forward(net, weights, noisy)[0]
             first_output = output if first_output is None else first_output
             optimizer.zero_grad()

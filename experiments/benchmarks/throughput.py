@@ -7,8 +7,7 @@ Each runner runs in its own process without a compilation cache. The first runne
 the end, to show how much the speed of the machine varies.
 """
 
-import json
-import pathlib
+import functools
 import subprocess
 import sys
 import tempfile
@@ -19,29 +18,19 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import registries, study
-from isnas_jax.io import records
 from isnas_jax.running import Runner, Threads, cores
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from . import machine
-
-FLAGS = flags.FLAGS
-
 
 PHOTOGRAPHS = ("camera", "coffee", "chelsea", "astronaut", "rocket", "cat")
 
 
-def runner(name: str) -> Runner:
-    """Return a registered runner, or threads with one worker for "one at a time"."""
-    if name == "one at a time":
-        return lambda progress: Threads(progress, workers=1)
-    return registries.RUNNERS[name]
-
-
 def time_study(name: str) -> float:
     """Return the seconds of the study with a runner."""
-    key = jax.random.key(0)
-    cases = []
+    single_thread: Runner = functools.partial(Threads, workers=1)
+    runner = single_thread if name == "one at a time" else registries.RUNNERS[name]
+    key, cases = jax.random.key(0), []
     for image in PHOTOGRAPHS[: FLAGS.num_images]:
         clean = machine.load_photograph(image, FLAGS.size)
         cases.append(study.pose(0, image, clean, registries.TASKS["denoising"], sigma=25))
@@ -59,7 +48,7 @@ def time_study(name: str) -> float:
     units = [unit for unit in study.units(small_study) if isinstance(unit, study.FitUnit)]
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        failed = study.run(small_study, folder, units, runner=runner(name))
+        failed = study.run(small_study, folder, units, runner=runner)
         seconds = time.perf_counter() - start
     if failed:
         raise ValueError(f"fits failed: {failed}")
@@ -68,38 +57,32 @@ def time_study(name: str) -> float:
 
 def define_flags() -> None:
     """Define the flags of this script."""
-    flags.DEFINE_integer("channels", 16, "Channels of the feature maps.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    machine.define_size(64, 16)
     flags.DEFINE_integer("num_genotypes", 3, "Number of genotypes to draw.")
     flags.DEFINE_integer("num_images", 3, "Number of photographs to fit, at most 6.")
     flags.DEFINE_integer("num_iterations", 900, "Iterations per fit.")
     flags.DEFINE_list("runners", ["one at a time", "threads", "processes"], "Runners to compare.")
-    flags.DEFINE_string("json", None, "File for the results.")
     flags.DEFINE_string("only", None, "Time only this runner, in this process.")
 
 
 def main() -> None:
     """Run the same study with each runner in its own process and print the throughput."""
     if FLAGS.only:
-        print(json.dumps(time_study(FLAGS.only)))
+        print(time_study(FLAGS.only))
         return
-    num_fits, rows = FLAGS.num_genotypes * FLAGS.num_images, []
+    num_fits, all_seconds = FLAGS.num_genotypes * FLAGS.num_images, []
     for name in [*FLAGS.runners, FLAGS.runners[0]]:
         command = [sys.executable, "-m", f"{__package__}.throughput", *sys.argv[1:]]
         command += [f"--only={name}", "--compilation_cache="]
         process = subprocess.run(command, stdout=subprocess.PIPE, check=True)
-        seconds = json.loads(process.stdout)
-        rows.append({"runner": name, "seconds": seconds})
-        ratio = rows[0]["seconds"] / seconds
+        seconds = float(process.stdout)
+        all_seconds.append(seconds)
         print(
             f"{name}: {num_fits} fits in {seconds:.0f} s on {len(cores())} cores: "
             f"{num_fits / seconds * 3600 / len(cores()):.0f} per core and hour, "
-            f"{ratio:.2f} times the first runner",
+            f"{all_seconds[0] / seconds:.2f} times the first runner",
             flush=True,
         )
-    if FLAGS.json:
-        record = machine.describe() | {"fits": num_fits, "channels": FLAGS.channels, "runs": rows}
-        records.write_json(pathlib.Path(FLAGS.json), record)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
-"""Compare selections and combinations on recorded cohorts.
+"""Compare cohorts of recorded members, and selections and combinations of them.
 
 An aggregation is a selection and a combination as a search uses them. Add one to
-`AGGREGATIONS`, or a cohort to `cohorts.COHORTS`, to judge it without new fits.
+`AGGREGATIONS`, or a cohort to `COHORTS`, to judge it without new fits. Restorations are
+inner products of their errors.
 """
 
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 import pandas as pd
 
 from isnas_jax import study
+from isnas_jax.searching import Cohort
 from isnas_jax.searching.selection import (
     Combination,
     Stack,
@@ -22,20 +26,101 @@ from isnas_jax.searching.selection import (
 )
 from isnas_jax.study.intervals import over_images
 
-from .cohorts import (
-    COHORTS,
-    MAX_MEMBERS,
-    RecordedCohort,
-    default_cohort,
-    names_of_origins,
-    recorded_cohort,
-)
-from .gather import CASE
+from .curves import CASE, EXPERIMENTS
 from .methods import with_best_classical
 
 LOWEST_VALIDATION = "lowest validation error"
 ORACLE = "oracle"
 SINGLE = "single member"
+MAX_MEMBERS = 9  # more than any origin has
+
+
+@dataclasses.dataclass(frozen=True)
+class RecordedCohort(Cohort):
+    """A cohort of M members without images, for the library's selections and combinations.
+
+    Errors and residuals are vectors of M numbers with the recorded inner products.
+    Selections and combinations that depend on sums of squares return what they would
+    return for the images.
+    """
+
+    residual_products: np.ndarray  # (M, M) of validation residuals
+    split_error_products: np.ndarray  # (M, M) of errors of the fits to the training problems
+    error_products: np.ndarray  # (M, M) of errors of the fits to all measurements
+
+    @functools.cached_property
+    def images(self) -> np.ndarray:
+        return vectors_with(self.split_error_products)[:, None, :, None]
+
+    @functools.cached_property
+    def residuals(self) -> np.ndarray:
+        return vectors_with(self.residual_products)
+
+    def psnr(self, weights: np.ndarray) -> float:
+        """Return the PSNR in dB of the members' mean with (M,) weights."""
+        return float(-10 * np.log10(weights @ self.error_products @ weights))
+
+
+def vectors_with(products: np.ndarray) -> np.ndarray:
+    """Return M row vectors (M, M) with the given inner products (M, M)."""
+    values, vectors = np.linalg.eigh(products)
+    return vectors * np.sqrt(np.maximum(values, 0))
+
+
+def recorded_cohort(row: Mapping[str, Any], names: Sequence[str]) -> RecordedCohort:
+    """Return the cohort of some members of a row of `members.parquet`."""
+    index = [list(row["names"]).index(name) for name in names]
+    total = len(row["names"])
+    products = {
+        name: row[name].reshape(total, total)[np.ix_(index, index)]
+        for name in ("residual_products", "split_error_products", "error_products")
+    }
+    unused = cast(Any, None)  # selections and combinations do not read the problem
+    return RecordedCohort(names, row["scores"][index], problem=unused, folds=(), **products)
+
+
+def names_of_origins(row: Mapping[str, Any], **numbers: int) -> list[str]:
+    """Return the names of the first members of each origin, up to a number.
+
+    The origin "top_half" takes "random" ones by score.
+    """
+    names: list[str] = []
+    members = list(zip(row["names"], row["origins"], row["scores"], strict=True))
+    for origin, number in numbers.items():
+        recorded = "random" if origin == "top_half" else origin
+        candidates = [member for member in members if member[1] == recorded]
+        if origin == "top_half":
+            candidates.sort(key=lambda member: member[2])
+        names += [name for name, *_ in candidates[:number]]
+    return names
+
+
+def default_cohort(experiment: str) -> str:
+    """Return the name in `COHORTS` of the cohort that the tables compare with."""
+    extra = "" if EXPERIMENTS[experiment].task == "denoising" else ", NAS-DIP"
+    return f"2 top-half, DIP{extra}"
+
+
+_NETWORKS = {"top": MAX_MEMBERS, "random": MAX_MEMBERS, "baseline": 2}
+_CLASSICAL = {"classical": MAX_MEMBERS}
+# Numbers of members by origin: top genotypes by score, random ones, those of the random
+# ones with the lowest scores, named networks, classical restorations.
+COHORTS: dict[str, dict[str, int]] = {
+    "3 top": {"top": 3},
+    "3 random": {"random": 3},
+    "2 top, DIP": {"top": 2, "baseline": 1},
+    "2 random, DIP": {"random": 2, "baseline": 1},
+    "2 top-half, DIP": {"top_half": 2, "baseline": 1},
+    "DIP, NAS-DIP": {"baseline": 2},
+    "2 top, DIP, NAS-DIP": {"top": 2, "baseline": 2},
+    "2 random, DIP, NAS-DIP": {"random": 2, "baseline": 2},
+    "2 top-half, DIP, NAS-DIP": {"top_half": 2, "baseline": 2},
+    "all networks": _NETWORKS,
+    "classical": _CLASSICAL,
+    "2 top-half, DIP, classical": {"top_half": 2, "baseline": 1} | _CLASSICAL,
+    "2 top-half, DIP, NAS-DIP, classical": {"top_half": 2, "baseline": 2} | _CLASSICAL,
+    "all networks, classical": _NETWORKS | _CLASSICAL,
+}
 
 
 class Aggregation(NamedTuple):
@@ -43,6 +128,7 @@ class Aggregation(NamedTuple):
 
     select: Callable[[RecordedCohort], int]
     combine: Combination = selected_only
+    needs_scores: bool = False
 
     def psnr(self, cohort: RecordedCohort) -> float:
         """Return the PSNR of the restoration in dB."""
@@ -55,16 +141,10 @@ AGGREGATIONS: dict[str, Aggregation] = {
     "stack, no ridge": Aggregation(lowest_validation, Stack(0.0)),
     "mean": Aggregation(lowest_validation, uniform_mean),
     LOWEST_VALIDATION: Aggregation(lowest_validation),
-    "ranks of validation error and score": Aggregation(lowest_mean_rank),
-    "closest to the mean by score": Aggregation(closest_to_mean),
-    "lowest score": Aggregation(lambda cohort: int(cohort.scores.argmin())),
+    "ranks of validation error and score": Aggregation(lowest_mean_rank, needs_scores=True),
+    "closest to the mean by score": Aggregation(closest_to_mean, needs_scores=True),
+    "lowest score": Aggregation(lambda cohort: int(cohort.scores.argmin()), needs_scores=True),
     ORACLE: Aggregation(lambda cohort: int(np.diag(cohort.error_products).argmin())),
-}
-
-NEEDS_SCORES = {
-    "ranks of validation error and score",
-    "closest to the mean by score",
-    "lowest score",
 }
 
 
@@ -93,7 +173,7 @@ def aggregate(members: pd.DataFrame) -> pd.DataFrame:
             rows += [
                 key | {"cohort": name, "aggregation": label, "psnr": aggregation.psnr(cohort)}
                 for label, aggregation in AGGREGATIONS.items()
-                if scored or label not in NEEDS_SCORES
+                if scored or not aggregation.needs_scores
             ]
         everything = recorded_cohort(row, list(row["names"]))
         one_hot = np.eye(len(row["names"]))
@@ -106,11 +186,7 @@ def aggregate(members: pd.DataFrame) -> pd.DataFrame:
 
 
 def aggregation_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cohort: mean PSNR less that of the oracle, by aggregation.
-
-    Args:
-      results: Of `aggregate`, for one experiment and split.
-    """
+    """Return one row per cohort of a split: mean PSNR less that of the oracle, by aggregation."""
     rows = {}
     results = results[results["aggregation"] != SINGLE]
     for cohort, group in results.groupby("cohort", sort=False):
@@ -150,14 +226,10 @@ def folds_table(results: pd.DataFrame) -> pd.DataFrame:
 
 
 def cohort_table(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Return one row per stack or single member: mean PSNR and paired difference.
+    """Return one row per stack or single member of a split: mean PSNR and paired difference.
 
     The difference is that of the default cohort's stack less this one. The last row is
     the best classical restoration of each image.
-
-    Args:
-      results: Of `aggregate`, for one experiment and split.
-      experiment: Name of that experiment.
     """
     results = results[results["aggregation"].isin((SINGLE, "stack"))]
     single = results["aggregation"] == SINGLE

@@ -14,6 +14,7 @@ import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from absl import flags
@@ -38,11 +39,12 @@ from isnas_jax.searching.cohort import lowest
 from isnas_jax.study import store
 
 from .. import building
-from ..main import run_script
-
-FLAGS = flags.FLAGS
+from ..flags import define_images, define_seed
+from ..main import FLAGS, run_script
 
 SNAPSHOT_INTERVAL = 20  # iterations between two stored EMAs
+CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
+CASE = ["experiment", "image", "seed"]  # columns that identify a case
 ALL = "all"  # name of the fit to all measurements, next to those of the splits
 
 
@@ -68,68 +70,49 @@ class RecordVariances:
 class Experiment:
     """Which networks to fit to which problem, and for how long.
 
-    Attributes:
-      title: Heading of the experiment's tables.
-      task: Name in `TASKS`.
-      options: Arguments of the task's corruption.
-      iterations: Length of each fit.
-      num_top: Number of genotypes with the lowest scores to fit.
-      num_random: Number of other genotypes to fit.
-      splits: Splits by name.
-      folds: Number of folds of the first split. Baselines and the two random
-        genotypes of lower score are fitted to all folds, other genotypes to one.
-      baselines: Names in `BASELINES`.
-      channels: Width of the networks.
-      num_genotypes: Number of genotypes to draw and score.
-      refit_factor: Length of a refit relative to the validated fits.
+    Baselines and the two random genotypes of lower score are fitted to all folds, other genotypes
+    to one.
     """
 
-    title: str
-    task: str
-    options: Mapping[str, float]
-    iterations: int
-    num_top: int
-    num_random: int
+    title: str  # heading of its tables
+    task: str  # in `TASKS`
+    options: Mapping[str, float]  # of the task's corruption
+    iterations: int  # of each fit
+    num_top: int  # genotypes with the lowest scores to fit
+    num_random: int  # other genotypes to fit
     splits: Mapping[str, Split]
-    folds: int = 1
+    folds: int = 1  # of the first split
     baselines: Sequence[str] = ("dip", "nas-dip")
     channels: int = 32
-    num_genotypes: int = 64
-    refit_factor: float = 1.0
+    num_genotypes: int = 64  # to draw and score
+    refit_factor: float = 1.0  # length of a refit relative to the validated fits
 
 
 _HELD_OUT: dict[str, Split] = {"held-out": HoldOut(0.1)}
 _BOOTSTRAP: dict[str, Split] = {"bootstrap": CoupledBootstrap(0.15)}
-_SIGMA_25 = Experiment(
-    "Denoising, σ = 25", "denoising", {"sigma": 25.0}, 800, 4, 4, _HELD_OUT | _BOOTSTRAP
-)
-_INPAINTING = Experiment(
-    "Inpainting, 50 % missing",
-    "inpainting",
-    {"missing": 50.0},
-    1200,
-    num_top=3,
-    num_random=3,
-    splits=_HELD_OUT,
-    folds=3,
-    refit_factor=1.5,
-)
+
+
+def _denoising(
+    sigma: int, iterations: int, num: int, splits: Mapping[str, Split] = _BOOTSTRAP
+) -> Experiment:
+    title, options = f"Denoising, σ = {sigma}", {"sigma": float(sigma)}
+    return Experiment(title, "denoising", options, iterations, num, num, splits)
+
+
+def _incomplete(title: str, task: str, options: Mapping[str, float]) -> Experiment:
+    return Experiment(title, task, options, 1200, 3, 3, _HELD_OUT, folds=3, refit_factor=1.5)
+
+
 EXPERIMENTS = {
-    "noise25": _SIGMA_25,
-    "inpainting": _INPAINTING,
-    "super_resolution": dataclasses.replace(
-        _INPAINTING, title="Super-resolution ×2", task="super_resolution", options={"factor": 2}
-    ),
-    "noise15": Experiment(
-        "Denoising, σ = 15", "denoising", {"sigma": 15.0}, 1100, 2, 2, _BOOTSTRAP
-    ),
-    "noise50": Experiment("Denoising, σ = 50", "denoising", {"sigma": 50.0}, 600, 2, 2, _BOOTSTRAP),
+    "noise25": _denoising(25, 800, 4, _HELD_OUT | _BOOTSTRAP),
+    "inpainting": _incomplete("Inpainting, 50 % missing", "inpainting", {"missing": 50.0}),
+    "super_resolution": _incomplete("Super-resolution ×2", "super_resolution", {"factor": 2}),
+    "noise15": _denoising(15, 1100, 2),
+    "noise50": _denoising(50, 600, 2),
     "wide": dataclasses.replace(
-        _SIGMA_25,
+        _denoising(25, 800, 1),
         title="Denoising, σ = 25, 128 channels",
-        num_top=1,
         num_random=0,
-        splits=_BOOTSTRAP,
         baselines=("dip",),
         channels=128,
     ),
@@ -146,47 +129,73 @@ class Network(NamedTuple):
     all_folds: bool  # whether to fit it to all folds or to the first
 
 
-def load_case(experiment: Experiment, image: str, seed: int, size: int) -> study.Case:
-    """Return the experiment's problem for an image's middle square, resized to `size` pixels."""
-    clean = images.resize(images.crop_to_square(images.load(image)), size)
-    name = image.removeprefix("sample:")
-    return study.pose(seed, name, clean, TASKS[experiment.task], **experiment.options)
+@dataclasses.dataclass(frozen=True)
+class Recording:
+    """The fits of an experiment to one image with one seed."""
 
+    name: str  # of the experiment
+    experiment: Experiment
+    case: study.Case
+    seed: int
+    folder: pathlib.Path  # of the experiment's fits
 
-def networks(experiment: Experiment, case: study.Case, seed: int) -> Iterator[Network]:
-    """Yield the networks to fit: baselines, top genotypes by score, then random ones."""
-    for name in experiment.baselines:
-        yield Network(case.image, name, "baseline", np.nan, True)
-    key = study.key_of(seed, "pool", case.image, experiment.task)
-    total, num_top = experiment.num_genotypes, experiment.num_top
-    genotypes = sample_genotypes(key, total, channels=experiment.channels)
-    config = NetworkConfig(experiment.channels)
-    nets = [network_for(case.problem, genotype, config) for genotype in genotypes]
-    scores = score(key, nets, case.problem, {"score": psd_db_strip_mse})["score"]
-    order = lowest(scores.mean(axis=1), total)
-    # The genotypes are drawn at random, so their first ones are a random choice.
-    random = [index for index in range(total) if index not in order[:num_top]]
-    random = random[: experiment.num_random]
-    top_half = [index for index in order if index in random][:2]
-    for origin, indices in (("top", order[:num_top]), ("random", random)):
-        for index in indices:
-            value = float(scores[index].mean())
-            yield Network(case.image, str(genotypes[index]), origin, value, index in top_half)
+    def _key(self, purpose: str, *names: str) -> jax.Array:
+        return study.key_of(self.seed, purpose, self.case.image, self.experiment.task, *names)
 
+    def networks(self) -> Iterator[Network]:
+        """Yield the networks to fit: baselines, top genotypes by score, then random ones."""
+        experiment, case = self.experiment, self.case
+        for name in experiment.baselines:
+            yield Network(case.image, name, "baseline", np.nan, True)
+        key, total, num_top = self._key("pool"), experiment.num_genotypes, experiment.num_top
+        genotypes = sample_genotypes(key, total, channels=experiment.channels)
+        config = NetworkConfig(experiment.channels)
+        nets = [network_for(case.problem, genotype, config) for genotype in genotypes]
+        scores = score(key, nets, case.problem, {"score": psd_db_strip_mse})["score"]
+        order = lowest(scores.mean(axis=1), total)
+        # The genotypes are drawn at random, so their first ones are a random choice.
+        random = [index for index in range(total) if index not in order[:num_top]]
+        random = random[: experiment.num_random]
+        top_half = [index for index in order if index in random][:2]
+        for origin, indices in (("top", order[:num_top]), ("random", random)):
+            for index in indices:
+                value = float(scores[index].mean())
+                yield Network(case.image, str(genotypes[index]), origin, value, index in top_half)
 
-def split_problems(
-    experiment: Experiment, case: study.Case, seed: int, all_folds: bool = True
-) -> dict[str, tuple[Problem, Problem]]:
-    """Return the training and validation problem of each split, equal for all architectures.
+    def problems(self, all_folds: bool = True) -> dict[str, tuple[Problem, Problem]]:
+        """Return the training and validation problem of each split, equal for all architectures.
 
-    Further folds of the first split are named "held-out 2" and so on.
-    """
-    key = study.key_of(seed, "split", case.image, experiment.task)
-    problems = {name: split(key, case.problem) for name, split in experiment.splits.items()}
-    first, split = next(iter(experiment.splits.items()))
-    for fold in range(1, experiment.folds if all_folds else 1):
-        problems[f"{first} {fold + 1}"] = split(key, case.problem, fold)
-    return problems
+        Further folds of the first split are named "held-out 2" and so on.
+        """
+        key, splits = self._key("split"), self.experiment.splits
+        problems = {name: split(key, self.case.problem) for name, split in splits.items()}
+        first, split = next(iter(splits.items()))
+        for fold in range(1, self.experiment.folds if all_folds else 1):
+            problems[f"{first} {fold + 1}"] = split(key, self.case.problem, fold)
+        return problems
+
+    def path(self, network: Network, fitted_to: str) -> pathlib.Path:
+        """Return the folder of a fit to all measurements or to a split's training problem."""
+        names = network.image, str(self.seed), network.architecture, fitted_to
+        return self.folder / store.unit_path("fits", *names).with_suffix("")
+
+    def fits(self, network: Network) -> dict[str, Fit]:
+        """Return a network's fits by name: to each split's training problem, and to "all"."""
+        case, config = self.case, NetworkConfig(self.experiment.channels)
+        architecture = building.architecture(network.architecture, free_space)
+        net = network_for(case.problem, architecture, config)
+        key = self._key("fit", network.architecture)
+        problems = self.problems(network.all_folds)
+        # With a validation problem like the others, so that all fits run the same program.
+        problems[ALL] = (case.problem, next(iter(problems.values()))[1])
+        return {
+            name: cached_fit(
+                FitJob(key, net, training, case.clean, validation),
+                fit_config(self.experiment),
+                self.path(network, name),
+            )
+            for name, (training, validation) in problems.items()
+        }
 
 
 def fit_config(experiment: Experiment) -> FitConfig:
@@ -196,60 +205,38 @@ def fit_config(experiment: Experiment) -> FitConfig:
     return FitConfig(iterations, rule, snapshots=tuple(range(0, iterations, SNAPSHOT_INTERVAL)))
 
 
-def fit_folder(folder: pathlib.Path, network: Network, seed: int, fitted_to: str) -> pathlib.Path:
-    """Return the folder of a network's fit to all measurements or to a split's training problem."""
-    path = store.unit_path("fits", network.image, str(seed), network.architecture, fitted_to)
-    return pathlib.Path(folder, path.with_suffix(""))
+def define_recordings() -> None:
+    """Define the flags of the images and of the seed."""
+    define_images()
+    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
+    define_seed("Seed of everything random.")
 
 
-def fits(
-    experiment: Experiment, case: study.Case, network: Network, seed: int, folder: pathlib.Path
-) -> dict[str, Fit]:
-    """Return a network's fits by name: to each split's training problem, and to "all"."""
-    architecture = building.architecture(network.architecture, free_space)
-    net = network_for(case.problem, architecture, NetworkConfig(experiment.channels))
-    problems = split_problems(experiment, case, seed, network.all_folds)
-    # With a validation problem like the others, so that all fits run the same program.
-    problems[ALL] = (case.problem, next(iter(problems.values()))[1])
-    return {
-        name: cached_fit(
-            FitJob(
-                study.key_of(seed, "fit", case.image, experiment.task, network.architecture),
-                net,
-                training,
-                case.clean,
-                validation,
-            ),
-            fit_config(experiment),
-            fit_folder(folder, network, seed, name),
-        )
-        for name, (training, validation) in problems.items()
-    }
+def recordings(name: str, folder: str) -> Iterator[Recording]:
+    """Yield an experiment's recordings in a folder, one for the middle square of each image."""
+    experiment = Registry("experiment", EXPERIMENTS)[name]
+    task = TASKS[experiment.task]
+    for path in building.find_images().values():
+        clean = images.resize(images.crop_to_square(images.load(path)), FLAGS.size)
+        image = path.removeprefix("sample:")
+        case = study.pose(FLAGS.seed, image, clean, task, **experiment.options)
+        yield Recording(name, experiment, case, FLAGS.seed, pathlib.Path(folder, name))
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_string("experiment", None, f"One of {', '.join(EXPERIMENTS)}.")
-    flags.DEFINE_list("images", None, "Clean images: files, folders or sample:NAME.")
     flags.DEFINE_string("output_dir", "decisions", "Folder for the fits.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-    flags.DEFINE_integer("first_seed", 0, "First seed.")
-    flags.DEFINE_integer("num_seeds", 1, "Number of seeds.")
+    define_recordings()
 
 
 def main() -> None:
-    """For each image and seed, score the genotypes, then fit the chosen networks."""
-    if not FLAGS.images:
-        raise ValueError("give --images: files, folders or sample:NAME")
-    experiment = Registry("experiment", EXPERIMENTS)[FLAGS.experiment]
-    folder = pathlib.Path(FLAGS.output_dir, FLAGS.experiment)
-    for path in images.find(FLAGS.images).values():
-        for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):
-            case = load_case(experiment, path, seed, FLAGS.size)
-            for network in networks(experiment, case, seed):
-                print(FLAGS.experiment, *network, seed, flush=True)
-                for name, fit in fits(experiment, case, network, seed, folder).items():
-                    print(f"  {name}: {fit}", flush=True)
+    """For each image, score the genotypes, then fit the chosen networks."""
+    for recording in recordings(FLAGS.experiment, FLAGS.output_dir):
+        for network in recording.networks():
+            print(FLAGS.experiment, *network, FLAGS.seed, flush=True)
+            for name, fit in recording.fits(network).items():
+                print(f"  {name}: {fit}", flush=True)
 
 
 if __name__ == "__main__":

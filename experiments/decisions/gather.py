@@ -19,34 +19,26 @@ import numpy as np
 import pandas as pd
 from absl import flags
 
-from isnas_jax import study
-from isnas_jax.fitting import Fit, LeastValidation
-from isnas_jax.io import cache, images
+from isnas_jax.fitting import Fit
+from isnas_jax.io import cache
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, classical
 from isnas_jax.registries import CLASSICAL
-from isnas_jax.registry import Registry
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.searching.presets import quick
 
-from ..main import run_script
+from ..main import FLAGS, run_script
 from .curves import (
     ALL,
+    CURVE_INTERVAL,
     EXPERIMENTS,
     SNAPSHOT_INTERVAL,
-    Experiment,
     Network,
-    fit_folder,
-    load_case,
-    networks,
-    split_problems,
+    Recording,
+    define_recordings,
+    recordings,
 )
-from .replay import at_interval, replay
-
-FLAGS = flags.FLAGS
-
-CURVE_INTERVAL = 5  # iterations between two recorded values of a curve
-CASE = ["experiment", "image", "seed"]  # columns that identify a case
+from .stopping import least_validation
 
 
 class RecordedFit(NamedTuple):
@@ -71,13 +63,11 @@ SplitProblems = Mapping[str, tuple[Problem, Problem]]
 Fits = Mapping[Network, Mapping[str, RecordedFit]]
 
 
-def load(
-    folder: pathlib.Path, experiment: Experiment, case: study.Case, network: Network, seed: int
-) -> dict[str, RecordedFit]:
+def load(recording: Recording, network: Network) -> dict[str, RecordedFit]:
     """Return a network's fits by name; FileNotFoundError if one is not finished."""
-    fits, problems = {}, split_problems(experiment, case, seed, network.all_folds)
+    fits, problems = {}, recording.problems(network.all_folds)
     for name in (ALL, *problems):
-        path = fit_folder(folder, network, seed, name)
+        path = recording.path(network, name)
         files = list(path.glob("*.npz"))
         if not files:
             raise FileNotFoundError(f"no fit in {path}")
@@ -112,19 +102,15 @@ def thin(values: Any) -> np.ndarray:
 
 
 def curve_rows(
-    experiment: str,
-    case: study.Case,
-    seed: int,
-    network: Network,
-    fits: Mapping[str, RecordedFit],
+    recording: Recording, network: Network, fits: Mapping[str, RecordedFit]
 ) -> list[dict[str, Any]]:
     """Return the rows of `curves.parquet` for one network, one per fit."""
     rows = []
     for name, (fit, emas, errors) in fits.items():
-        row: dict[str, Any] = {"experiment": experiment, **network._asdict()}
-        row |= {"seed": seed, "fitted_to": name}
+        row: dict[str, Any] = {"experiment": recording.name, **network._asdict()}
+        row |= {"seed": recording.seed, "fitted_to": name}
         row |= {"loss": thin(fit.loss), "psnr_ema": thin(fit.psnr_ema)}
-        psnrs = [float(quality.psnr(ema, case.clean)) for ema in emas]
+        psnrs = [float(quality.psnr(ema, recording.case.clean)) for ema in emas]
         row["psnr_debiased"] = np.array(psnrs).round(3)
         if name == ALL:
             # `RecordVariances` alternates: windowed at even iterations, moving at odd ones.
@@ -139,26 +125,18 @@ def curve_rows(
     return rows
 
 
-def restore_position(errors: np.ndarray, iterations: int) -> int:
-    """Return the snapshot that the default rule restores with.
-
-    Args:
-      errors: (N,) validation errors at the snapshots.
-      iterations: The most iterations of a fit.
-    """
-    rule = at_interval(LeastValidation(), SNAPSHOT_INTERVAL, iterations)
-    return replay(rule, errors[: iterations // SNAPSHOT_INTERVAL], SNAPSHOT_INTERVAL)
-
-
-def members_of(
-    experiment: Experiment, case: study.Case, problems: SplitProblems, fits: Fits
-) -> list[Member]:
+def members_of(recording: Recording, problems: SplitProblems, fits: Fits) -> list[Member]:
     """Return the restorations of all networks fitted to these splits, and the classical ones."""
-    members, iterations = [], quick(case.problem).fit.iterations
+    members: list[Member] = []
+    experiment, problem = recording.experiment, recording.case.problem
+    iterations = quick(problem).fit.iterations
     for network, recorded in fits.items():
         if not problems.keys() <= recorded.keys():
             continue
-        stops = [restore_position(recorded[name].errors, iterations) for name in problems]
+        stops = [
+            least_validation(recorded[name].errors, SNAPSHOT_INTERVAL, iterations)
+            for name in problems
+        ]
         emas = recorded[ALL].emas
         refit_stop = min(round(experiment.refit_factor * float(np.mean(stops))), len(emas) - 1)
         by_split = [recorded[name].emas[at] for name, at in zip(problems, stops, strict=True)]
@@ -168,29 +146,26 @@ def members_of(
     for name, method in CLASSICAL.items():
         if method.task == experiment.task:
             by_split = [classical.restore(method, training) for training, _ in problems.values()]
-            restored = classical.restore(method, case.problem)
+            restored = classical.restore(method, problem)
             members.append(Member(name, "classical", np.nan, by_split, restored))
     return members
 
 
-def cohort_of(case: study.Case, problems: SplitProblems, members: Sequence[Member]) -> Cohort:
+def cohort_of(problem: Problem, problems: SplitProblems, members: Sequence[Member]) -> Cohort:
     """Return the members as the cohort of a search, with one fold per split."""
+    restorations = [np.stack(images) for images in zip(*(m.by_split for m in members), strict=True)]
     folds = [
-        Fold(
-            *problem, np.stack([member.by_split[fold] for member in members]), [None] * len(members)
-        )
-        for fold, problem in enumerate(problems.values())
+        Fold(*pair, images, [None] * len(members))
+        for pair, images in zip(problems.values(), restorations, strict=True)
     ]
     scores = np.array([member.score for member in members])
-    return Cohort([member.name for member in members], scores, case.problem, folds)
+    return Cohort([member.name for member in members], scores, problem, folds)
 
 
-def member_row(
-    experiment: str, case: study.Case, seed: int, problems: SplitProblems, fits: Fits
-) -> dict[str, Any]:
+def member_row(recording: Recording, problems: SplitProblems, fits: Fits) -> dict[str, Any]:
     """Return a row of `members.parquet`; products of M members are (M, M), flattened."""
-    members = members_of(EXPERIMENTS[experiment], case, problems, fits)
-    cohort, clean = cohort_of(case, problems, members), np.asarray(case.clean)
+    case, members = recording.case, members_of(recording, problems, fits)
+    cohort, clean = cohort_of(case.problem, problems, members), np.asarray(case.clean)
     residuals = cohort.residuals.astype(np.float64)
 
     def error_products(restorations):
@@ -199,9 +174,9 @@ def member_row(
 
     folds = f", {len(problems)} folds" if len(problems) > 1 else ""
     return {
-        "experiment": experiment,
+        "experiment": recording.name,
         "image": case.image,
-        "seed": seed,
+        "seed": recording.seed,
         "split": next(iter(problems)) + folds,
         "names": cohort.members,
         "origins": [member.origin for member in members],
@@ -212,55 +187,38 @@ def member_row(
     }
 
 
-def case_rows(name: str, path: str, seed: int) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def rows_of(recording: Recording) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Return a case's rows of both tables; FileNotFoundError if a fit is not finished."""
-    experiment = Registry("experiment", EXPERIMENTS)[name]
-    case = load_case(experiment, path, seed, FLAGS.size)
-    folder = pathlib.Path(FLAGS.input_dir, name)
-    fits = {
-        network: load(folder, experiment, case, network, seed)
-        for network in networks(experiment, case, seed)
-    }
-    curves = [
-        row
-        for network, recorded in fits.items()
-        for row in curve_rows(name, case, seed, network, recorded)
-    ]
-    problems = split_problems(experiment, case, seed)
-    members = [
-        member_row(name, case, seed, {split: problems[split]}, fits) for split in experiment.splits
-    ]
-    if experiment.folds > 1:
-        first = next(iter(experiment.splits))
-        folds = {split: pair for split, pair in problems.items() if split.startswith(first)}
-        members.append(member_row(name, case, seed, folds, fits))
-    return curves, members
+    fits = {network: load(recording, network) for network in recording.networks()}
+    curves = [row for network in fits for row in curve_rows(recording, network, fits[network])]
+    problems, splits = recording.problems(), recording.experiment.splits
+    groups = [{split: problems[split]} for split in splits]
+    if recording.experiment.folds > 1:
+        first = next(iter(splits))
+        groups.append({name: pair for name, pair in problems.items() if name.startswith(first)})
+    return curves, [member_row(recording, group, fits) for group in groups]
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_list("experiments", list(EXPERIMENTS), "Experiments by name.")
-    flags.DEFINE_list("images", None, "The images that were fitted.")
     flags.DEFINE_string("input_dir", "decisions", "Folder of the fits.")
     flags.DEFINE_string("output_dir", "docs/decisions", "Folder for the tables.")
-    flags.DEFINE_integer("size", 64, "Side of the images in pixels.")
-    flags.DEFINE_integer("first_seed", 0, "First seed.")
-    flags.DEFINE_integer("num_seeds", 1, "Number of seeds.")
+    define_recordings()
 
 
 def main() -> None:
     """Gather the fits of each finished case and write the two tables."""
     tables: dict[str, list[dict[str, Any]]] = {"curves": [], "members": []}
     for name in FLAGS.experiments:
-        for path in images.find(FLAGS.images).values():
-            for seed in range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds):
-                try:
-                    curves, members = case_rows(name, path, seed)
-                except FileNotFoundError as error:
-                    print(f"{name}, {path}, seed {seed} skipped: {error}")
-                    continue
-                tables["curves"] += curves
-                tables["members"] += members
+        for recording in recordings(name, FLAGS.input_dir):
+            try:
+                curves, members = rows_of(recording)
+            except FileNotFoundError as error:
+                print(f"{name}, {recording.case.image} skipped: {error}")
+                continue
+            tables["curves"] += curves
+            tables["members"] += members
     folder = pathlib.Path(FLAGS.output_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for table, rows in tables.items():

@@ -1,8 +1,8 @@
 """What training-free scores predict, and which genotypes to fit, from recorded fits."""
 
 import itertools
-from collections.abc import Callable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import TypeAlias
 
 import numpy as np
 import pandas as pd
@@ -10,10 +10,15 @@ import scipy.stats
 
 from isnas_jax.study.intervals import over_images
 
-from .aggregation import AGGREGATIONS
-from .cohorts import COHORTS, MAX_MEMBERS, default_cohort, names_of_origins, recorded_cohort
-from .curves import ALL
-from .gather import CASE, CURVE_INTERVAL
+from .aggregation import (
+    AGGREGATIONS,
+    COHORTS,
+    MAX_MEMBERS,
+    default_cohort,
+    names_of_origins,
+    recorded_cohort,
+)
+from .curves import ALL, CASE, CURVE_INTERVAL
 
 _PSNRS = {"psnr_ema": "EMA", "psnr_debiased": "bias-corrected EMA", "psnr": "output"}
 
@@ -45,43 +50,30 @@ def score_table(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("restoration")
 
 
-class Pool(NamedTuple):
-    """The random genotypes of a case."""
-
-    names: list[str]
-    scores: dict[str, float]
-    errors: dict[str, np.ndarray]  # recorded validation errors
-
-    def lowest(self, values: Mapping[str, float], number: int) -> list[str]:
-        """Return the names with the lowest values."""
-        return sorted(self.names, key=lambda name: values[name])[:number]
+Choice: TypeAlias = Callable[[pd.DataFrame], list[list[str]]]
 
 
-def random(number: int) -> Callable[[Pool], list[list[str]]]:
+def random(number: int) -> Choice:
     """Choose every combination of so many genotypes."""
-    return lambda pool: [list(names) for names in itertools.combinations(pool.names, number)]
+    return lambda pool: [list(names) for names in itertools.combinations(pool.index, number)]
 
 
-def halving(iterations: int) -> Callable[[Pool], list[list[str]]]:
-    """Choose the two genotypes with the lowest validation error within some iterations."""
-
-    def choose(pool):
-        end = iterations // CURVE_INTERVAL + 1
-        return [pool.lowest({name: np.nanmin(pool.errors[name][:end]) for name in pool.names}, 2)]
-
-    return choose
+def lowest(column: str) -> Choice:
+    """Choose the two genotypes with the lowest values of a column."""
+    return lambda pool: [list(pool[column].nsmallest(2).index)]
 
 
-# Choices of genotypes to fit; the PSNR of a choice with several outcomes is their mean.
-CHOICES: dict[str, Callable[[Pool], list[list[str]]]] = {
+# Choices of genotypes to fit, from a table of a case's random ones with their score and their
+# lowest validation error within some iterations. The PSNR of several outcomes is their mean.
+CHOICES: dict[str, Choice] = {
     "2 random": random(2),
-    "2 top-half by score": lambda pool: [pool.lowest(pool.scores, 2)],
-    "2 of lowest error after 100 iterations": halving(100),
-    "2 of lowest error after 200 iterations": halving(200),
+    "2 top-half by score": lowest("score"),
+    "2 of lowest error after 100 iterations": lowest("100 iterations"),
+    "2 of lowest error after 200 iterations": lowest("200 iterations"),
     "none": random(0),
     "1 random": random(1),
     "3 random": random(3),
-    "all": lambda pool: [pool.names],
+    "all": lambda pool: [list(pool.index)],
 }
 
 
@@ -101,9 +93,11 @@ def choice_table(curves: pd.DataFrame, members: pd.DataFrame) -> pd.DataFrame:
             names = names_of_origins(row, random=MAX_MEMBERS)
             if len(names) < 2:
                 continue
-            case = tuple(row[name] for name in CASE)
-            by_name = {name: errors[(*case, split, name)] for name in names}
-            pool = Pool(names, dict(zip(row["names"], row["scores"], strict=True)), by_name)
+            pool = pd.DataFrame({"score": pd.Series(row["scores"], row["names"])[names]})
+            fitted = [errors[(*(row[name] for name in CASE), split, name)] for name in names]
+            for end in (100, 200):
+                lowest_errors = [np.nanmin(curve[: end // CURVE_INTERVAL + 1]) for curve in fitted]
+                pool[f"{end} iterations"] = lowest_errors
             named = names_of_origins(row, baseline=number)
             psnrs = {
                 label: mean_psnr(row, choose(pool), named) for label, choose in CHOICES.items()

@@ -15,9 +15,7 @@ _CLASSICAL = {*CLASSICAL, "BM3D"}
 def with_best_classical(results: pd.DataFrame, column: str) -> pd.DataFrame:
     """Append the best classical restoration of each image and seed as another method.
 
-    Args:
-      results: With the columns image, seed, psnr and method.
-      column: The column that names the classical restorations.
+    Results have the columns image, seed and psnr, and one that names classical restorations.
     """
     classical = results[results[column].isin(_CLASSICAL)]
     best = classical.groupby(["image", "seed"], as_index=False)["psnr"].max()
@@ -43,11 +41,7 @@ def method_tables(runs: pd.DataFrame) -> dict[str, pd.DataFrame]:
 
 
 def overview(tables: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
-    """Return the PSNR and the difference to ISNAS-DIP of all tasks in one table.
-
-    Args:
-      tables: Of `method_tables`, by task.
-    """
+    """Return the PSNR and the difference to ISNAS-DIP of `method_tables` in one table."""
     columns = {}
     for task, table in tables.items():
         table = table.drop(index=list(_CLASSICAL), errors="ignore")

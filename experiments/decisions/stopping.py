@@ -5,6 +5,7 @@ to a `Stop`. Add one to `RULES` to judge it without new fits. Gaps are in dB bel
 best PSNR of the EMA in the fit to all measurements; negative is better than that oracle.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import NamedTuple, TypeAlias
 
@@ -13,14 +14,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from isnas_jax.fitting import Discrepancy, LeastValidation
+from isnas_jax.fitting import Discrepancy, LeastValidation, Step, StoppingRule
+from isnas_jax.problems import denoising
 from isnas_jax.registries import TASKS
 from isnas_jax.searching.presets import quick
 from isnas_jax.study.intervals import over_images
 
-from .curves import ALL, EXPERIMENTS, Experiment
-from .gather import CASE, CURVE_INTERVAL, restore_position
-from .replay import at_interval, replay
+from .curves import ALL, CASE, CURVE_INTERVAL, EXPERIMENTS, SNAPSHOT_INTERVAL, Experiment
 
 Curves: TypeAlias = Mapping[str, Mapping[str, np.ndarray]]  # by fitted problem, then by name
 
@@ -36,23 +36,75 @@ class Stop(NamedTuple):
 Rule: TypeAlias = Callable[[Curves], Stop]
 
 
+def replay(
+    rule: StoppingRule, curve: np.ndarray, interval: int, *, sigma: float | None = None
+) -> int:
+    """Return the position of a recorded curve that a rule would restore with.
+
+    The rule may read only the loss and the validation error of each step: both are the (N,) values
+    of the curve, recorded at every `interval`-th iteration, nan where there was none.
+    `LeastValidation` without smoothing replays the recorded criterion of any other rule.
+    """
+    # Curves are rounded to four digits. In single precision, smoothing them would end at the
+    # first plateau of equal values.
+    with jax.enable_x64(True), jax.numpy_dtype_promotion("standard"):
+        return int(_replay(rule, jnp.asarray(curve, jnp.float64), interval, sigma))
+
+
+@functools.partial(jax.jit, static_argnames=("rule", "interval", "sigma"))
+def _replay(rule, curve, interval, sigma):
+    problem = denoising(np.zeros((1, 1, 1)), sigma)
+    blank = problem.observed
+
+    def advance(carry, position):
+        state, restored_at, stopped = carry
+        value = jnp.nan_to_num(curve[position])
+        has_validation = ~jnp.isnan(curve[position])
+        step = Step(position * interval, blank, blank, value, value, has_validation, problem)
+        state, decision = rule.update(state, step)
+        restored_at = jnp.where(decision.keep & ~stopped, position, restored_at)
+        return (state, restored_at, stopped | decision.stop), None
+
+    state = jax.tree.map(
+        lambda leaf: leaf.astype(curve.dtype) if leaf.dtype == jnp.float32 else leaf,
+        rule.init(problem, len(curve) * interval),
+    )
+    start = (state, jnp.int32(0), jnp.array(False))
+    positions = jnp.arange(len(curve), dtype=jnp.int32)
+    (_, restored_at, _), _ = jax.lax.scan(advance, start, positions)
+    return restored_at
+
+
+def least_validation(
+    errors: np.ndarray, interval: int, iterations: int, smoothing: float = 0.9
+) -> int:
+    """Return the position of the lowest smoothed error, with the patience of the default rule.
+
+    Args:
+      errors: (N,) validation errors at every `interval`-th iteration.
+      interval: Iterations between two errors. The smoothing spans them; the patience is
+        rounded down to whole intervals.
+      iterations: The most iterations of a fit; later errors are ignored.
+      smoothing: Decay of the moving average of the errors, per iteration.
+    """
+    _, minimum = LeastValidation().init(denoising(np.zeros((1, 1, 1))), iterations)
+    patience = max(1, int(minimum.patience) // interval * interval)
+    rule = LeastValidation(patience, smoothing=smoothing**interval)
+    return replay(rule, errors[: iterations // interval], interval)
+
+
 def by_validation(
     split: str, smoothing: float = 0.9, *, refit: bool = True, factor: float = 1.0
 ) -> Rule:
-    """Stop at the lowest validation error of a split's fit.
+    """Stop at the lowest validation error of a split's fit, smoothed with a decay per iteration.
 
-    Args:
-      split: Name of the split.
-      smoothing: Decay of the EMA of the errors, per iteration.
-      refit: Restore with the fit to all measurements; otherwise with the split's own fit.
-      factor: Length of the refit relative to the split's fit.
+    Restore with a refit `factor` times as long, or without `refit` with the split's own fit.
     """
 
     def rule(curves):
         errors = curves[split]["validation"]
-        validation = LeastValidation(smoothing=smoothing)
-        recorded = at_interval(validation, CURVE_INTERVAL, len(errors) * CURVE_INTERVAL)
-        stop = replay(recorded, errors, CURVE_INTERVAL)
+        iterations = len(errors) * CURVE_INTERVAL
+        stop = least_validation(errors, CURVE_INTERVAL, iterations, smoothing)
         stop = min(round(factor * stop), len(curves[ALL]["loss"]) - 1)
         return Stop(stop, ALL if refit else split)
 
@@ -62,15 +114,14 @@ def by_validation(
 def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -> Rule:
     """Stop as the default does: at the lowest validation error of the bias-corrected EMA.
 
-    Args:
-      *splits: Names of the splits; the refit is as long as their mean fit.
-      iterations: The most iterations of a fit.
-      factor: Length of the refit relative to that mean.
+    Restore with a refit `factor` times as long as the mean fit of the splits, which takes at most
+    so many iterations.
     """
 
     def rule(curves):
         stops = [
-            restore_position(curves[split]["validation_debiased"], iterations) for split in splits
+            least_validation(curves[split]["validation_debiased"], SNAPSHOT_INTERVAL, iterations)
+            for split in splits
         ]
         stop = round(factor * float(np.mean(stops)))
         return Stop(min(stop, len(curves[ALL]["psnr_debiased"]) - 1), ALL, "psnr_debiased")
@@ -79,12 +130,9 @@ def by_debiased_validation(*splits: str, iterations: int, factor: float = 1.0) -
 
 
 def by_variance(curve: str, start: int, margin: float = 0.0) -> Rule:
-    """Stop by ES-WMV or ES-EMV in the fit to all measurements.
+    """Stop by ES-WMV or ES-EMV, whose curve is the variance, in the fit to all measurements.
 
-    Args:
-      curve: "windowed_variance" (ES-WMV) or "moving_variance" (ES-EMV).
-      start: Iterations before the first criterion.
-      margin: Relative decrease that counts as a new minimum.
+    The criterion counts after `start` iterations, a new minimum if it is lower by the `margin`.
     """
 
     def rule(curves):
@@ -98,9 +146,8 @@ def by_variance(curve: str, start: int, margin: float = 0.0) -> Rule:
 
 def by_discrepancy(sigma: float) -> Rule:
     """Stop at the first loss that is at most the noise variance, or at the last iteration."""
-    return lambda curves: Stop(
-        replay(Discrepancy(), curves[ALL]["loss"], CURVE_INTERVAL, sigma=sigma)
-    )
+    rule = functools.partial(replay, Discrepancy(), interval=CURVE_INTERVAL, sigma=sigma)
+    return lambda curves: Stop(rule(curves[ALL]["loss"]))
 
 
 def at_iteration(iteration: int | None = None) -> Rule:
@@ -141,14 +188,12 @@ def rules_of(experiment: Experiment) -> dict[str, Rule]:
     problem = TASKS[experiment.task].corrupt(jax.random.key(0), blank, **experiment.options)
     iterations = quick(problem).fit.iterations
     folds = ("held-out", "held-out 2", "held-out 3")
+    default = functools.partial(by_debiased_validation, iterations=iterations)
     rules = {
-        name: by_debiased_validation(*splits, iterations=iterations, factor=factor)
-        for name, splits, factor in (
-            ("bootstrap, refit, bias-corrected", ("bootstrap",), 1.0),
-            ("held-out, refit, bias-corrected", ("held-out",), 1.0),
-            ("held-out, refit 1.5 times as long, bias-corrected", ("held-out",), 1.5),
-            ("3 folds, refit 1.5 times as long, bias-corrected", folds, 1.5),
-        )
+        "bootstrap, refit, bias-corrected": default("bootstrap"),
+        "held-out, refit, bias-corrected": default("held-out"),
+        "held-out, refit 1.5 times as long, bias-corrected": default("held-out", factor=1.5),
+        "3 folds, refit 1.5 times as long, bias-corrected": default(*folds, factor=1.5),
     }
     rules |= RULES
     if (sigma := experiment.options.get("sigma")) is not None:

@@ -8,25 +8,18 @@ Needs root and Linux, since it mounts small file systems.
 """
 
 import contextlib
+import functools
 import pathlib
 import resource
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator
 
-from absl import flags
 from tabulate import tabulate
 
 from ..flags import define_output_dir
-from ..main import run_script
-from .digests import different_records, record_digests
-
-FLAGS = flags.FLAGS
-
-# The package of the scripts.
-PACKAGE = __package__.rpartition(".")[0]
-
+from ..main import FLAGS, run_script
+from .runs import different_records, record_digests, start
 
 RESTORE = (
     *("--image=sample:moon", "--size=64", "--gray", "--square", "--channels=4"),
@@ -36,13 +29,17 @@ RESTORE = (
 
 def run(folder: pathlib.Path, set_limits: Callable[[], None] | None = None) -> tuple[int, str]:
     """Restore into a folder and return the exit code and the last line of stderr."""
-    command = [sys.executable, "-m", f"{PACKAGE}.restore", *RESTORE, f"--output_dir={folder}"]
-    command.append(f"--compilation_cache={FLAGS.compilation_cache}")
-    process = subprocess.run(
-        command, capture_output=True, text=True, preexec_fn=set_limits, check=False
+    process = start(
+        "restore",
+        *RESTORE,
+        folder=folder,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=set_limits,
     )
-    last_line = (process.stderr.strip().splitlines() or [""])[-1]
-    prefix = "TRACEBACK " if "Traceback" in process.stderr else ""
+    _, errors = process.communicate()
+    last_line = (errors.strip().splitlines() or [""])[-1]
+    prefix = "TRACEBACK " if "Traceback" in errors else ""
     return process.returncode, prefix + last_line
 
 
@@ -55,16 +52,6 @@ def mounted(path: pathlib.Path, options: str) -> Iterator[None]:
         yield
     finally:
         subprocess.run(["umount", "-l", str(path)], check=True)
-
-
-def remount(path: pathlib.Path, options: str) -> None:
-    """Change the options of a mounted file system."""
-    subprocess.run(["mount", "-o", f"remount,{options}", str(path)], check=True)
-
-
-def resource_limit(kind: int, limit: int) -> Callable[[], None]:
-    """Return a function that limits a resource (RLIMIT_*) of the process that calls it."""
-    return lambda: resource.setrlimit(kind, (limit, limit))
 
 
 def define_flags() -> None:
@@ -94,13 +81,15 @@ def main() -> None:
         disk = root / fault.replace(" ", "_")
         with mounted(disk, options):
             outcome = run(disk / "out")
-            remount(disk, repaired)
+            subprocess.run(["mount", "-o", f"remount,{repaired}", str(disk)], check=True)
             rerun(fault, disk / "out", *outcome)
     limits = [(f"{num} open files", resource.RLIMIT_NOFILE, num) for num in (12, 24, 48)]
     limits.append(("files of 20 kB", resource.RLIMIT_FSIZE, 20_000))
     for fault, kind, limit in limits:
         folder = root / fault.replace(" ", "_")
-        rerun(fault, folder, *run(folder, resource_limit(kind, limit)))
+        rerun(
+            fault, folder, *run(folder, functools.partial(resource.setrlimit, kind, (limit, limit)))
+        )
     headers = ["fault", "exit code", "last line", "exit code without fault", "different records"]
     print(tabulate(rows, headers, tablefmt="github"))
 

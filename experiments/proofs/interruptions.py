@@ -9,27 +9,20 @@ run, all records except timings must equal those of the undisturbed run, byte fo
 Takes about half an hour on two cores. Expected: 0 records lost, 0 records different.
 """
 
+import functools
 import os
 import pathlib
 import random
 import shutil
 import signal
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 
 from absl import flags
 
 from ..flags import define_output_dir
-from ..main import run_script
-from .digests import different_records, record_digests
-
-FLAGS = flags.FLAGS
-
-# The package of the scripts.
-PACKAGE = __package__.rpartition(".")[0]
-
+from ..main import FLAGS, run_script
+from .runs import different_records, record_digests, start
 
 SMALL = ("--size=64", "--gray", "--square", "--channels=4", "--stopping=fixed")
 SCRIPTS = {
@@ -44,21 +37,19 @@ SCRIPTS = {
     "compare": (
         *("--images=sample:moon", "--num_seeds=2", "--methods=DIP,ISNAS-DIP", "--extra_members="),
         *("--num_genotypes=3", "--cohort=1", "--cohort_iterations=60", "--iterations=60"),
-        *("--selection=closest", "--combine=selected"),
+        *("--selection=closest", "--combination=selected"),
     ),
 }
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 # Exit codes of a script that a signal stopped; 130 if it handled Ctrl-C itself.
 STOPPED = (-signal.SIGKILL, -signal.SIGTERM, -signal.SIGINT, 130)
+log = functools.partial(print, flush=True)
 
 
-def start(script: str, folder: pathlib.Path) -> subprocess.Popen:
-    """Start a script that writes to a folder."""
-    cache = f"--compilation_cache={FLAGS.compilation_cache}"
-    command = [sys.executable, "-m", f"{PACKAGE}.{script}", *SMALL, *SCRIPTS[script], cache]
-    quiet = subprocess.DEVNULL
-    return subprocess.Popen([*command, f"--output_dir={folder}"], stdout=quiet, stderr=quiet)
+def run_small(script: str, folder: pathlib.Path) -> subprocess.Popen:
+    """Start a script with small settings that writes to a folder."""
+    return start(script, *SMALL, *SCRIPTS[script], folder=folder)
 
 
 def check_exit_code(code: int) -> None:
@@ -70,25 +61,17 @@ def check_exit_code(code: int) -> None:
 def run_undisturbed(script: str, folder: pathlib.Path) -> tuple[float, dict[str, str]]:
     """Run a script and return its duration in seconds and the digests of its records."""
     shutil.rmtree(folder, ignore_errors=True)
-    check_exit_code(start(script, folder).wait())  # fills the compilation cache
+    check_exit_code(run_small(script, folder).wait())  # fills the compilation cache
     shutil.rmtree(folder)
     begin = time.monotonic()
-    check_exit_code(start(script, folder).wait())
+    check_exit_code(run_small(script, folder).wait())
     return time.monotonic() - begin, record_digests(folder)
 
 
 def run_interrupted(
-    script: str,
-    root: pathlib.Path,
-    num_kills: int,
-    rng: random.Random,
-    log: Callable[[str], None],
+    script: str, root: pathlib.Path, num_kills: int, rng: random.Random
 ) -> tuple[int, int, int, int]:
-    """Stop a script several times and let its last run finish.
-
-    Returns:
-      Numbers of stops, finished runs, lost records and different records.
-    """
+    """Stop a script several times; count stops, finished runs, lost and different records."""
     seconds, expected = run_undisturbed(script, root / script / "undisturbed")
     log(f"{script}: {seconds:.1f} s undisturbed, {len(expected)} records")
     folder = root / script / "interrupted"
@@ -96,7 +79,7 @@ def run_interrupted(
     kills = runs = lost = different = 0
     while kills < num_kills or folder.exists():
         before = record_digests(folder)
-        process = start(script, folder)
+        process = run_small(script, folder)
         try:
             process.wait(rng.uniform(0.1, 0.8) * seconds if kills < num_kills else None)
         except subprocess.TimeoutExpired:
@@ -123,25 +106,19 @@ def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_integer("kills", 100, "Number of stops, divided equally among the scripts.")
     flags.DEFINE_integer("seed", 0, "Seed of the random moments and signals.")
-    define_output_dir("out_kills", "Folder for the runs and log.txt.")
+    define_output_dir("out_kills", "Folder for the runs.")
     flags.DEFINE_list("scripts", list(SCRIPTS), "Scripts to stop.")
 
 
 def main() -> None:
     """Stop each script, compare its records, print the totals."""
     root, rng = pathlib.Path(FLAGS.output_dir), random.Random(FLAGS.seed)
-    root.mkdir(parents=True, exist_ok=True)
-    with open(root / "log.txt", "w", buffering=1) as file:
-
-        def log(line: str) -> None:
-            print(line, file=file)
-
-        num_kills = FLAGS.kills // len(FLAGS.scripts)
-        totals = [run_interrupted(script, root, num_kills, rng, log) for script in FLAGS.scripts]
+    num_kills = FLAGS.kills // len(FLAGS.scripts)
+    totals = [run_interrupted(script, root, num_kills, rng) for script in FLAGS.scripts]
     kills, runs, lost, different = map(sum, zip(*totals, strict=True))
     print(
         f"{kills} stops, {runs} finished runs: {lost} finished records lost, {different} records "
-        f"different from an undisturbed run; see {root / 'log.txt'}"
+        "different from an undisturbed run"
     )
 
 

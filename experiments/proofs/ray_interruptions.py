@@ -14,40 +14,31 @@ import pathlib
 import random
 import shutil
 import subprocess
-import sys
 import time
-from collections.abc import Callable
 from typing import Any
 
 import psutil
 from absl import flags
 
 from ..flags import define_output_dir
-from ..main import run_script
-from .digests import different_records, record_digests
-
-FLAGS = flags.FLAGS
-
-# The package of the scripts.
-PACKAGE = __package__.rpartition(".")[0]
-
+from ..main import FLAGS, run_script
+from .runs import different_records, record_digests, start
 
 STUDY = (
     *("--images=sample:moon,sample:coins", "--size=64", "--gray", "--square", "--channels=4"),
     *("--tasks=denoising:60", "--stopping=fixed", "--num_seeds=3", "--metrics=psd_db_mse"),
 )
+NODES = 3  # with one core each
 # Seconds between two kills.
 PAUSE = (8.0, 20.0)
 # A driver ends with its node; more starts than this mean that it fails by itself.
 MAX_STARTS = 50
 
 
-def start(folder: pathlib.Path, *runner_flags: str) -> subprocess.Popen:
+def start_study(folder: pathlib.Path, *runner_flags: str) -> subprocess.Popen:
     """Start the study's driver, which writes to a folder."""
-    command = [sys.executable, "-m", f"{PACKAGE}.make_dataset", *STUDY, *runner_flags]
-    command += [f"--num_genotypes={FLAGS.num_genotypes}", f"--output_dir={folder}"]
-    command += [f"--compilation_cache={FLAGS.compilation_cache}"]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    genotypes = f"--num_genotypes={FLAGS.num_genotypes}"
+    return start("make_dataset", *STUDY, *runner_flags, genotypes, folder=folder)
 
 
 def write_times(folder: pathlib.Path) -> dict[str, int]:
@@ -68,33 +59,28 @@ def busy_workers() -> list[psutil.Process]:
 
 
 class Run:
-    """The study on a Ray cluster; its driver starts again when it ends early.
+    """The study on a Ray cluster; its driver starts again when it ends early."""
 
-    Attributes:
-      folder: Output folder of the study.
-      units: First time that each unit's file was written, by relative path.
-      written_twice: Names of units with files that were written again.
-      kills: Number of kills by kind.
-    """
-
-    def __init__(
-        self, folder: pathlib.Path, rng: random.Random, log: Callable[[str], None]
-    ) -> None:
+    def __init__(self, folder: pathlib.Path, rng: random.Random) -> None:
         from ray.cluster_utils import Cluster
 
-        self.folder, self._rng, self._log = folder, rng, log
-        self.units: dict[str, int] = {}
-        self.written_twice: set[str] = set()
+        self.folder, self._rng, self._begin = folder, rng, time.monotonic()
+        self.units: dict[str, int] = {}  # first time that each unit's file was written
+        self.written_twice: set[str] = set()  # units
         self.kills = dict.fromkeys(("worker", "node", "driver"), 0)
         self._cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(FLAGS.nodes - 1)]
+        self._nodes = [self._cluster.add_node(num_cpus=1) for _ in range(NODES - 1)]
         self._starts = 0
         self._start_driver()
+
+    def _print(self, text: str) -> None:
+        seconds = time.monotonic() - self._begin
+        print(f"{seconds:6.0f} s  {len(self.units)} units; {text}", flush=True)
 
     def _start_driver(self) -> None:
         self._starts += 1
         address = f"--ray_address={self._cluster.address}"
-        self._driver = start(self.folder, "--runner=ray", address)
+        self._driver = start_study(self.folder, "--runner=ray", address)
 
     def _watch_units(self) -> None:
         for name, write_time in write_times(self.folder).items():
@@ -118,7 +104,7 @@ class Run:
             self._driver.wait()
             self._start_driver()
         self.kills[kind] += 1
-        self._log(f"{len(self.units)} units; killed a {kind}")
+        self._print(f"killed a {kind}")
         return True
 
     def finish(self) -> None:
@@ -129,54 +115,42 @@ class Run:
                 if self._starts == MAX_STARTS:
                     raise ValueError(f"the driver ended with exit code {code} {MAX_STARTS} times")
                 self._start_driver()
-                self._log(f"{len(self.units)} units; restarted the driver after exit code {code}")
+                self._print(f"restarted the driver after exit code {code}")
             time.sleep(0.2)
             self._watch_units()
             is_due = time.monotonic() >= due and sum(self.kills.values()) < FLAGS.kills
             if is_due and self._kill():
                 due = time.monotonic() + self._rng.uniform(*PAUSE)
         self._watch_units()
-        self._log(f"{len(self.units)} units; the driver ended with exit code 0")
+        self._print("the driver ended with exit code 0")
         self._cluster.shutdown()
 
 
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_integer("kills", 20, "Number of kills.")
-    flags.DEFINE_integer("nodes", 3, "Number of nodes, with one core each.")
     flags.DEFINE_integer("num_genotypes", 20, "Number of genotypes in the study.")
     flags.DEFINE_integer("seed", 0, "Seed of the random moments and kinds of kills.")
-    define_output_dir("out_ray", "Folder for the two datasets and log.txt.")
+    define_output_dir("out_ray", "Folder for the two datasets.")
 
 
 def main() -> None:
     """Run the study without Ray, then on Ray with kills, and compare."""
     root = pathlib.Path(FLAGS.output_dir)
     shutil.rmtree(root, ignore_errors=True)
-    root.mkdir(parents=True)
-    begin = time.monotonic()
-    with open(root / "log.txt", "w", buffering=1) as file:
-
-        def log(line: str) -> None:
-            print(f"{time.monotonic() - begin:6.0f} s  {line}", file=file)
-
-        local = root / "local"
-        if code := start(local, "--runner=processes", "--workers=1").wait():
-            raise ValueError(f"the study ended with exit code {code}")
-        units = write_times(local)
-        log(f"without Ray: {len(units)} units")
-        run = Run(root / "ray", random.Random(FLAGS.seed), log)
-        run.finish()
-        missing = units.keys() - run.units.keys()
-        different = different_records(record_digests(local), record_digests(run.folder))
-        killed = ", ".join(f"{number} {kind}s" for kind, number in run.kills.items())
-        result = (
-            f"{len(units)} units; killed {killed}: {len(missing)} missing, "
-            f"{len(run.written_twice)} written twice, {len(different)} different from a run "
-            "without Ray"
-        )
-        log(result)
-    print(f"{result}; see {root / 'log.txt'}")
+    local = root / "local"
+    if code := start_study(local, "--runner=processes", "--workers=1").wait():
+        raise ValueError(f"the study ended with exit code {code}")
+    units = write_times(local)
+    run = Run(root / "ray", random.Random(FLAGS.seed))
+    run.finish()
+    missing = units.keys() - run.units.keys()
+    different = different_records(record_digests(local), record_digests(run.folder))
+    killed = ", ".join(f"{number} {kind}s" for kind, number in run.kills.items())
+    print(
+        f"{len(units)} units; killed {killed}: {len(missing)} missing, {len(run.written_twice)} "
+        f"written twice, {len(different)} different from a run without Ray"
+    )
 
 
 if __name__ == "__main__":

@@ -17,10 +17,7 @@ from absl import flags
 from isnas_jax import report
 from isnas_jax.io import records
 
-from ..main import run_script
-
-FLAGS = flags.FLAGS
-
+from ..main import FLAGS, run_script
 
 # Width and height in CSS pixels, whether the device is mobile, color scheme.
 VIEWS = {
@@ -41,15 +38,10 @@ def browser() -> Iterator[Any]:
         raise FileNotFoundError("chromium and chromedriver are not installed")
     options = webdriver.ChromeOptions()
     options.binary_location = chromium_path
-    for argument in (
-        "--headless",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--disable-component-update",
-        "--hide-scrollbars",
-    ):
-        options.add_argument(argument)
+    for argument in ("headless", "no-sandbox", "disable-gpu", "hide-scrollbars"):
+        options.add_argument(f"--{argument}")
+    for argument in ("background-networking", "component-update"):
+        options.add_argument(f"--disable-{argument}")
     options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
     driver = webdriver.Chrome(options=options, service=Service(driver_path))
     try:

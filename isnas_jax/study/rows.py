@@ -35,7 +35,7 @@ def compute_fits(
         config,
         iterations=iterations,
         stopping=RunToEnd(config.stopping, config.iterations),
-        snapshots=range(0, iterations, SNAPSHOT_INTERVAL) if config.debias else (),
+        snapshots=tuple(range(0, iterations, SNAPSHOT_INTERVAL) if config.debias else ()),
     )
     jobs = []
     for unit, checkpoint in zip(work, checkpoints, strict=True):
@@ -44,8 +44,10 @@ def compute_fits(
 
     def end(index: int, result: Fit | FloatingPointError) -> None:
         unit = work[index]
-        is_fit = isinstance(result, Fit)
-        on_end(unit, fit_row(unit, result, config.ema_decay) if is_fit else result)
+        if isinstance(result, Fit):
+            on_end(unit, fit_row(unit, result, config.ema_decay))
+        else:
+            on_end(unit, result)
 
     def report(event: Event) -> None:
         progress(event._replace(stage=work[event.stage[1] - 1].name))

@@ -1,10 +1,24 @@
-"""Digests of the records in a run's folder, to compare runs byte for byte."""
+"""Runs of scripts in processes, and digests of their records to compare runs byte for byte."""
 
 import hashlib
 import pathlib
+import subprocess
+import sys
+from typing import Any
+
+from ..flags import FLAGS
 
 # Files and folders that differ between runs with equal results.
 EXCLUDED = ("timings", "timings.json", "report.html", "command.txt")
+
+
+def start(script: str, *arguments: str, folder: pathlib.Path, **options: Any) -> subprocess.Popen:
+    """Start a script that writes to a folder, silently unless the options of Popen differ."""
+    package = __package__.rpartition(".")[0]
+    cache = f"--compilation_cache={FLAGS.compilation_cache}"
+    command = [sys.executable, "-m", f"{package}.{script}", *arguments, cache]
+    options = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | options
+    return subprocess.Popen([*command, f"--output_dir={folder}"], **options)
 
 
 def record_digests(folder: pathlib.Path) -> dict[str, str]:
