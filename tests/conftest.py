@@ -9,6 +9,7 @@ from flax import linen as nn
 from hypothesis import HealthCheck, settings
 
 import isnas_jax as isnas
+from isnas_jax.running import processes
 
 # Examples of each property; docs/robustness.md: --hypothesis-profile=thorough.
 for name, number in {"brief": 30, "usual": 150, "thorough": 2500}.items():
@@ -54,10 +55,20 @@ def compiled_once(tmp_path_factory):
 
 
 @pytest.fixture(scope="module", autouse=True)
-def dtype_promotion(request):
-    """Without implicit promotion; files with data or code of users in float64 choose "standard"."""
+def strict_jax(request):
+    """Neither implicit promotion nor reuse of keys.
+
+    Files with data or code of users in float64 choose DTYPE_PROMOTION = "standard". Those that
+    fit batches set KEY_REUSE = True: JAX's vmap of a `cond` uses each of its operands twice.
+    """
     promotion = getattr(request.module, "DTYPE_PROMOTION", "strict")
     jax.config.update("jax_numpy_dtype_promotion", promotion)
+    jax.config.update("jax_debug_key_reuse", not getattr(request.module, "KEY_REUSE", False))
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than the cores, because tests wait for scripts and other processes."""
+    return len(processes.cores()) + 1
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -15,8 +15,11 @@ from isnas_jax import figures
 from isnas_jax.report import tables
 from isnas_jax.study import analysis, intervals, store
 
-KEY = jax.random.key(3)
 GENOTYPES = [f"{cell}:{'0' * 25}" for cell in range(60, 66)]
+
+
+def new_key():
+    return jax.random.key(3)
 
 
 @pytest.fixture
@@ -59,7 +62,7 @@ def test_kendall_equals_scipy_in_every_resample():
     rng = np.random.default_rng(0)
     x = rng.integers(0, 8, 30).astype(float)  # with ties
     y = x + rng.normal(scale=4, size=30)
-    counts = analysis.resample(KEY, 30, 50)
+    counts = analysis.resample(new_key(), 30, 50)
     assert (counts.sum(axis=1) == 30).all()
     assert (counts[0] == 1).all()
     assert len(np.unique(counts, axis=0)) == 51
@@ -75,7 +78,7 @@ def test_interval_equals_quantiles_and_is_close_to_scipy_bootstrap():
     rng = np.random.default_rng(1)
     x = rng.normal(size=60)
     y = x + rng.normal(size=60)
-    replicates = analysis.kendall(x, y, analysis.resample(KEY, 60, 2000))
+    replicates = analysis.kendall(x, y, analysis.resample(new_key(), 60, 2000))
     estimate = analysis.estimate(replicates)
     assert estimate.value == pytest.approx(scipy.stats.kendalltau(x, y).statistic)
     assert estimate.low == pytest.approx(pd.Series(replicates[1:]).quantile(0.025))
@@ -94,7 +97,7 @@ def test_interval_equals_quantiles_and_is_close_to_scipy_bootstrap():
 
 def test_kendall_table_correlates_scores_and_outcomes(dataset):
     outcomes = ["optimal stopping iteration", "best PSNR", "PSNR increase"]
-    table = analysis.kendall_table(dataset, outcomes, ["sharpness"], key=KEY, resamples=40)
+    table = analysis.kendall_table(dataset, outcomes, ["sharpness"], key=new_key(), resamples=40)
     assert len(table) == 3 * 2 * 3
     table = table.set_index(["outcome", "reference", "image"]).sort_index()
     score = [0, 2, 4, 1, 3, 0]
@@ -141,10 +144,10 @@ def test_top_returns_the_lowest_scores_against_the_observation(dataset):
 
 def test_random_cohorts_have_the_expected_best_value():
     values = np.arange(20.0)
-    mean, spread = analysis.random_cohorts(KEY, values, 5, 400)
+    mean, spread = analysis.random_cohorts(new_key(), values, 5, 400)
     expected = sum(best * math.comb(int(best), 4) for best in values) / math.comb(20, 5)
     assert mean == pytest.approx(expected, abs=3 * spread / np.sqrt(400))
-    assert analysis.random_cohorts(KEY, values, 30, 10) == (19.0, 0.0)
+    assert analysis.random_cohorts(new_key(), values, 30, 10) == (19.0, 0.0)
 
 
 def test_tables_are_written_in_every_format(tmp_path):

@@ -29,7 +29,9 @@ from isnas_jax.searching import plan_search
 from isnas_jax.study import Case, key_of
 from isnas_jax.study.intervals import over_images
 
-KEY = jax.random.key(5)
+
+def new_key():
+    return jax.random.key(5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,17 +68,17 @@ def test_refit_is_as_long_as_the_validated_fit(clean, noisy, small_network, tmp_
     net = small_network()
 
     def run(config=CONFIG, folder=None):
-        job = FitJob(KEY, net, noisy)
+        job = FitJob(new_key(), net, noisy)
         part = cached_fit(job, config, folder)
         return refit(job._replace(clean=clean), config, [part], noisy, folder)
 
-    result, part = run(folder=tmp_path), isnas.fit(KEY, net, noisy, CONFIG)
+    result, part = run(folder=tmp_path), isnas.fit(new_key(), net, noisy, CONFIG)
     np.testing.assert_array_equal(result.fold_fits[0].validation, part.validation)
     assert result.restored_at == part.restored_at == 11
     assert (len(result.loss), len(part.loss)) == (12, 15)
     # Equals a fit of fixed iterations to all measurements from the same initialization.
     changes = {"stopping": isnas.FixedIterations(), "iterations": 1 + part.restored_at}
-    alone = isnas.fit(KEY, net, noisy, CONFIG, split=None, **changes)
+    alone = isnas.fit(new_key(), net, noisy, CONFIG, split=None, **changes)
     np.testing.assert_allclose(result.restored, alone.restored, atol=2e-5)
     np.testing.assert_allclose(result.loss, alone.loss, rtol=1e-3)
     assert result.validation is None
@@ -96,20 +98,20 @@ def test_refit_continues_from_a_fraction_of_the_validated_fit(
     clean, noisy, small_network, tmp_path, fraction
 ):
     """Fit the training problem for a fraction of its iterations, then all measurements."""
-    net, (part, validation) = small_network(), isnas.HoldOut(0.2)(KEY, noisy)
+    net, (part, validation) = small_network(), isnas.HoldOut(0.2)(new_key(), noisy)
     config = dataclasses.replace(CONFIG, refit_from=fraction, refit_factor=1.25)
 
     def run(config=config, folder=None):
-        fit = cached_fit(FitJob(KEY, net, part, clean, validation), config.unsplit(), folder)
-        return refit(FitJob(KEY, net, noisy, clean), config, [fit], part, folder), fit
+        fit = cached_fit(FitJob(new_key(), net, part, clean, validation), config.unsplit(), folder)
+        return refit(FitJob(new_key(), net, noisy, clean), config, [fit], part, folder), fit
 
     result, fit = run()
     left_at = round(12 * fraction)
     fixed = {"split": None, "stopping": isnas.FixedIterations(), "debias": True}
-    before = isnas.fit(KEY, net, part, CONFIG, iterations=left_at, **fixed)
+    before = isnas.fit(new_key(), net, part, CONFIG, iterations=left_at, **fixed)
     start = Start(before.variables, before.optimizer_state)
     rest = dataclasses.replace(CONFIG, iterations=15 - left_at, **fixed)
-    (after,) = isnas.fit_many([FitJob(KEY, net, noisy, start=start)], rest)
+    (after,) = isnas.fit_many([FitJob(new_key(), net, noisy, start=start)], rest)
     np.testing.assert_allclose(result.restored, after.restored, atol=2e-5)
     np.testing.assert_allclose(result.loss, np.append(before.loss, after.loss), rtol=1e-3)
     np.testing.assert_array_equal(result.psnr_ema[:left_at], fit.psnr_ema[:left_at])
@@ -131,12 +133,12 @@ def test_refit_continues_from_a_fraction_of_the_validated_fit(
 
 
 def test_validated_fit_and_refit_run_one_program(noisy, small_network):
-    training, validation = isnas.HoldOut(0.2)(KEY, noisy)
+    training, validation = isnas.HoldOut(0.2)(new_key(), noisy)
     pairs = ((training, validation, 40), (noisy, without_measurements(noisy), 12))
     programs = []
     for problem, other, iterations in pairs:
         config = dataclasses.replace(CONFIG, iterations=iterations)
-        job = FitJob(KEY, small_network(), problem, validation=other)
+        job = FitJob(new_key(), small_network(), problem, validation=other)
         structure, state, inputs = prepare(job, config)
         with chunk_program(structure, config.chunk, state, inputs) as program:
             programs.append(program)
@@ -148,7 +150,7 @@ def test_a_rule_without_validation_needs_no_refit(noisy, small_network):
     search_config = dataclasses.replace(CONFIG, stopping=isnas.FixedIterations())
     stages = []
     result = isnas.restore(
-        KEY,
+        new_key(),
         noisy,
         1,
         dataclasses.replace(config, fit=search_config),
@@ -156,18 +158,18 @@ def test_a_rule_without_validation_needs_no_refit(noisy, small_network):
     )
     assert set(stages) == {"restore", "preview"}
     assert result.fold_fits == ()
-    key = key_of_member(KEY, 1)
+    key = key_of_member(new_key(), 1)
     alone = isnas.fit(key, small_network(in_channels=3), noisy, search_config, split=None)
     np.testing.assert_array_equal(result.restored, alone.restored)
 
 
 def test_restore_equals_the_refit_of_a_search_member(clean, noisy, small_network, tmp_path):
     config = stacking_config(small_network, noisy, ())
-    result = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path)
+    result = isnas.search(new_key(), noisy, config, clean=clean, folder=tmp_path)
     index, (_, fit) = next(iter(result.restorations.items()))
     stages = []
     alone = isnas.restore(
-        KEY,
+        new_key(),
         noisy,
         result.cohort.members[index],
         config,
@@ -189,10 +191,11 @@ def key_of_member(key, member):
 
 @pytest.mark.parametrize("rule", STOPPING)
 def test_no_rule_sees_the_clean_image(noisy, small_network, rule):
-    wrong_image = np.asarray(jax.random.uniform(KEY, noisy.shape))
+    wrong_image = np.asarray(jax.random.uniform(new_key(), noisy.shape))
     config = isnas.FitConfig(30, STOPPING[rule], split=isnas.HoldOut(0.2))
     no_clean, wrong_clean = (
-        isnas.fit(KEY, small_network(), noisy, config, clean=clean) for clean in (None, wrong_image)
+        isnas.fit(new_key(), small_network(), noisy, config, clean=clean)
+        for clean in (None, wrong_image)
     )
     assert wrong_clean.restored_at == no_clean.restored_at
     np.testing.assert_array_equal(wrong_clean.criterion, no_clean.criterion)
@@ -230,7 +233,7 @@ def test_stack_equals_a_manual_computation_for_any_clean_image(
     config = stacking_config(small_network, noisy, (isnas.non_local_means,))
     wrong_image = np.asarray(jax.random.uniform(jax.random.key(9), clean.shape))
     result, wrong_clean, no_clean = (
-        isnas.search(KEY, noisy, config, clean=given, folder=tmp_path / name)
+        isnas.search(new_key(), noisy, config, clean=given, folder=tmp_path / name)
         for name, given in (("a", clean), ("b", wrong_image), ("c", None))
     )
     for other in (wrong_clean, no_clean):
@@ -248,7 +251,7 @@ def test_stack_equals_a_manual_computation_for_any_clean_image(
     assert cohort.members[2] is isnas.non_local_means
     assert np.isnan(cohort.scores[2])
     # The noise of the validation problem is independent of that of the training problem.
-    stages = jax.random.split(KEY, 3)[2]
+    stages = jax.random.split(new_key(), 3)[2]
     fitted, validation = config.fit.split(jax.random.split(stages, 4)[2], noisy)
     np.testing.assert_array_equal(cohort.folds[0].problem.observed, fitted.observed)
     errors = [np.square(image - np.asarray(validation.observed)).mean() for image in cohort.images]
@@ -269,13 +272,13 @@ def test_stack_equals_a_manual_computation_for_any_clean_image(
     np.testing.assert_allclose(result.restored, mean, atol=1e-6)
     assert np.square(result.restored - clean).mean() < np.square(noisy.observed - clean).mean()
 
-    again = isnas.search(KEY, noisy, config, clean=clean, folder=tmp_path / "a")
+    again = isnas.search(new_key(), noisy, config, clean=clean, folder=tmp_path / "a")
     np.testing.assert_array_equal(again.restored, result.restored)
     with pytest.raises(
         ValueError,
         match=r"'biharmonic' restores inpainting, not denoising",
     ):
-        isnas.search(KEY, noisy, stacking_config(small_network, noisy, (isnas.biharmonic,)))
+        isnas.search(new_key(), noisy, stacking_config(small_network, noisy, (isnas.biharmonic,)))
     with pytest.raises(ValueError, match="extra_members contain 'dip' more than once"):
         stacking_config(small_network, noisy, (isnas.dip, isnas.dip))
 
@@ -286,7 +289,9 @@ def test_a_cohort_of_classical_members_fits_nothing(noisy, small_network):
     config = stacking_config(small_network, noisy, methods)
     config = dataclasses.replace(config, search=dataclasses.replace(config.search, cohort=0))
     stages = []
-    result = isnas.search(KEY, noisy, config, progress=lambda event: stages.append(event.stage))
+    result = isnas.search(
+        new_key(), noisy, config, progress=lambda event: stages.append(event.stage)
+    )
     assert not stages
     assert len(result.candidates.genotypes) == 0
     mean = sum(
@@ -297,7 +302,7 @@ def test_a_cohort_of_classical_members_fits_nothing(noisy, small_network):
     assert [member.name for member in result.member_curves()] == list(map(str, methods))
     without_members = dataclasses.replace(config.search, extra_members=())
     with pytest.raises(ValueError, match="a cohort of 0"):
-        isnas.search(KEY, noisy, dataclasses.replace(config, search=without_members))
+        isnas.search(new_key(), noisy, dataclasses.replace(config, search=without_members))
 
 
 def test_a_cohort_fitted_to_all_measurements_is_not_refitted(noisy, small_network):
@@ -306,7 +311,7 @@ def test_a_cohort_fitted_to_all_measurements_is_not_refitted(noisy, small_networ
     search = dataclasses.replace(
         config.search, selection=isnas.closest_to_mean, combination=isnas.uniform_mean
     )
-    result = isnas.search(KEY, noisy, isnas.Config(config.network, fit, search))
+    result = isnas.search(new_key(), noisy, isnas.Config(config.network, fit, search))
     for index in (0, 1):
         assert result.restorations[index].fit is result.cohort.fits(index)[0]
     np.testing.assert_allclose(result.restored, result.cohort.images.mean(axis=0), atol=1e-6)
@@ -332,7 +337,7 @@ def test_validation_without_a_split_fails_before_any_computation(
     without |= {"fit": isnas.FitConfig(1), "strategy": fail_on_draw}
     search = dataclasses.replace(config.search, **(without | changes))
     with pytest.raises(ValueError, match=f"{name} needs a split"):
-        isnas.search(KEY, noisy, dataclasses.replace(config, search=search))
+        isnas.search(new_key(), noisy, dataclasses.replace(config, search=search))
 
 
 @pytest.mark.parametrize(
@@ -358,7 +363,7 @@ def test_predicted_stages_bound_the_actual_ones(how, noisy, small_network):
         if event.stage[0] not in ("score", "preview"):
             longest[event.stage] = max(event.total, longest.get(event.stage, 0))
 
-    result = isnas.search(KEY, noisy, config, progress=note)
+    result = isnas.search(new_key(), noisy, config, progress=note)
     plan = plan_search(config)
     kinds = [kind for kind, *_ in longest]
     assert set(kinds) <= set(plan)
@@ -379,7 +384,7 @@ def test_folds_average_errors_and_stops(clean, noisy, small_network):
     fit = dataclasses.replace(config.fit, folds=2, split=isnas.HoldOut(0.2), refit_factor=1.5)
     stages = []
     result = isnas.search(
-        KEY,
+        new_key(),
         noisy,
         dataclasses.replace(config, fit=fit),
         progress=lambda event: stages.append(event.stage),
@@ -411,7 +416,7 @@ def test_classical_restorations_ignore_held_out_values(task):
         "inpainting": lambda: isnas.inpainting(observed, rng.uniform(size=(32, 32)) > 0.5),
         "super_resolution": lambda: isnas.super_resolution(observed, 2),
     }[task]()
-    fitted, _ = isnas.hold_out(KEY, problem, 0.2)
+    fitted, _ = isnas.hold_out(new_key(), problem, 0.2)
     other = dataclasses.replace(
         fitted, observed=fitted.observed + 0.3 * (fitted.weights == 0).astype(np.float32)
     )
@@ -423,7 +428,7 @@ def test_classical_restorations_ignore_held_out_values(task):
 
 
 def test_estimate_sigma_of_white_noise():
-    noise = 20 * jax.random.normal(KEY, (128, 128, 3)) / 255
+    noise = 20 * jax.random.normal(new_key(), (128, 128, 3)) / 255
     assert isnas.estimate_sigma(0.5 + noise) == pytest.approx(20, rel=0.05)
 
 
@@ -431,7 +436,7 @@ def test_estimate_sigma_of_white_noise():
 def recorded(tmp_path_factory):
     """One small architecture on one image, fitted by `curves` and loaded by `gather`."""
     clean = np.asarray(jax.random.uniform(jax.random.key(1), (32, 32, 1)))
-    case = Case("noise", clean, isnas.add_noise(KEY, clean, sigma=25))
+    case = Case("noise", clean, isnas.add_noise(new_key(), clean, sigma=25))
     experiment = dataclasses.replace(
         curves.EXPERIMENTS["noise25"],
         iterations=41,

@@ -27,7 +27,10 @@ FLAGS = re.findall(r"`(--[a-z_]+=[^`]+)`", TEXT)
 REGISTRIES = {
     name: value for name, value in vars(registries).items() if isinstance(value, Registry)
 }
-KEY = jax.random.key(0)
+
+
+def new_key():
+    return jax.random.key(0)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -142,8 +145,10 @@ with building.runner()(print) as pool:
 def test_metric_scores_genotypes(extension, problem):
     net = isnas.build_network(tiny.GENOTYPES[0], out_channels=1, channels=4, space=tiny.SPACE)
     inits = isnas.RandomInits(3)
-    scores = isnas.score(KEY, [net], problem, {"contrast": extension.contrast}, inits)["contrast"]
-    outputs = np.asarray(isnas.random_outputs(KEY, net, problem.shape, inits))
+    scores = isnas.score(new_key(), [net], problem, {"contrast": extension.contrast}, inits)[
+        "contrast"
+    ]
+    outputs = np.asarray(isnas.random_outputs(new_key(), net, problem.shape, inits))
     expected = abs(np.std(problem.observed) - outputs.std(axis=(1, 2, 3)))
     np.testing.assert_allclose(scores[0], expected, rtol=1e-3)
     assert extension.contrast(problem.observed, problem.observed) == 0
@@ -151,13 +156,13 @@ def test_metric_scores_genotypes(extension, problem):
 
 def test_task_network_regularizer_and_optimizer_restore(extension):
     image = np.kron(np.eye(4, dtype=np.float32), np.ones((8, 8)))[..., None]
-    problem = registries.TASKS["deblurring"].corrupt(KEY, image, width=1.5)
+    problem = registries.TASKS["deblurring"].corrupt(new_key(), image, width=1.5)
     assert isnas.presets.published(problem).search.proxy is None
     net = isnas.build_network(extension.plain, out_channels=1, channels=8, in_channels=4)
     options = {"iterations": 60, "input_noise_std": 0.0, "learning_rate": 0.1}
     options["optimizer"] = registries.OPTIMIZERS["sgd"]
     fits = [
-        isnas.fit(KEY, net, problem, regularizers=regularizers, **options)
+        isnas.fit(new_key(), net, problem, regularizers=regularizers, **options)
         for regularizers in ((), (extension.Curvature(5.0),))
     ]
     rough, smooth = (np.square(np.diff(fit.output, n=2, axis=0)).mean() for fit in fits)
@@ -172,7 +177,7 @@ def test_presets_of_the_library_accept_a_new_task(extension, preset):
 
 
 def test_network_restores_with_a_preset(extension, problem):
-    fit = isnas.restore(KEY, problem, extension.plain, extension.small(problem))
+    fit = isnas.restore(new_key(), problem, extension.plain, extension.small(problem))
     assert fit.restored.shape == problem.shape
     assert 0 < len(fit.fold_fits[0].loss) <= 20
 
@@ -182,17 +187,17 @@ def test_rule_stops_when_the_residual_is_white(extension, problem, plain_network
     rule = extension.WhiteResidual()
     flat = 0.5 + (problem.observed - 0.5) * 20 / 255 * 12**0.5
     gradient = np.linspace(-0.2, 0.2, 64)[:, None, None] * np.ones((1, 64, 1))
-    fit = isnas.fit(KEY, plain_network, isnas.denoising(flat), iterations=50, stopping=rule)
+    fit = isnas.fit(new_key(), plain_network, isnas.denoising(flat), iterations=50, stopping=rule)
     assert len(fit.loss) < 10
     assert fit.criterion[-1] < rule.tolerance <= fit.criterion[:-1].min(initial=9.0)
     # The network does not fit the gradient so early, which therefore stays in the residual.
     steep = isnas.denoising(flat + gradient)
-    fit = isnas.fit(KEY, plain_network, steep, iterations=20, stopping=rule)
+    fit = isnas.fit(new_key(), plain_network, steep, iterations=20, stopping=rule)
     assert len(fit.loss) == 20
 
 
 def test_classical_restoration_restores(extension, problem):
-    noisy = isnas.denoising(0.5 + 0.1 * jax.random.normal(KEY, problem.shape))
+    noisy = isnas.denoising(0.5 + 0.1 * jax.random.normal(new_key(), problem.shape))
     restored = classical.restore(extension.median, noisy)
     expected = [np.median(noisy.observed[row : row + 3, 5:8]) for row in range(10)]
     np.testing.assert_allclose(restored[1:11, 6, 0], expected)
@@ -201,11 +206,11 @@ def test_classical_restoration_restores(extension, problem):
 def test_split_validates_with_every_fourth_row(extension, problem, plain_network):
     split = extension.Rows(4)
     for fold in (0, 1):
-        training, validation = split(KEY, problem, fold)
+        training, validation = split(new_key(), problem, fold)
         rows = np.flatnonzero(np.asarray(validation.weights).sum(axis=(1, 2)))
         np.testing.assert_array_equal(rows, np.arange(fold, 64, 4))
         np.testing.assert_array_equal(training.weights + validation.weights, problem.weights)
-    fit = isnas.fit(KEY, plain_network, problem, iterations=3, split=split)
+    fit = isnas.fit(new_key(), plain_network, problem, iterations=3, split=split)
     expected = np.square(fit.ema - np.asarray(problem.observed))[::4].mean()
     assert fit.validation[-1] == pytest.approx(expected, rel=1e-4)
 
@@ -213,12 +218,12 @@ def test_split_validates_with_every_fourth_row(extension, problem, plain_network
 def test_space_is_searched(extension, problem):
     strategy = isnas.RandomSearch(2)
     config = small_config(extension, problem, space=extension.Depths(), strategy=strategy, cohort=1)
-    result = isnas.search(KEY, problem, config)
+    result = isnas.search(new_key(), problem, config)
     assert all(1 <= genotype <= 6 for genotype in result.candidates.genotypes)
     assert config.search.space.parse(str(result.architecture)) == result.architecture
     net = config.search.space.build(result.architecture, out_channels=1, channels=8)
     assert net.depth == result.architecture
-    leaves = jax.tree.leaves(net.init(KEY, jnp.zeros((1, 64, 64, net.in_channels))))
+    leaves = jax.tree.leaves(net.init(new_key(), jnp.zeros((1, 64, 64, net.in_channels))))
     assert len(leaves) == 2 * (result.architecture + 1)
 
 
@@ -243,8 +248,8 @@ def test_strategy_selections_and_combination_search(extension, problem):
         selection=extension.least_loss,
         combination=extension.top_two,
     )
-    result = isnas.search(KEY, problem, config)
-    first_generation = config.search.space.sample(jax.random.split(KEY, 3)[1], 4, 8)
+    result = isnas.search(new_key(), problem, config)
+    first_generation = config.search.space.sample(jax.random.split(new_key(), 3)[1], 4, 8)
     survivors = [g for g in result.candidates.genotypes if g in first_generation]
     assert 0 < len(survivors) < 4
     cells = [genotype.cell for genotype in result.cohort.members]

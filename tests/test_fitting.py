@@ -33,6 +33,7 @@ from isnas_jax.fitting import (
 )
 from isnas_jax.io import Checkpoint
 
+KEY_REUSE = True  # batches
 GENOTYPE = isnas.Genotype(46, "0000011001001001100111101")
 
 
@@ -125,9 +126,16 @@ def test_same_key_gives_the_same_fit_for_every_chunk(small_network, problem):
     assert not np.array_equal(other.loss[:5], whole.loss[:5])
 
 
-def test_clean_image_changes_only_the_evaluation(small_network, problem):
+@pytest.mark.parametrize(
+    "cell", [None, *(pytest.param(cell, marks=pytest.mark.thorough) for cell in (54, 172))]
+)
+def test_clean_image_changes_only_the_evaluation(small_network, problem, cell):
+    net = small_network()
+    if cell:  # a network of five levels with convolutions
+        genotype = isnas.Genotype(cell, "0000011001001001100111101")
+        net = isnas.build_network(genotype, out_channels=1, channels=4)
     garbage = jax.random.uniform(jax.random.key(5), problem.shape)
-    blind, evaluated = (run(small_network(), problem, clean=clean) for clean in (None, garbage))
+    blind, evaluated = (run(net, problem, clean=clean) for clean in (None, garbage))
     assert_same(blind, evaluated)
     assert blind.psnr is None
     expected = -10 * np.log10(np.square(evaluated.ema - np.asarray(garbage)).mean())

@@ -11,7 +11,10 @@ from isnas_jax.searching._shared_forward import Shared, forward
 
 GENOTYPES = [isnas.Genotype(60, "0" * 25), isnas.Genotype(60, "1" * 25)]
 NETS = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in GENOTYPES]
-KEY = jax.random.key(7)
+
+
+def new_key():
+    return jax.random.key(7)
 
 
 @pytest.fixture(scope="module")
@@ -23,9 +26,9 @@ def problem():
 def test_scores_are_metrics_of_the_operator_of_random_outputs(problem):
     names = ("psd_db_strip_mse", "psd_99_bw")
     metrics = {name: registries.METRICS[name] for name in names}
-    scores = isnas.score(KEY, NETS, problem, metrics, isnas.RandomInits(2))
+    scores = isnas.score(new_key(), NETS, problem, metrics, isnas.RandomInits(2))
     for row, net in enumerate(NETS):
-        outputs = isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(2))
+        outputs = isnas.random_outputs(new_key(), net, problem.shape, isnas.RandomInits(2))
         assert outputs.shape == (2, 40, 64, 1)
         for name in names:
             expected = [metrics[name](problem.observed, problem.operator(x)) for x in outputs]
@@ -43,7 +46,7 @@ def test_shared_computation_changes_nothing(indices):
     for cell in indices:
         for bits in skips:
             net = isnas.build_network(isnas.Genotype(cell, bits), out_channels=1, channels=16)
-            shared = shared or Shared(key, jax.random.uniform(KEY, (1, 64, 64, 1)))
+            shared = shared or Shared(key, jax.random.uniform(new_key(), (1, 64, 64, 1)))
             single, _ = net.init_with_output(key, shared.z)
             np.testing.assert_allclose(forward(net, shared), single, atol=2e-5)
     assert len(shared.of_cell.results) < 20
@@ -56,7 +59,7 @@ def test_more_initializations_in_one_batch_score_the_same(problem):
         tiny.SPACE.build(genotype, out_channels=1, channels=4) for genotype in tiny.GENOTYPES[:2]
     ]
     single, batch = (
-        isnas.score(KEY, nets, problem, metrics, isnas.RandomInits(2, batch=batch))
+        isnas.score(new_key(), nets, problem, metrics, isnas.RandomInits(2, batch=batch))
         for batch in (1, 2)
     )
     np.testing.assert_allclose(single["m"], batch["m"], rtol=1e-4)
@@ -69,9 +72,11 @@ def test_genotypes_of_a_cell_in_batches_score_the_same(problem, small_network, i
     genotypes = [*GENOTYPES, isnas.Genotype(60, "0000011001001001100111101")]
     nets = [isnas.build_network(genotype, out_channels=1, channels=8) for genotype in genotypes]
     nets.insert(2, small_network(in_channels=5))
-    single = isnas.score(KEY, nets, problem, metrics, inits)
+    single = isnas.score(new_key(), nets, problem, metrics, inits)
     events = []
-    batched = isnas.score(KEY, nets, problem, metrics, inits, batched=True, progress=events.append)
+    batched = isnas.score(
+        new_key(), nets, problem, metrics, inits, batched=True, progress=events.append
+    )
     for name in metrics:
         np.testing.assert_allclose(batched[name], single[name], rtol=1e-3)
     done = [event.done for event in events]
@@ -104,7 +109,7 @@ def test_scores_for_accelerators_have_full_precision_and_no_call_of_a_cpu_librar
 def test_order_of_genotypes_does_not_matter(problem):
     metrics = {"m": isnas.psd_99_bw}
     forward_order, reverse = (
-        isnas.score(KEY, nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1])
+        isnas.score(new_key(), nets, problem, metrics)["m"] for nets in (NETS, NETS[::-1])
     )
     np.testing.assert_array_equal(forward_order, reverse[::-1])
 
@@ -113,19 +118,20 @@ def test_order_of_genotypes_does_not_matter(problem):
 def test_vectorized_and_single_outputs_agree(problem):
     net = NETS[1]
     single, batch = (
-        isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(3, batch=batch))
+        isnas.random_outputs(new_key(), net, problem.shape, isnas.RandomInits(3, batch=batch))
         for batch in (1, 3)
     )
     np.testing.assert_allclose(single, batch, atol=1e-5)
     np.testing.assert_array_equal(
-        single[:2], isnas.random_outputs(KEY, net, problem.shape, isnas.RandomInits(2, batch=1))
+        single[:2],
+        isnas.random_outputs(new_key(), net, problem.shape, isnas.RandomInits(2, batch=1)),
     )
 
 
 def test_shared_weights_vary_less_than_fresh_ones(problem):
     def spread(shared_weights):
         outputs = isnas.random_outputs(
-            KEY, NETS[1], problem.shape, isnas.RandomInits(4, shared_weights)
+            new_key(), NETS[1], problem.shape, isnas.RandomInits(4, shared_weights)
         )
         return float(jnp.std(outputs.mean(axis=(1, 2, 3))))
 
@@ -137,7 +143,7 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
     metrics = {"m": isnas.psd_db_mse}
     events = []
     first, again = (
-        isnas.score(KEY, NETS, problem, metrics, folder=tmp_path, progress=events.append)
+        isnas.score(new_key(), NETS, problem, metrics, folder=tmp_path, progress=events.append)
         for _ in range(2)
     )
     np.testing.assert_array_equal(first["m"], again["m"])
@@ -146,8 +152,8 @@ def test_finished_blocks_are_not_computed_again(problem, tmp_path, monkeypatch):
         (("score",), 2, 2),
     ]
     brighter = isnas.denoising(problem.observed + 0.1)
-    other = isnas.score(KEY, NETS, brighter, metrics, folder=tmp_path)["m"]
-    np.testing.assert_array_equal(other, isnas.score(KEY, NETS, brighter, metrics)["m"])
+    other = isnas.score(new_key(), NETS, brighter, metrics, folder=tmp_path)["m"]
+    np.testing.assert_array_equal(other, isnas.score(new_key(), NETS, brighter, metrics)["m"])
 
 
 @pytest.mark.thorough
@@ -168,7 +174,7 @@ def test_networks_and_metrics_trace_under_strict_settings(setting):
                     architecture, out_channels=3, channels=8, numerics=numerics
                 )
                 z = jax.ShapeDtypeStruct((1, 64, 64, net.in_channels), np.float32)
-                variables = jax.eval_shape(net.lazy_init, KEY, z)
+                variables = jax.eval_shape(net.lazy_init, new_key(), z)
 
                 def total(variables, z, net=net):
                     return jnp.square(net.apply(variables, z)).mean()
@@ -179,11 +185,11 @@ def test_networks_and_metrics_trace_under_strict_settings(setting):
 
 def test_scores_do_not_depend_on_64_bits(problem, small_network):
     nets, metrics = [small_network()], {n: registries.METRICS[n] for n in ("psd_db_mse", "random")}
-    plain = isnas.score(KEY, nets, problem, metrics)
+    plain = isnas.score(new_key(), nets, problem, metrics)
     with jax.enable_x64(True):
-        wide = isnas.score(KEY, nets, problem, metrics)
-        drawn = isnas.free_space.sample(KEY, 3, 128)
-    assert drawn == isnas.free_space.sample(KEY, 3, 128)
+        wide = isnas.score(new_key(), nets, problem, metrics)
+        drawn = isnas.free_space.sample(new_key(), 3, 128)
+    assert drawn == isnas.free_space.sample(new_key(), 3, 128)
     for name in metrics:
         np.testing.assert_array_equal(wide[name], plain[name])
 
@@ -193,12 +199,12 @@ def test_invalid_arguments_raise(problem, small_network):
     small = isnas.denoising(np.zeros((8, 4, 1)))
     for arguments, message in (
         ((7, nets, problem, metrics), r"jax\.random\.key\(7\)"),
-        ((KEY, [], problem, metrics), "at least one"),
-        ((KEY, ["dip"], problem, metrics), "'dip' is not a Flax module"),
-        ((KEY, nets, problem, ["psd_db_mse"]), "dictionary of at least one function by name"),
-        ((KEY, nets, problem, {"m": "psd_db_mse"}), "dictionary of at least one function"),
-        ((KEY, nets, problem, {}), "dictionary of at least one function"),
-        ((KEY, nets, small, metrics), "8 x 4 have no frequencies.*smallest side is 11"),
+        ((new_key(), [], problem, metrics), "at least one"),
+        ((new_key(), ["dip"], problem, metrics), "'dip' is not a Flax module"),
+        ((new_key(), nets, problem, ["psd_db_mse"]), "dictionary of at least one function by name"),
+        ((new_key(), nets, problem, {"m": "psd_db_mse"}), "dictionary of at least one function"),
+        ((new_key(), nets, problem, {}), "dictionary of at least one function"),
+        ((new_key(), nets, small, metrics), "8 x 4 have no frequencies.*smallest side is 11"),
     ):
         with pytest.raises(ValueError, match=message):
             isnas.score(*arguments)
@@ -213,7 +219,7 @@ def test_invalid_arguments_raise(problem, small_network):
 def test_networks_of_any_kind_are_scored(problem, small_network):
     metrics = {"m": isnas.psd_db_mse}
     nets = [small_network(in_channels=5), NETS[0]]
-    scores = isnas.score(KEY, nets, problem, metrics)["m"]
-    output = isnas.random_outputs(KEY, nets[0], problem.shape)[0]
+    scores = isnas.score(new_key(), nets, problem, metrics)["m"]
+    output = isnas.random_outputs(new_key(), nets[0], problem.shape)[0]
     assert scores[0, 0] == pytest.approx(float(metrics["m"](problem.observed, output)), rel=1e-4)
-    assert scores[1, 0] == pytest.approx(isnas.score(KEY, NETS, problem, metrics)["m"][0, 0])
+    assert scores[1, 0] == pytest.approx(isnas.score(new_key(), NETS, problem, metrics)["m"][0, 0])

@@ -12,7 +12,9 @@ from isnas_jax.fitting import FitJob, fit_many
 from isnas_jax.problems import CoupledBootstrap, HoldOut
 from isnas_jax.registries import TASKS
 
-KEY = jax.random.key(3)
+
+def new_key():
+    return jax.random.key(3)
 
 
 @pytest.fixture
@@ -30,7 +32,7 @@ OPTIONS = {
 @pytest.mark.parametrize("task", OPTIONS)
 def test_hold_out_divides_the_measurements(clean, task):
     problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
-    training, validation = isnas.hold_out(KEY, problem, 0.1)
+    training, validation = isnas.hold_out(new_key(), problem, 0.1)
     kept, held_out, total = (np.asarray(p.weights) for p in (training, validation, problem))
     np.testing.assert_array_equal(kept + held_out, total)
     assert (kept * held_out == 0).all()
@@ -45,7 +47,7 @@ def test_hold_out_divides_the_measurements(clean, task):
     np.testing.assert_allclose(sums[0] + sums[1], sums[2], rtol=1e-5)
     other_key, _ = isnas.hold_out(jax.random.key(5), problem, 0.1)
     assert not np.array_equal(other_key.weights, training.weights)
-    same_key, _ = isnas.hold_out(KEY, problem, 0.1)
+    same_key, _ = isnas.hold_out(new_key(), problem, 0.1)
     np.testing.assert_array_equal(same_key.weights, training.weights)
     assert isnas.Crop(16)(training).weights.shape == (16, 16, 1)
 
@@ -53,18 +55,18 @@ def test_hold_out_divides_the_measurements(clean, task):
 @pytest.mark.parametrize("task", OPTIONS)
 def test_folds_hold_out_disjoint_measurements(clean, task):
     problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
-    folds = [np.asarray(HoldOut(0.25)(KEY, problem, fold)[1].weights) for fold in range(4)]
+    folds = [np.asarray(HoldOut(0.25)(new_key(), problem, fold)[1].weights) for fold in range(4)]
     known = np.asarray(problem.weights)
     np.testing.assert_array_equal(sum(folds), known)
     assert max(abs(fold.sum() - known.sum() / 4) for fold in folds) <= 0.75
     with pytest.raises(ValueError, match=r"fold 4 of.*choose from 0 to 3"):
-        HoldOut(0.25)(KEY, problem, 4)
+        HoldOut(0.25)(new_key(), problem, 4)
 
 
 def test_bootstrap_folds_have_independent_noise():
     noisy = isnas.denoising(jnp.full((200, 200, 1), 0.5), 25)
     noises = [
-        np.asarray(CoupledBootstrap()(KEY, noisy, fold)[0].observed - 0.5).ravel()
+        np.asarray(CoupledBootstrap()(new_key(), noisy, fold)[0].observed - 0.5).ravel()
         for fold in (0, 1, 2)
     ]
     assert np.abs(np.corrcoef(noises) - np.eye(3)).max() < 5 / 200
@@ -73,7 +75,7 @@ def test_bootstrap_folds_have_independent_noise():
 def test_bootstrap_noise_is_independent_with_the_documented_sigma():
     clean = jnp.full((200, 200, 1), 0.5)
     sigma, alpha = 25, 0.15
-    noisy = isnas.denoising(clean + sigma / 255 * jax.random.normal(KEY, clean.shape), sigma)
+    noisy = isnas.denoising(clean + sigma / 255 * jax.random.normal(new_key(), clean.shape), sigma)
     training, validation = CoupledBootstrap(alpha)(jax.random.key(8), noisy)
     noises = [np.asarray(p.observed - clean).ravel() * 255 for p in (training, validation)]
     expected = [sigma * (1 + alpha) ** 0.5, sigma * (1 + 1 / alpha) ** 0.5]
@@ -91,7 +93,7 @@ def test_validation_error_is_the_squared_error_plus_a_constant():
     It holds for an image that depends on the training problem alone.
     """
     clean = jnp.tile(jnp.linspace(0.2, 0.8, 200)[:, None, None], (1, 200, 1))
-    noise = 25 / 255 * jax.random.normal(KEY, clean.shape)
+    noise = 25 / 255 * jax.random.normal(new_key(), clean.shape)
     problem = isnas.denoising(clean + noise, 25)
     for split, noise_factor in ((HoldOut(0.3), 1), (CoupledBootstrap(0.5), 3)):
         training, validation = split(jax.random.key(9), problem)
@@ -105,11 +107,11 @@ def test_validation_error_is_the_squared_error_plus_a_constant():
 
 def test_invalid_splits_raise(clean):
     with pytest.raises(ValueError, match="with a known sigma"):
-        CoupledBootstrap()(KEY, isnas.denoising(clean))
+        CoupledBootstrap()(new_key(), isnas.denoising(clean))
     with pytest.raises(ValueError, match="fraction 1"):
         HoldOut(1)
     with pytest.raises(ValueError, match=r"fold 0 of.*a larger fraction"):
-        HoldOut(0.001)(KEY, isnas.denoising(clean[:16, :16]))
+        HoldOut(0.001)(new_key(), isnas.denoising(clean[:16, :16]))
     for error in (ValueError, KeyError):
         with pytest.raises(error, match=r"split 'folds' does not exist.*held-out, bootstrap"):
             registries.SPLITS["folds"]
@@ -118,15 +120,17 @@ def test_invalid_splits_raise(clean):
 def test_fit_splits_its_problem_and_stops(clean, small_network):
     problem = isnas.denoising(clean[..., :1], 25)
     config = isnas.FitConfig(60, isnas.LeastValidation(), split=HoldOut(0.2), learning_rate=0.1)
-    fit = isnas.fit(KEY, small_network(), problem, config)
+    fit = isnas.fit(new_key(), small_network(), problem, config)
     smoothed = scipy.signal.lfilter([0.1], [1, -0.9], fit.validation - fit.validation[0])
     assert fit.restored_at == np.argmin(smoothed)
-    training, validation = HoldOut(0.2)(jax.random.fold_in(KEY, 3), problem)
+    training, validation = HoldOut(0.2)(jax.random.fold_in(new_key(), 3), problem)
     unsplit = dataclasses.replace(config, split=None)
-    (same,) = fit_many([FitJob(KEY, small_network(), training, validation=validation)], unsplit)
+    (same,) = fit_many(
+        [FitJob(new_key(), small_network(), training, validation=validation)], unsplit
+    )
     np.testing.assert_array_equal(same.validation, fit.validation)
     with pytest.raises(ValueError, match="LeastValidation needs a validation problem"):
-        isnas.fit(KEY, small_network(), problem, unsplit)
+        isnas.fit(new_key(), small_network(), problem, unsplit)
 
 
 def test_cohort_members_have_the_same_split(clean, small_network):
@@ -142,7 +146,7 @@ def test_cohort_members_have_the_same_split(clean, small_network):
     fit = isnas.FitConfig(5, isnas.LeastValidation(), split=HoldOut(0.2))
     search = isnas.SearchConfig(isnas.RandomSearch(2), 2, space=SmallSpace(), fit=fit)
     config = isnas.Config(isnas.NetworkConfig(4), isnas.FitConfig(5), search)
-    result = isnas.search(KEY, problem, config)
+    result = isnas.search(new_key(), problem, config)
     weights = result.cohort.folds[0].problem.weights
     assert (weights == 0).sum() == round(0.2 * weights.size)
     for fit in result.cohort.folds[0].fits:

@@ -265,6 +265,22 @@ def test_a_study_builds_genotypes_and_baselines_by_their_names():
         assert (net.genotype, net.channels, net.out_channels) == (genotype, 4, 1)
 
 
+def test_fits_record_validation_errors_and_the_average_of_equation_4(tmp_path):
+    config = isnas.FitConfig(45, isnas.LeastValidation(), split=isnas.HoldOut(0.2), debias=True)
+    rows = []
+    for debias in (True, False):
+        fit = {"inpainting": dataclasses.replace(config, debias=debias)}
+        whole = small_study(fit=fit, follow={"inpainting": 45})
+        assert study.run(whole, tmp_path / str(debias), study.units(whole)) == {}
+        rows.append(pd.read_parquet(tmp_path / str(debias) / "fits").iloc[0])
+    debiased, biased = rows
+    np.testing.assert_allclose(debiased.psnr_biased_ema, biased.psnr_ema[::20], atol=1e-4)
+    assert abs(debiased.psnr_ema[40] - biased.psnr_ema[40]) > 0.01
+    assert biased.psnr_biased_ema is None
+    assert len(debiased.validation) == 45
+    assert debiased.restored_at == np.argmin(debiased.criterion)
+
+
 def test_events_of_a_run_name_their_unit(tmp_path):
     whole = small_study(baselines=[tiny.TINY])
     todo, events = study.units(whole), []

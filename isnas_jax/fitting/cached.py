@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
 from isnas_jax.fitting.config import FitConfig
@@ -67,13 +68,16 @@ def refit(
     iterations = max(1, round(config.refit_factor * sum(lengths) / len(lengths)))
     leave_at = min(round(config.refit_from * lengths[0]), iterations - 1)
     rest = dataclasses.replace(config.unsplit(), refit_from=0.0, iterations=iterations - leave_at)
-    job = job._replace(validation=without_measurements(job.problem))
+    # The refit draws what the validated fits have drawn.
+    key = jax.random.clone(job.key)
+    job = job._replace(key=key, validation=without_measurements(job.problem))
 
     def compute(job: FitJob) -> Fit:
         start = first.start if leave_at else job.start
         if start is None:  # not stored: run these iterations again
             # A clean image changes no result, and the fold's program had one too.
-            again = job._replace(problem=training, checkpoint=None)
+            key = jax.random.clone(job.key)
+            again = job._replace(key=key, problem=training, checkpoint=None)
             (result,) = fit_many([again], dataclasses.replace(rest, iterations=leave_at))
             start = Start(result.variables, result.optimizer_state)
         return fit_many([job._replace(start=start)], rest, progress=progress)[0]

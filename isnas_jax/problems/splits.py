@@ -52,10 +52,9 @@ class HoldOut:
                 f"measurements; choose from 0 to {math.floor(1 / self.fraction + 1e-9) - 1}, or "
                 "a larger fraction"
             )
-        # Missing measurements are last in the random order.
-        order = jnp.argsort(
-            jnp.where(known, jax.random.uniform(key, known.shape, jnp.float32), 2.0), axis=None
-        )
+        # All folds are parts of one random order, in which missing measurements are last.
+        position = jax.random.uniform(jax.random.clone(key), known.shape, jnp.float32)
+        order = jnp.argsort(jnp.where(known, position, 2.0), axis=None)
         # Comparing ranks avoids a slice of the order, which would compile for every size.
         ranks = jnp.argsort(order)
         held_out = ((start <= ranks) & (ranks < end)).reshape(*known.shape, 1)
@@ -92,7 +91,7 @@ class CoupledBootstrap:
         if problem.sigma is None:
             raise ValueError("the coupled bootstrap needs a problem with a known sigma")
         _keys.check(key)
-        key = jax.random.fold_in(key, fold) if fold else key
+        key = jax.random.fold_in(key, fold)
         noise = problem.sigma / 255 * jax.random.normal(key, problem.observed.shape, jnp.float32)
 
         def add_noise(factor: float) -> Problem:

@@ -254,7 +254,7 @@ def _score_block(
         values: list[dict[str, jax.Array]] = []
         for net in nets:
             if net.in_channels not in shared:
-                z = draw_noise_map(z_key, net, problem.shape)
+                z = draw_noise_map(jax.random.clone(z_key), net, problem.shape)
                 shared[net.in_channels] = Shared(init_key, z)
             output = _output(net, shared[net.in_channels])[:, :height, :width]
             values.append(_measure(output, problem, metrics))
