@@ -96,7 +96,9 @@ def _run() -> None:
     define_output_dir("out", "Folder for results; an interrupted run resumes.")
     flags.DEFINE_string("preset", "quick", "quick or published: defaults of the flags below.")
     flags.DEFINE_integer(
-        "size", None, "Reduce the clean image to this shorter side first; 0 keeps it; quick: 96."
+        "size",
+        None,
+        "Reduce the clean image to this shorter side first (quick: to 96); 0 keeps it.",
     )
 
 

@@ -76,8 +76,18 @@ def _set_up(argv: Sequence[str]) -> None:
         read = paths.from_text
         FLAGS[name].value = read(value) if isinstance(value, str) else [*map(read, value)]
     isnas.use_compilation_cache(_writable(FLAGS.compilation_cache))
+    if os.getcwd() not in sys.path:  # as with python -m
+        sys.path.insert(0, os.getcwd())
     for module in FLAGS.extensions:
-        importlib.import_module(module)
+        try:
+            importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if not module.startswith(str(error.name)):
+                raise
+            raise ValueError(
+                f"extension {module!r} is not a module in the current folder or on PYTHONPATH; "
+                "write its name without .py"
+            ) from None
     if len(argv) > 1:
         raise ValueError(f"argument {argv[1]!r} is not a flag; write --name=value")
     if "preset" in FLAGS:

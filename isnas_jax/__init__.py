@@ -92,7 +92,6 @@ from isnas_jax.searching import (
     top_half,
     top_k,
     uniform_mean,
-    uses_validation,
 )
 
 __version__ = "0.1.0"
@@ -183,5 +182,4 @@ __all__ = [
     "total_variation",
     "uniform_mean",
     "use_compilation_cache",
-    "uses_validation",
 ]

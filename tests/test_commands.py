@@ -4,6 +4,7 @@ They are in the README, docs, the docstrings of the scripts (their --help) and t
 """
 
 import importlib.util
+import os
 import pathlib
 import re
 import shlex
@@ -291,3 +292,17 @@ def test_scripts_run_by_both_import_names(tmp_path):
         assert set(flags[:3]) == set(shlex.split(record)[-3:])
     first, second = (tmp_path / module / "result.json" for module in starts)
     assert first.read_bytes() == second.read_bytes()
+
+
+def test_installed_commands_import_extensions_from_the_current_folder(tmp_path):
+    (tmp_path / "mine.py").write_text("from tiny_baselines import *\n")
+    command = pathlib.Path(sys.executable).with_name("isnas-score")
+    environment = dict(os.environ, PYTHONPATH=str(scripts.TESTS))
+    network = [word for word in SMALL["score"] if not word.startswith("--extensions")]
+    for name, code in (("mine", 0), ("mine.py", 2)):
+        words = [command, "--image=sample:camera", "--size=32", *network, f"--extensions={name}"]
+        done = subprocess.run(
+            words, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+    assert "extension 'mine.py' is not a module in the current folder" in done.stderr

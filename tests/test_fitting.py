@@ -430,6 +430,28 @@ def test_arguments_of_other_types_raise(small_network, problem):
         jax.vmap(lambda key: isnas.fit(key, net, problem, iterations=2).ema)(jax.random.split(key))
 
 
+@pytest.mark.parametrize(
+    ("start", "update", "message"),
+    [
+        (
+            0,
+            lambda state, step: (step.loss, Decision(True, False)),
+            "starts with 0.0",
+        ),
+        (0.0, lambda state, step: ((state, state), Decision(True, False)), "structure, shapes"),
+        (0.0, lambda state, step: Decision(True, False), r"must return \(state, Decision\)"),
+        (0.0, lambda state, step: (state, Decision(step.ema > 0, False)), "a Decision of scalars"),
+    ],
+)
+def test_rules_of_another_form_are_refused(small_network, problem, start, update, message):
+    methods = {"init": lambda *_: start, "update": lambda _, state, step: update(state, step)}
+    rule = dataclasses.make_dataclass("Rule", [], namespace=methods, frozen=True)()
+    with pytest.raises(ValueError, match=f"Rule.update.*{message}"):
+        isnas.fit(jax.random.key(0), small_network(), problem, iterations=2, stopping=rule)
+    with pytest.raises(ValueError, match="a dataclass must be frozen"):
+        FitConfig(2, dataclasses.make_dataclass("Rule", [], namespace=methods)())
+
+
 def test_other_inputs_of_a_job_are_checked(small_network, problem):
     job = FitJob(jax.random.key(0), small_network(), problem)
     small = isnas.denoising(np.zeros((40, 40, 1)))

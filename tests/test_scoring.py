@@ -223,3 +223,9 @@ def test_networks_of_any_kind_are_scored(problem, small_network):
     output = isnas.random_outputs(new_key(), nets[0], problem.shape)[0]
     assert scores[0, 0] == pytest.approx(float(metrics["m"](problem.observed, output)), rel=1e-4)
     assert scores[1, 0] == pytest.approx(isnas.score(new_key(), NETS, problem, metrics)["m"][0, 0])
+
+
+def test_a_metric_that_returns_no_scalar_is_refused(problem):
+    metrics = {"spread": lambda observed, output: output.std(axis=(0, 1))}
+    with pytest.raises(ValueError, match=r"'spread' returns .*shape=\(1,\).*must return a scalar"):
+        isnas.score(new_key(), NETS, problem, metrics)

@@ -56,7 +56,7 @@ PUBLIC = [
     *("random_outputs", "random_subset", "read_genotypes", "remove_pixels", "restore"),
     *("sample_genotypes", "score", "score_weighted_mean", "search", "selected_only"),
     *("super_resolution", "toeplitz_space", "top_half", "top_k", "total_variation"),
-    *("uniform_mean", "use_compilation_cache", "uses_validation"),
+    *("uniform_mean", "use_compilation_cache"),
 ]
 
 # Vague words, words for people, and phrases that are not idiomatic.

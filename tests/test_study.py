@@ -5,6 +5,7 @@ import dataclasses
 import os
 import pathlib
 import pickle
+import re
 import signal
 import subprocess
 import sys
@@ -279,6 +280,19 @@ def test_fits_record_validation_errors_and_the_average_of_equation_4(tmp_path):
     assert biased.psnr_biased_ema is None
     assert len(debiased.validation) == 45
     assert debiased.restored_at == np.argmin(debiased.criterion)
+
+
+def test_a_study_runs_from_python_as_documented(tmp_path, monkeypatch):
+    page = pathlib.Path(isnas.__file__).parents[1] / "docs" / "study" / "README.md"
+    (block,) = re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL)
+    clean = images.resize(images.load("sample:chelsea"), 32)
+    names = {"clean": clean, "genotypes": tiny.GENOTYPES[:2], "space": tiny.SPACE}
+    monkeypatch.chdir(tmp_path)
+    exec(compile(block.replace("seeds=1,", "seeds=1, space=space,"), str(page), "exec"), names)
+    assert names["failures"] == {}
+    fits = pd.read_parquet(tmp_path / "dataset" / "fits")
+    assert list(map(len, fits["loss"])) == [12, 12]
+    assert list(fits["restored_at"]) == [9, 9]
 
 
 def test_events_of_a_run_name_their_unit(tmp_path):

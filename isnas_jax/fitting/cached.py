@@ -8,8 +8,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
+from jax.random import clone
 
 from isnas_jax.fitting.config import FitConfig
 from isnas_jax.fitting.fit import fit_many
@@ -48,8 +48,8 @@ def refit(
     """Fit all measurements for as long as validated fits to parts of them chose.
 
     Measurements that validate are not fitted, which costs quality. So the stopping rule decides
-    on the training problems, and the same network is then fitted to the whole problem by the same
-    program. Its number of iterations is the mean over the folds times `refit_factor`.
+    on the training problems, and the same network is then fitted to the whole problem, with the
+    same draws. Its number of iterations is the mean over the folds times `refit_factor`.
 
     The first `refit_from` of the first fold's iterations are those of its fit, and are not run
     again if their state is available. The moving average begins where the refit leaves that fit;
@@ -68,19 +68,17 @@ def refit(
     iterations = max(1, round(config.refit_factor * sum(lengths) / len(lengths)))
     leave_at = min(round(config.refit_from * lengths[0]), iterations - 1)
     rest = dataclasses.replace(config.unsplit(), refit_from=0.0, iterations=iterations - leave_at)
-    # The refit draws what the validated fits have drawn.
-    key = jax.random.clone(job.key)
-    job = job._replace(key=key, validation=without_measurements(job.problem))
+    job = job._replace(validation=without_measurements(job.problem))
 
     def compute(job: FitJob) -> Fit:
         start = first.start if leave_at else job.start
         if start is None:  # not stored: run these iterations again
             # A clean image changes no result, and the fold's program had one too.
-            key = jax.random.clone(job.key)
-            again = job._replace(key=key, problem=training, checkpoint=None)
+            again = job._replace(key=clone(job.key), problem=training, checkpoint=None)
             (result,) = fit_many([again], dataclasses.replace(rest, iterations=leave_at))
             start = Start(result.variables, result.optimizer_state)
-        return fit_many([job._replace(start=start)], rest, progress=progress)[0]
+        again = job._replace(key=clone(job.key), start=start)
+        return fit_many([again], rest, progress=progress)[0]
 
     inputs = _inputs(job, rest)
     if leave_at:

@@ -104,6 +104,10 @@ class FitConfig:
                 f"stopping {short_repr(self.stopping)} is not a stopping rule; "
                 "isnas_jax.LeastValidation() is one"
             )
+        if type(self.stopping).__hash__ is None:
+            raise ValueError(
+                f"stopping {short_repr(self.stopping)} cannot be hashed; a dataclass must be frozen"
+            )
         object.__setattr__(self, "regularizers", tuple(self.regularizers))
         object.__setattr__(self, "snapshots", tuple(dict.fromkeys(self.snapshots)))
         functions |= {f"regularizer {term!r}": term for term in self.regularizers}

@@ -24,7 +24,7 @@ from isnas_jax.fitting.step import (
     draw_noise_map,
     initial_state,
 )
-from isnas_jax.fitting.stopping import needs_validation
+from isnas_jax.fitting.stopping import Decision, Step, StoppingRule, needs_validation
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import check_network, describe
 from isnas_jax.problems import Problem, check_problem, pixels
@@ -78,9 +78,36 @@ def prepare(job: FitJob, config: FitConfig) -> tuple[Structure, FitState, FitInp
             variables = net.lazy_init(init_key, jax.ShapeDtypeStruct(z.shape, z.dtype))
         structure, numbers = Structure.create(net, config), Numbers.create(config)
         state = initial_state(structure, variables, problem, config, numbers)
+        _check_rule(config.stopping, state.rule, problem)
         if start.optimizer_state is not None:
             state = state._replace(optimizer=copy(start.optimizer_state))
     return structure, state, FitInputs(noise_key, z, problem, validation, clean, numbers)
+
+
+def _check_rule(rule: StoppingRule, state: Any, problem: Problem) -> None:
+    """Raise ValueError unless `update` keeps the form of the state that `init` returned."""
+    name = f"{type(rule).__name__}.update"
+    image: Any = jax.ShapeDtypeStruct(problem.shape, jnp.float32)
+    scalars: Any = [jax.ShapeDtypeStruct((), dtype) for dtype in (jnp.int32, jnp.float32, bool)]
+    iteration, number, boolean = scalars
+    step = Step(iteration, image, image, number, number, boolean, problem)
+    result = jax.eval_shape(rule.update, state, step)
+    if not (isinstance(result, tuple) and len(result) == 2 and isinstance(result[1], Decision)):
+        raise ValueError(f"{name} must return (state, Decision)")
+
+    def fits(new: Any, old: Any) -> bool:
+        same = new.dtype == old.dtype or np.can_cast(new.dtype, old.dtype, "same_kind")
+        return same and new.shape == old.shape
+
+    (new, decision), old = result, jax.eval_shape(lambda: state)
+    structure: Any = jax.tree.structure
+    if structure(new) != structure(old) or not all(jax.tree.leaves(jax.tree.map(fits, new, old))):
+        raise ValueError(
+            f"{name} returns the state {new} where init returned {old}; structure, shapes and "
+            "types must stay, so that a sum of floats starts with 0.0"
+        )
+    if any(value.shape for value in jax.tree.leaves(decision)):
+        raise ValueError(f"{name} must return a Decision of scalars, not {decision}")
 
 
 def _check_agreement(

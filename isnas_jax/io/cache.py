@@ -140,6 +140,7 @@ def claim_folder(
     stored.pop("recorded", None)
     if difference := identity.first_difference(stored, current):
         raise ValueError(
-            f"output folder {str(folder)!r} belongs to a run with another config: {difference}"
+            f"output folder {str(folder)!r} belongs to a run with another config: "
+            f"{difference}; choose another folder"
         )
     return folder

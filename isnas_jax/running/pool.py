@@ -1,10 +1,4 @@
-"""Runners: pools that take jobs and return futures, and the events that jobs report.
-
-A runner is a function (progress) -> pool. A pool is a context manager; leaving it cancels the jobs
-that are still running. A job is called as job(progress, *args), where `progress` takes `Event`s.
-The job, its arguments and its result must be picklable. Equal arguments must give equal results,
-because a job may run again in another process.
-"""
+"""Runners: pools that take jobs and return futures, and the events that jobs report."""
 
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -48,7 +42,12 @@ def with_stage(progress: Progress, *stage: object) -> Progress:
 
 
 class Pool(Protocol):
-    """See the module's docstring."""
+    """What a runner, a function (progress) -> pool, returns: a context manager that takes jobs.
+
+    Leaving it cancels the jobs that are still running. A job is called as job(progress, *args),
+    where `progress` takes `Event`s. The job, its arguments and its result must be picklable. Equal
+    arguments must give equal results, because a job may run again in another process.
+    """
 
     @property
     def workers(self) -> int:

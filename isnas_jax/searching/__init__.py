@@ -33,7 +33,6 @@ from isnas_jax.searching.selection import (
     score_weighted_mean,
     selected_only,
     uniform_mean,
-    uses_validation,
 )
 from isnas_jax.searching.strategies import (
     Candidates,
@@ -87,5 +86,4 @@ __all__ = [
     "top_half",
     "top_k",
     "uniform_mean",
-    "uses_validation",
 ]

@@ -31,7 +31,9 @@ class SearchConfig:
       combination: Weighs the members in the restoration.
       extra_members: Baselines, and classical restorations of the task, that join the cohort.
       proxy: Reduces the problem that the cohort is fitted to; None fits the problem itself.
-      fit: How the cohort is fitted; None fits it as the restoration.
+      fit: How the cohort is fitted, which decides the selection and the weights. None takes
+        `Config.fit`, whose validated fits then also choose the length of the refits. With
+        another one, members with a weight are validated again before they are refitted.
 
     Raises:
       ValueError: If a field has the wrong type, or an extra member occurs twice.

@@ -54,12 +54,13 @@ def quick(problem: Problem, **fit_changes: Any) -> Config:
     """Return the default: a small search, for two cores.
 
     Every network is fitted to a part of the measurements until its validation error is lowest,
-    then refitted to all. The result is the combination with the lowest validation error. In
-    denoising the cohort has two of four light genotypes, 16 channels wide, and the observation;
-    the refit starts halfway. In inpainting and super-resolution it has two of eight genotypes, 32
-    channels wide, DIP and NAS-DIP; three folds decide, and the refit starts from the
-    initialization and takes 1.5 times as long. docs/decisions.md has the measurements. Other
-    tasks are treated as denoising, without the observation in the cohort.
+    for at most 800 iterations (20000 / sigma, up to 2400, if that is more), then refitted to
+    all. The result is the combination with the lowest validation error. In denoising the cohort
+    has two of four light genotypes, 16 channels wide, and the observation; the refit starts
+    halfway. In inpainting and super-resolution it has two of eight genotypes, 32 channels wide,
+    DIP and NAS-DIP; three folds decide, and the refit starts from the initialization and takes
+    1.5 times as long. docs/decisions.md has the measurements. Other tasks are treated as
+    denoising, without the observation in the cohort.
 
     Args:
       problem: The problem to restore.

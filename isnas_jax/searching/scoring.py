@@ -153,8 +153,10 @@ def check_metrics(metrics: Any, problem: Problem) -> None:
             f"metrics {short_repr(metrics)} must be a dictionary of at least one function by name, "
             'such as {"mine": isnas_jax.psd_db_mse}'
         )
-    for metric in metrics.values():
-        jax.eval_shape(metric, problem.observed, problem.observed)
+    for name, metric in metrics.items():
+        value = jax.eval_shape(metric, problem.observed, problem.observed)
+        if getattr(value, "shape", None) != ():
+            raise ValueError(f"metric {name!r} returns {value}; it must return a scalar")
 
 
 def _measure(

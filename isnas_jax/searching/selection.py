@@ -2,8 +2,9 @@
 
 A selection is a function (cohort) -> index of a member. A combination is a function
 (cohort, selected) -> weights (M,) of the members, not negative, that add up to 1; members with a
-weight above 0 are fitted to the whole problem. Neither sees the clean image. `uses_validation`
-marks those that need validation errors. Images are float32 (H, W, C) in [0, 1].
+weight above 0 are fitted to the whole problem. Neither sees the clean image. One that uses
+validation errors has the attribute `needs_validation`, so that a search without a split refuses
+it before it computes anything. Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
@@ -20,11 +21,7 @@ Selection: TypeAlias = Callable[[Cohort], int]
 Combination: TypeAlias = Callable[[Cohort, int], np.ndarray]
 
 
-def uses_validation(function: Function) -> Function:
-    """Mark a selection or a combination that needs validation errors.
-
-    A search without a split then refuses it before it computes anything.
-    """
+def _uses_validation(function: Function) -> Function:
     function.needs_validation = True
     return function
 
@@ -63,13 +60,13 @@ def closest_to_mean(cohort: Cohort) -> int:
     return int(scored[closest(images, mean)])
 
 
-@uses_validation
+@_uses_validation
 def lowest_validation(cohort: Cohort) -> int:
     """Select the member with the lowest validation error."""
     return int(cohort.errors.argmin())
 
 
-@uses_validation
+@_uses_validation
 def lowest_mean_rank(cohort: Cohort) -> int:
     """Select the scored member with the lowest mean of its ranks by validation error and score.
 
