@@ -52,8 +52,7 @@ def refit(
     same draws. Its number of iterations is the mean over the folds times `refit_factor`.
 
     The first `refit_from` of the first fold's iterations are those of its fit, and are not run
-    again if their state is available. The moving average begins where the refit leaves that fit;
-    the curves have all iterations in order.
+    again if their state is available. The moving average begins where the refit leaves that fit.
 
     Args:
       job: Key and network of the validated fits, with the whole problem.
