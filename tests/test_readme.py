@@ -14,6 +14,7 @@ import pytest
 
 import isnas_jax as isnas
 
+KEY_REUSE = True  # the README restores with and without a search by one key
 ROOT = pathlib.Path(isnas.__file__).parent.parent
 README = (ROOT / "README.md").read_text()
 DOCS = sorted((ROOT / "docs").rglob("*.md"))

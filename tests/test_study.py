@@ -97,7 +97,7 @@ def files(folder):
     return sorted(
         str(path.relative_to(folder))
         for part in ("fits", "scores", "images")
-        for path in (folder / part).glob("*")
+        for path in (folder / part).glob("[!.]*")  # a kill may leave a partial file
     )
 
 

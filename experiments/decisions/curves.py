@@ -190,7 +190,7 @@ class Recording:
         problems[ALL] = (case.problem, next(iter(problems.values()))[1])
         return {
             name: cached_fit(
-                FitJob(key, net, training, case.clean, validation),
+                FitJob(jax.random.clone(key), net, training, case.clean, validation),
                 fit_config(self.experiment),
                 self.path(network, name),
             )
