@@ -44,9 +44,9 @@ def with_stage(progress: Progress, *stage: object) -> Progress:
 class Pool(Protocol):
     """What a runner, a function (progress) -> pool, returns: a context manager that takes jobs.
 
-    Leaving it cancels the jobs that are still running. A job is called as job(progress, *args),
-    where `progress` takes `Event`s. The job, its arguments and its result must be picklable. Equal
-    arguments must give equal results, because a job may run again in another process.
+    Leaving it cancels the jobs that are still running. A job is called as `job(progress, *args)`,
+    where `progress` takes an `Event`. The job, its arguments and its result must be picklable.
+    Equal arguments must give equal results, because a job may run again in another process.
     """
 
     @property
