@@ -38,7 +38,7 @@ def runner() -> running.Runner:
     names = {"ray_address": "address", "job_cpus": "cpus", "job_gpus": "gpus"}
     for flag, value in given("workers", *names).items():
         if (name := names.get(flag, flag)) not in parameters:
-            raise ValueError(f"runner {FLAGS.runner!r} has no parameter {name!r} for --{flag}")
+            raise ValueError(f"runner {FLAGS.runner!r} has no {flag}: no parameter {name!r}")
         options[name] = value
     running.check_workers(options.get("workers", 1))
     if "modules" in parameters:

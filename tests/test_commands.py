@@ -52,8 +52,8 @@ NOT_RUN = {
     "--ray_address": "needs a Ray cluster",
 }
 
-# Benchmarks have networks of five levels.
-SLOW = ("benchmarks", "decisions", "--runner=processes")
+# Benchmarks have networks of five levels; compare runs in test_compare.py too.
+SLOW = ("benchmarks", "decisions", "compare", "--runner=processes")
 
 NETWORK = ("--space=tiny", "--extensions=tiny_baselines", "--channels=4")
 SCORED = ("--num_genotypes=2", "--num_inits=1")

@@ -36,9 +36,8 @@ def test_scores_are_metrics_of_the_operator_of_random_outputs(problem):
     assert len(np.unique(scores["psd_db_strip_mse"])) == 4
 
 
-@pytest.mark.parametrize(
-    "indices", [(46,), pytest.param((5, 200, 316), marks=pytest.mark.thorough)]
-)
+@pytest.mark.thorough
+@pytest.mark.parametrize("indices", [(46,), (5, 200, 316)])
 def test_shared_computation_changes_nothing(indices):
     """Encoders, chains and cells that genotypes share equal those of each network alone."""
     skips = ("1" * 25, "0000011001001001100111101", "1101111101110011000011110")
