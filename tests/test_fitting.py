@@ -46,13 +46,9 @@ def trajectory_problem(arrays, name):
     return isnas.denoising(observed)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
-    ("name", "implementation"),
-    [
-        ("inpainting", "matmul"),
-        pytest.param("sr", "matmul", marks=pytest.mark.thorough),
-        pytest.param("sr", "conv", marks=pytest.mark.thorough),
-    ],
+    ("name", "implementation"), [("inpainting", "matmul"), ("sr", "matmul"), ("sr", "conv")]
 )
 def test_follows_the_published_trajectory(reference, name, implementation):
     arrays = reference(f"trajectory_{name}")
@@ -350,7 +346,7 @@ def fits_by_setting():
     return compare
 
 
-THOROUGH = ("rank", "dtype", "debug_infs")
+THOROUGH = ("rank", "dtype", "debug_infs", "x64")
 
 
 @pytest.mark.parametrize(

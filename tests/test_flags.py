@@ -281,10 +281,7 @@ def flags_of(folder):
 
 @pytest.mark.parametrize(
     "script",
-    [
-        pytest.param(name, marks=[pytest.mark.thorough] * (name in ("compare", "make_dataset")))
-        for name in VALID
-    ],
+    [pytest.param(name, marks=[pytest.mark.thorough] * (name == "compare")) for name in VALID],
 )
 def test_every_flag_accepts_a_valid_value(script, folder, flags_of, request):
     """Without --thorough only the first command of a script runs."""

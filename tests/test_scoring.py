@@ -23,6 +23,7 @@ def problem():
     return isnas.inpainting(image, jax.random.bernoulli(jax.random.key(2), 0.5, (40, 64)))
 
 
+@pytest.mark.thorough
 def test_scores_are_metrics_of_the_operator_of_random_outputs(problem):
     names = ("psd_db_strip_mse", "psd_99_bw")
     metrics = {name: registries.METRICS[name] for name in names}
@@ -52,6 +53,7 @@ def test_shared_computation_changes_nothing(indices):
     assert len(shared.common.results) < 25
 
 
+@pytest.mark.thorough
 def test_more_initializations_in_one_batch_score_the_same(problem):
     metrics = {"m": isnas.psd_db_strip_mse}
     nets = [
