@@ -82,7 +82,7 @@ def _set_up(argv: Sequence[str]) -> None:
         try:
             importlib.import_module(module)
         except ModuleNotFoundError as error:
-            if not module.startswith(str(error.name)):
+            if not f"{module}.".startswith(f"{error.name}."):  # a module that it imports
                 raise
             raise ValueError(
                 f"extension {module!r} is not a module in the current folder or on PYTHONPATH; "
