@@ -8,7 +8,8 @@ denoising:450:900 restores by --stopping in 450 iterations and follows the fit u
 The folder holds Parquet files; see `isnas_jax.study`. A killed run resumes, and --shard=0/2 and
 --shard=1/2 divide the work between two processes. Units that failed are listed at the end, with
 exit code 3; --retry_failed runs them again. --dry_run estimates the cost by trying a few
-architectures for some steps.
+architectures for some steps. --benchmark adds the fits to a folder that
+`isnas_jax.benchmark.load` reads.
 """
 
 import dataclasses
@@ -20,7 +21,7 @@ from typing import Any
 from absl import flags
 
 import isnas_jax as isnas
-from isnas_jax import study
+from isnas_jax import benchmark, study
 from isnas_jax.io import images
 from isnas_jax.registries import BASELINES, METRICS, PUBLISHED_METRICS, TASKS
 from isnas_jax.running import Event
@@ -30,7 +31,16 @@ from .flags import check_seeds, define, define_images, refuse_unused
 from .main import FLAGS, open_folder, run_script
 
 # Flags that the content of the folder does not depend on.
-IGNORED = ("shard", "runner", "job_fits", "job_cpus", "job_gpus", "retry_failed", "dry_run")
+IGNORED = (
+    "benchmark",
+    "shard",
+    "runner",
+    "job_fits",
+    "job_cpus",
+    "job_gpus",
+    "retry_failed",
+    "dry_run",
+)
 
 
 def define_flags() -> None:
@@ -50,6 +60,7 @@ def define_flags() -> None:
         "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
     )
     flags.DEFINE_boolean("retry_failed", False, "Run failed units again.")
+    flags.DEFINE_string("benchmark", None, "Folder of a benchmark to add the finished fits to.")
     flags.DEFINE_boolean("dry_run", False, "Estimate the cost, and compute nothing.")
     flags.DEFINE_integer(
         "job_fits", None, "Largest number of fits of one program in a job.", lower_bound=1
@@ -125,7 +136,7 @@ def build_study() -> study.Study:
     refuse_unused(
         {
             "where all --tasks have numbers": ("iterations",) if all(iterations.values()) else (),
-            "with --dry_run": ("job_fits",) if FLAGS.dry_run else (),
+            "with --dry_run": ("job_fits", "benchmark") if FLAGS.dry_run else (),
         }
     )
     problems = {case.task: case.problem for case in cases}
@@ -158,6 +169,8 @@ def select_units(whole: study.Study) -> list[study.Unit]:
 def main() -> None:
     """Pose every problem, list the units, and compute those of the shard."""
     whole = build_study()
+    if FLAGS.benchmark:
+        benchmark.check(whole)
     todo = select_units(whole)
     runner = building.runner()
     if FLAGS.dry_run:
@@ -195,6 +208,12 @@ def main() -> None:
         print(f"failed: {name}: {reason}", file=sys.stderr)
     if failed:
         sys.exit(3)
+    if FLAGS.benchmark:
+        strengths = {"denoising": FLAGS.sigma, "inpainting": FLAGS.missing}
+        strengths["super_resolution"] = FLAGS.factor
+        with progress.shown() as status:
+            paths = benchmark.pack(whole, folder, FLAGS.benchmark, strengths, progress=status)
+        print(f"{len(paths)} cases added to {FLAGS.benchmark}")
 
 
 if __name__ == "__main__":

@@ -114,7 +114,8 @@ VALID = {
             *("--images=image.png", "--size=32", "--num_seeds=1", "--baselines=dip"),
             *("--tasks=denoising,inpainting:3,super_resolution:3:4", "--metrics=psd_db_mse"),
             *("--sigma=20", "--missing=40", "--factor=2", "--gray", "--square"),
-            *(*ALL, *FIT[:1], *FIT[2:7], *FIT[11:], *LISTED[:3], *THREADS, "--stopping=fixed"),
+            *(*ALL, *FIT[:1], *FIT[2:8], *FIT[11:], *LISTED[:3], *THREADS, "--stopping=fixed"),
+            "--benchmark=bench",
             *("--shared_weights", "--num_inits=2", "--retry_failed", "--job_fits=2", "--shard=0/1"),
         ),
         (
@@ -131,6 +132,18 @@ VALID = {
         )
     ],
     "compact": [("--dataset=dataset",)],
+    "evaluate_metric": [
+        (
+            *("--benchmark=bench", "--metrics=psd_db_mse", "--channels=4", "--space=tiny"),
+            *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1"),
+        )
+    ],
+    "evaluate_strategy": [
+        (
+            *("--benchmark=bench", "--strategies=random,successive halving", "--budgets=1,2"),
+            *("--repeats=2", "--seed=1"),
+        )
+    ],
     "report": [("--folder=out",)],
     "classical": [
         (*CLEAN, *DENOISED, *RUN[:1]),
@@ -207,6 +220,10 @@ INVALID = {
     "ray_address": ("auto", "runner 'threads' has no ray_address"),
     "job_cpus": ("1", "runner 'threads' has no job_cpus"),
     "job_gpus": ("1", "runner 'threads' has no job_gpus"),
+    "benchmark": ("note.txt", "benchmark"),
+    "strategies": ("annealing", "random, successive halving"),
+    "budgets": ("soon", "budget 'soon'"),
+    "repeats": ("0", "repeats"),
     "json": ("perhaps", "json"),
     "architecture": ("dop", "dip, nas-dip"),
     "tasks": ("denoising:soon", "NAME:ITERATIONS"),
@@ -240,6 +257,8 @@ PLAIN = {
         *("--dataset=dataset", "--output_dir=report", "--resamples=20", "--metric=psd_db_mse"),
     ),
     "compact": (),
+    "evaluate_metric": (),
+    "evaluate_strategy": (),
     "report": (),
     "classical": CLEAN,
 }

@@ -29,7 +29,7 @@ SCRIPTS = ROOT / "experiments"
 
 # Each folder or module may import from those before it.
 ORDER = ["registry", "_keys", "_programs", "running", "io", "ops", "figures", "problems"]
-ORDER += ["networks", "fitting", "searching", "registries", "study", "report"]
+ORDER += ["networks", "fitting", "searching", "registries", "study", "benchmark", "report"]
 
 PUBLIC = [
     *("Baseline", "Candidates", "Classical", "Cohort", "Config", "CoupledBootstrap", "Crop"),

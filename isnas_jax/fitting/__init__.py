@@ -4,7 +4,7 @@ from isnas_jax.fitting.batch import batched_by_default
 from isnas_jax.fitting.cached import cached_fit, refit
 from isnas_jax.fitting.config import FitConfig, Optimizer, Regularizer, TotalVariation
 from isnas_jax.fitting.fit import fit, fit_each, fit_many
-from isnas_jax.fitting.job import FitJob, fit_memory, lower_steps, program_memory
+from isnas_jax.fitting.job import FitJob, fit_memory, lower_steps, program_memory, split_by_key
 from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.step import draw_noise_map, update_ema
 from isnas_jax.fitting.stopping import (
@@ -48,5 +48,6 @@ __all__ = [
     "needs_validation",
     "program_memory",
     "refit",
+    "split_by_key",
     "update_ema",
 ]

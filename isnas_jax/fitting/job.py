@@ -27,7 +27,7 @@ from isnas_jax.fitting.step import (
 from isnas_jax.fitting.stopping import Decision, Step, StoppingRule, needs_validation
 from isnas_jax.io import Checkpoint
 from isnas_jax.networks import check_network, describe
-from isnas_jax.problems import Problem, check_problem, pixels
+from isnas_jax.problems import Problem, Split, check_problem, pixels
 
 
 class FitJob(NamedTuple):
@@ -68,8 +68,7 @@ def prepare(job: FitJob, config: FitConfig) -> tuple[Structure, FitState, FitInp
     problem, validation, start, z = _programs.in_32_bits((problem, validation, start, z))
     with jax.enable_x64(False):
         if validation is None and config.split:
-            # 3 is not among the three parts that the key is split into below.
-            problem, validation = config.split(jax.random.fold_in(key, 3), problem)
+            problem, validation = split_by_key(key, problem, config.split)
         _check_agreement(net, problem, validation, config)
         init_key, z_key, noise_key = jax.random.split(key, 3)
         z = draw_noise_map(z_key, net, problem.shape) if z is None else jnp.asarray(z, jnp.float32)
@@ -82,6 +81,12 @@ def prepare(job: FitJob, config: FitConfig) -> tuple[Structure, FitState, FitInp
         if start.optimizer_state is not None:
             state = state._replace(optimizer=copy(start.optimizer_state))
     return structure, state, FitInputs(noise_key, z, problem, validation, clean, numbers)
+
+
+def split_by_key(key: jax.Array, problem: Problem, split: Split) -> tuple[Problem, Problem]:
+    """Return the training and the validation problem of a fit with this key."""
+    # 3 is not among the three parts that `prepare` splits the key into.
+    return split(jax.random.fold_in(key, 3), problem)
 
 
 def _check_rule(rule: StoppingRule, state: Any, problem: Problem) -> None:

@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pyarrow as pa
 
-from isnas_jax.fitting import Fit, FitJob, RunToEnd, fit_each
+from isnas_jax.fitting import Fit, FitConfig, FitJob, RunToEnd, fit_each
 from isnas_jax.io import Checkpoint
 from isnas_jax.ops import quality
 from isnas_jax.problems import Problem, denoising
@@ -29,14 +29,7 @@ def compute_fits(
     """Compute fits that share a program, and pass on the rows of each, or its error."""
     task = work[0].case.task
     net = study.build(work[0].architecture, work[0].case.problem)
-    config = study.fit[task]
-    iterations = study.follow[task]
-    followed = dataclasses.replace(
-        config,
-        iterations=iterations,
-        stopping=RunToEnd(config.stopping, config.iterations),
-        snapshots=tuple(range(0, iterations, SNAPSHOT_INTERVAL) if config.debias else ()),
-    )
+    config = followed_config(study, task)
     jobs = []
     for unit, checkpoint in zip(work, checkpoints, strict=True):
         key = key_of(study.seed, "fit", unit.case.image, task, unit.seed)
@@ -52,7 +45,18 @@ def compute_fits(
     def report(event: Event) -> None:
         progress(event._replace(stage=work[event.stage[1] - 1].name))
 
-    fit_each(jobs, followed, end, progress=report)
+    fit_each(jobs, config, end, progress=report)
+
+
+def followed_config(study: Study, task: str) -> FitConfig:
+    """Return the config of a task's fits, which do not end where a restoration would."""
+    config, iterations = study.fit[task], study.follow[task]
+    return dataclasses.replace(
+        config,
+        iterations=iterations,
+        stopping=RunToEnd(config.stopping, config.iterations),
+        snapshots=tuple(range(0, iterations, SNAPSHOT_INTERVAL) if config.debias else ()),
+    )
 
 
 def _biased_psnr(result: Fit, ema_decay: float, clean: jax.Array) -> jax.Array | None:

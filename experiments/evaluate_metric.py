@@ -1,0 +1,64 @@
+r"""Judge metrics by the benchmark: do they rank the networks first that restore best?
+
+    python -m experiments.evaluate_metric --metrics=psd_db_strip_mse --output_dir=leaderboard
+
+Nothing is fitted. Each metric is computed for every genotype of the benchmark, and compared with
+what its fits reached. leaderboard.csv has all quantities that `isnas_jax.benchmark.leaderboard`
+describes, and each task has a table of some. Two controls are always listed: random, and transfer,
+the mean rank on the other images, which needs the benchmark but no metric.
+"""
+
+import jax
+from absl import flags
+
+import isnas_jax as isnas
+from isnas_jax import benchmark
+from isnas_jax.registries import METRICS, SPACES
+from isnas_jax.report import tables
+
+from . import progress
+from .flags import define_output_dir, define_seed
+from .main import FLAGS, open_folder, run_script
+
+
+def define_flags() -> None:
+    """Define the flags of this script."""
+    flags.DEFINE_list("metrics", list(METRICS), "Metrics to judge, an extension's included.")
+    flags.DEFINE_string("benchmark", None, "Folder of a benchmark; by default the package's.")
+    flags.DEFINE_integer("channels", 16, "Width of its networks.", lower_bound=1)
+    flags.DEFINE_string("space", "free", "Search space of its genotypes.")
+    flags.DEFINE_integer("num_inits", 8, "Random initializations of each genotype.", lower_bound=1)
+    flags.DEFINE_integer("resamples", 1000, "Bootstrap samples of the images.", lower_bound=1)
+    define_output_dir("leaderboard", "Folder for the tables.")
+    define_seed("Seed of bootstrap and random selections.")
+
+
+def main() -> None:
+    """Compute the metrics, judge them, and write and print the tables."""
+    metrics = {name: METRICS[name] for name in dict.fromkeys([*FLAGS.metrics, "random"])}
+    bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
+    folder = open_folder(("metrics", "resamples", "seed"), benchmark_digest=bench.digest)
+    with progress.shown() as status:
+        scores = benchmark.score_metrics(
+            bench,
+            metrics,
+            isnas.RandomInits(FLAGS.num_inits),
+            network=isnas.NetworkConfig(channels=FLAGS.channels),
+            space=SPACES[FLAGS.space],
+            folder=folder / "work",
+            progress=status,
+        )
+    scores = scores.merge(benchmark.transfer_scores(bench))
+    quantities = benchmark.leaderboard(
+        bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
+    )
+    source = f"{bench.version}, digest {bench.digest}"
+    tables.write(folder / "leaderboard", quantities.assign(benchmark=source).set_index("benchmark"))
+    for task in bench.tasks:
+        text = tables.write(folder / task, benchmark.leaderboard_of(quantities, task))
+        print(f"{task}, {len(bench.images(task))} images ({source})\n{text}\n")
+    print(f"see {folder}")
+
+
+if __name__ == "__main__":
+    run_script(main, define_flags)

@@ -1,0 +1,52 @@
+"""DIP-Bench: what 154 architectures do to images in four tasks, as a table.
+
+A metric, a predictor or a search strategy is judged on the table in a minute, without a fit. Needs
+pyarrow and pandas.
+"""
+
+from isnas_jax.benchmark.evaluation import (
+    genotypes,
+    leaderboard,
+    leaderboard_of,
+    outcomes,
+    score_metrics,
+    transfer_scores,
+)
+from isnas_jax.benchmark.packing import check, pack
+from isnas_jax.benchmark.portfolio import portfolio
+from isnas_jax.benchmark.strategies import (
+    STRATEGIES,
+    Clock,
+    Evolution,
+    SuccessiveHalving,
+    compare_strategies,
+    run_strategy,
+    strategy_table,
+)
+from isnas_jax.benchmark.table import DATA, Benchmark, Cost, Known, Stacked, Truth, load
+
+__all__ = [
+    "DATA",
+    "STRATEGIES",
+    "Benchmark",
+    "Clock",
+    "Cost",
+    "Evolution",
+    "Known",
+    "Stacked",
+    "SuccessiveHalving",
+    "Truth",
+    "check",
+    "compare_strategies",
+    "genotypes",
+    "leaderboard",
+    "leaderboard_of",
+    "load",
+    "outcomes",
+    "pack",
+    "portfolio",
+    "run_strategy",
+    "score_metrics",
+    "strategy_table",
+    "transfer_scores",
+]

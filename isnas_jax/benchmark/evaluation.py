@@ -1,0 +1,222 @@
+"""What a score is worth: does it rank the architectures of the benchmark?
+
+A score is a number per architecture, image and task; lower is better. It may come from a metric, a
+predictor or other images. The tables hold scores in a column each, with the columns `task`, `image`
+and `architecture`. Needs pandas and SciPy.
+"""
+
+import itertools
+import os
+from collections.abc import Mapping, Sequence
+
+import jax
+import numpy as np
+import pandas as pd
+
+from isnas_jax import _keys
+from isnas_jax.benchmark.table import Benchmark
+from isnas_jax.io import cache
+from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
+from isnas_jax.running import Event, Progress, ignore
+from isnas_jax.searching import Metric, RandomInits, random_outputs, score_outputs
+from isnas_jax.study import key_of
+from isnas_jax.study.intervals import Estimate, estimate, resample
+
+NETWORK = NetworkConfig(channels=16)
+SIZES = (1, 3, 5, 15)  # of the selections that are judged
+_SHOWN = ["tau psnr", "tau stop", "precision at 15", "gain at 1", "gain at 5", "stack gain at 3"]
+_RANDOM_SELECTIONS = 50
+_INDEX = ["task", "image", "architecture"]
+
+
+def outcomes(bench: Benchmark) -> pd.DataFrame:
+    """Return the PSNR at the blind stop, `psnr`, and the best iteration, `best`, of all fits.
+
+    Rows are genotypes, without baselines, in all tasks and images; values are means over seeds.
+    """
+    rows = []
+    for task in bench.tasks:
+        for image, name in itertools.product(bench.images(task), genotypes(bench)):
+            psnr = bench.truth(name, image, task).psnr
+            best = bench.truth(name, image, task, at="best").iteration
+            rows.append((task, image, name, psnr, best))
+    return pd.DataFrame(rows, columns=[*_INDEX, "psnr", "best"])
+
+
+def genotypes(bench: Benchmark) -> list[str]:
+    """Return the architectures that are genotypes."""
+    return [name for name in bench if ":" in name]
+
+
+def score_metrics(
+    bench: Benchmark,
+    metrics: Mapping[str, Metric],
+    inits: RandomInits = RandomInits(8),
+    *,
+    network: NetworkConfig = NETWORK,
+    space: Space = free_space,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress = ignore,
+) -> pd.DataFrame:
+    """Compute metrics of all genotypes, means over random initializations.
+
+    Args:
+      bench: The benchmark.
+      metrics: Metrics by name.
+      inits: The random initializations.
+      network: What all networks have in common; 16 channels by default, as the fits.
+      space: The search space of the genotypes.
+      folder: Caches the scores on disk.
+      progress: Called with the stage ("score",) and the numbers of architectures.
+    """
+    names = genotypes(bench)
+    cases = [bench.case(image, task) for task in bench.tasks for image in bench.images(task)]
+    labels = [(task, image) for task in bench.tasks for image in bench.images(task)]
+    key = key_of(0, "score")
+
+    def compute() -> dict[str, np.ndarray]:
+        scores = {name: np.zeros((len(cases), len(names))) for name in metrics}
+        for column, name in enumerate(names):
+            outputs: dict[tuple[int, ...], jax.Array] = {}
+            for row, case in enumerate(cases):
+                shape = case.problem.shape
+                if shape not in outputs:
+                    net = network_for(case.problem, space.parse(name), network, space)
+                    outputs[shape] = random_outputs(key, net, shape, inits)
+                values = score_outputs(outputs[shape], case.problem, metrics)
+                for metric in metrics:
+                    scores[metric][row, column] = values[metric].mean()
+            progress(Event(("score",), column + 1, len(names)))
+        return scores
+
+    inputs = {"benchmark": bench.digest, "metrics": metrics, "inits": inits}
+    inputs |= {"network": network, "space": space}
+    path = cache.cache_path(folder, "benchmark", inputs) if folder else None
+    scores = cache.cached(path, inputs, compute)
+    index = [(*label, name) for label in labels for name in names]
+    table = pd.DataFrame(index, columns=_INDEX)
+    return table.assign(**{name: scores[name].ravel() for name in metrics})
+
+
+def transfer_scores(bench: Benchmark) -> pd.DataFrame:
+    """Return the mean rank of each genotype's PSNR on the other images of the task: `transfer`.
+
+    It needs no metric, only the benchmark, and is the baseline of every predictor.
+    """
+    results = outcomes(bench)
+    results["rank"] = -results.groupby(["task", "image"])["psnr"].rank()
+    sums = results.groupby(["task", "architecture"])["rank"].transform("sum")
+    counts = results.groupby(["task", "architecture"])["rank"].transform("count")
+    others = (sums - results["rank"]) / (counts - 1)
+    return results[_INDEX].assign(transfer=others)
+
+
+def leaderboard(
+    bench: Benchmark, scores: pd.DataFrame, *, key: jax.Array, resamples: int = 1000
+) -> pd.DataFrame:
+    """Judge scores by the architectures that they rank first.
+
+    Args:
+      bench: The benchmark.
+      scores: A table of scores; see the module's docstring.
+      key: Random key of the random selections and of the bootstrap.
+      resamples: Number of bootstrap samples of the images.
+
+    Returns:
+      A row per task, score and quantity, with the mean over images as `value` and its 95 % interval
+      over images, `low` and `high`. The quantities are
+
+      - "tau psnr": Kendall's tau of -score and PSNR at the blind stop; 1 is a perfect ranking.
+      - "tau stop": Kendall's tau of score and best iteration.
+      - "precision at 15": the fraction of the 15 best scores among the 15 highest PSNRs.
+      - "gain at K": PSNR in dB of the best K by score, of which the lowest validation error is
+        chosen, less the mean of K at random.
+      - "stack gain at K": the same of the stacks of all K.
+      - "agreement": Kendall's tau of the scores of two images, averaged over pairs of images.
+    """
+    truth = outcomes(bench).set_index(_INDEX)
+    select_key, bootstrap_key = jax.random.split(key)
+    names = [name for name in scores if name not in _INDEX]
+    rows = []
+    for task, of_task in scores.groupby("task", sort=False):
+        quantities: dict[tuple[str, str], list[float]] = {}
+        for image, of_image in of_task.groupby("image", sort=False):
+            table = of_image.join(truth, on=_INDEX).reset_index(drop=True)
+            image_key = _keys.fold_in_names(jax.random.clone(select_key), task, image)
+            control = _random_selections(bench, image_key, table)
+            for name in names:
+                for quantity, value in _judge(bench, table, name, control).items():
+                    quantities.setdefault((name, quantity), []).append(value)
+        counts = resample(jax.random.clone(bootstrap_key), len(bench.images(task)), resamples)
+        for (name, quantity), values in quantities.items():
+            means = counts @ np.array(values) / counts.sum(axis=1)
+            rows.append((task, name, quantity, *estimate(means)))
+        for name in names:
+            rows.append((task, name, "agreement", agreement(of_task, name), np.nan, np.nan))
+    return pd.DataFrame(rows, columns=["task", "score", "quantity", "value", "low", "high"])
+
+
+def leaderboard_of(quantities: pd.DataFrame, task: str) -> pd.DataFrame:
+    """Return a task's table of a leaderboard: a row per score, the best ranking first."""
+    of_task = quantities[quantities["task"] == task]
+    shown = {
+        name: [Estimate(*row).shown() for row in rows[["value", "low", "high"]].to_numpy()]
+        for name, rows in of_task.groupby("quantity")
+    }
+    order = of_task[of_task["quantity"] == "tau psnr"].set_index("score")["value"]
+    table = pd.DataFrame({name: shown[name] for name in _SHOWN}, index=order.index)
+    return table.loc[order.sort_values(ascending=False).index]
+
+
+def _judge(
+    bench: Benchmark, table: pd.DataFrame, score: str, control: Mapping[tuple[str, int], float]
+) -> dict[str, float]:
+    """Return the quantities of a score on one image."""
+    from scipy.stats import kendalltau
+
+    task, image = table.at[0, "task"], table.at[0, "image"]
+    best_first = table.sort_values(score, kind="stable")["architecture"].tolist()
+    highest = set(table.nlargest(15, "psnr")["architecture"])
+    result = {
+        "tau psnr": kendalltau(-table[score], table["psnr"]).statistic,
+        "tau stop": kendalltau(table[score], table["best"]).statistic,
+        "precision at 15": len(highest & set(best_first[:15])) / 15,
+    }
+    for size in SIZES:
+        single, stack = restore(bench, best_first[:size], image, task)
+        result[f"gain at {size}"] = single - control["single", size]
+        result[f"stack gain at {size}"] = stack - control["stack", size]
+    return result
+
+
+def restore(bench: Benchmark, members: Sequence[str], image: str, task: str) -> tuple[float, float]:
+    """Return the PSNR of the member with the lowest validation error, and that of the stack."""
+    errors = [bench.query(member, image, task).validation for member in members]
+    single = bench.truth(members[int(np.argmin(errors))], image, task).psnr
+    return single, bench.truth_stack(members, image, task)
+
+
+def _random_selections(
+    bench: Benchmark, key: jax.Array, table: pd.DataFrame
+) -> dict[tuple[str, int], float]:
+    """Return the mean PSNR of random selections of one image, single and stacked, by size."""
+    task, image = table.at[0, "task"], table.at[0, "image"]
+    names = table["architecture"].to_numpy()
+    orders = [
+        np.asarray(jax.random.permutation(each, len(names)))
+        for each in jax.random.split(key, _RANDOM_SELECTIONS)
+    ]
+    result = {}
+    for size in SIZES:
+        values = [restore(bench, names[order[:size]], image, task) for order in orders]
+        result["single", size], result["stack", size] = np.mean(values, axis=0).tolist()
+    return result
+
+
+def agreement(table: pd.DataFrame, column: str) -> float:
+    """Return Kendall's tau of a column between two images, averaged over pairs of images."""
+    from scipy.stats import kendalltau
+
+    by_image = table.pivot_table(column, "architecture", "image")
+    pairs = itertools.combinations(by_image, 2)
+    return float(np.mean([kendalltau(by_image[a], by_image[b]).statistic for a, b in pairs]))

@@ -1,0 +1,349 @@
+"""Test DIP-Bench: rows against the study that they come from, queries, stacks, evaluation."""
+
+import dataclasses
+import itertools
+
+import jax
+import numpy as np
+import pandas as pd
+import pytest
+import scipy.stats
+import tiny
+
+import isnas_jax as isnas
+from isnas_jax import benchmark, registries, study
+from isnas_jax.benchmark import cases, costs, rows, strategies
+from isnas_jax.searching import Cohort, Fold
+from isnas_jax.study import store
+
+SIGMA = 25
+SEED = 7
+TASK = "denoising_25"
+IMAGES = ["lines", "waves", "spots"]
+SECONDS = {str(genotype): 0.1 * 2**index for index, genotype in enumerate(tiny.GENOTYPES)}
+
+
+def new_key():
+    return jax.random.key(29)
+
+
+def clean_image(name):
+    y, x = np.mgrid[:32, :32] / 32
+    pixels = {
+        "lines": (8 * x).astype(int) % 2,
+        "waves": np.sin(9 * x + 5 * y) / 2 + 0.5,
+        "spots": np.hypot((4 * x) % 1 - 0.5, (4 * y) % 1 - 0.5),
+    }
+    return np.float32(0.2 + 0.6 * pixels[name])[..., None]
+
+
+@pytest.fixture(scope="module")
+def whole():
+    """Return a study of six small networks and three images with two seeds."""
+    denoising = registries.TASKS["denoising"]
+    return study.Study(
+        seed=SEED,
+        cases=[
+            study.pose(SEED, name, clean_image(name), denoising, sigma=SIGMA) for name in IMAGES
+        ],
+        genotypes=tiny.GENOTYPES,
+        baselines=[],
+        seeds=2,
+        network=isnas.NetworkConfig(channels=4),
+        fit={
+            "denoising": isnas.FitConfig(
+                60,
+                isnas.LeastValidation(),
+                split=isnas.CoupledBootstrap(),
+                debias=True,
+                learning_rate=0.03,
+                chunk=30,
+            )
+        },
+        follow={"denoising": 90},
+        metrics={"random": registries.METRICS["random"]},
+        space=tiny.SPACE,
+    )
+
+
+@pytest.fixture(scope="module")
+def dataset(whole, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("benchmark") / "dataset"
+    fits = [unit for unit in study.units(whole) if isinstance(unit, study.FitUnit)]
+    # Not all architectures have the second seed.
+    repeated = {str(genotype) for genotype in tiny.GENOTYPES[:2]}
+    fits = [unit for unit in fits if unit.seed == 0 or unit.architecture in repeated]
+    assert not study.run(whole, folder, fits)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def bench(whole, dataset):
+    folder = dataset.parent / "packed"
+    values = [(name, 1, 1e6, step) for name, step in SECONDS.items()]
+    store.write(folder / "costs.parquet", store.table(values, costs.COSTS), rows.VERSION)
+    paths = benchmark.pack(whole, dataset, folder, {"denoising": SIGMA})
+    assert len(paths) == len(set(paths)) == len(IMAGES) * 2
+    return benchmark.load(folder)
+
+
+@pytest.fixture(scope="module")
+def fits(dataset):
+    """Return the rows of the study by architecture, image and seed."""
+    rows = store.read_all(dataset / "fits").to_pylist()
+    return {(row["architecture"], row["image"], row["seed"]): row for row in rows}
+
+
+def restorations(fits, names, image, seed):
+    shape = (32, 32, 1)
+    return np.stack([store.to_image(fits[name, image, seed]["restored"], shape) for name in names])
+
+
+def test_the_benchmark_lists_what_it_has(bench):
+    names = [str(genotype) for genotype in tiny.GENOTYPES]
+    assert sorted(bench) == sorted(names)
+    assert len(bench) == 6
+    assert bench.tasks == [TASK]
+    assert sorted(bench.images(TASK)) == sorted(IMAGES)
+    assert bench.seeds("waves", TASK) == [0, 1]
+    assert bench.random(jax.random.key(1)) in names
+    drawn = {bench.random(jax.random.key(seed)) for seed in range(40)}
+    assert drawn == set(names)
+
+
+def test_queries_return_what_the_fits_recorded(bench, fits):
+    for (name, image, seed), row in fits.items():
+        stop = row["restored_at"]
+        known = bench.query(name, image, TASK, seed)
+        assert known.stop == stop
+        assert known.validation == pytest.approx(row["validation"][stop], rel=0.02)
+        # The patience of LeastValidation is a tenth of the 60 iterations of a restoration.
+        assert known.iterations == min(stop + 6 + 1, 60)
+        truth = bench.truth(name, image, TASK, seed)
+        assert truth == pytest.approx((row["restored_psnr"], row["restored_ssim"], stop))
+        best = bench.truth(name, image, TASK, seed, at="best")
+        assert best.psnr == pytest.approx(row["best_psnr_ema"])
+        assert best.iteration == np.argmax(row["psnr_ema"])
+        assert bench.query(name, image, TASK, seed, at=40)[:2] == (
+            pytest.approx(row["validation"][40], rel=1e-6),
+            41,
+        )
+        assert bench.truth(name, image, TASK, seed, at=40).psnr == pytest.approx(
+            row["psnr_ema"][40], abs=1e-3
+        )
+        np.testing.assert_allclose(
+            bench.curve(name, image, TASK, seed), row["validation"][::10], rtol=1e-6
+        )
+        for curve, column, interval in (
+            ("ema", "psnr_ema", 10),
+            ("output", "psnr", 10),
+            ("biased_ema", "psnr_biased_ema", 1),
+        ):
+            np.testing.assert_allclose(
+                bench.truth_curve(name, image, TASK, seed, curve),
+                row[column][::interval],
+                atol=6e-4,
+            )
+
+
+def test_the_default_is_the_mean_over_seeds(bench):
+    both, single = map(str, tiny.GENOTYPES[1:3])
+    values = [bench.truth(both, "waves", TASK, seed).psnr for seed in range(2)]
+    assert values[0] != values[1]
+    assert bench.truth(both, "waves", TASK).psnr == pytest.approx(np.mean(values))
+    assert bench.truth(single, "waves", TASK) == bench.truth(single, "waves", TASK, 0)
+    stacks = [bench.truth_stack([both, both], "waves", TASK, seed) for seed in range(2)]
+    assert bench.truth_stack([both, both], "waves", TASK) == pytest.approx(np.mean(stacks))
+
+
+def test_a_stack_is_that_of_the_restorations_themselves(bench, whole, fits):
+    (case,) = (case for case in whole.cases if case.image == "waves")
+    names = [str(genotype) for genotype in tiny.GENOTYPES]
+    images = restorations(fits, names, "waves", 0)
+    split = whole.fit["denoising"].split
+    key = jax.random.fold_in(study.key_of(SEED, "fit", "waves", "denoising", 0), 3)
+    fold = Fold(*split(key, case.problem), images, [None] * 6)
+    cohort = Cohort(names, np.full(6, np.nan), case.problem, [fold])
+    for combination in (isnas.Stack(), isnas.Stack(0.3), isnas.uniform_mean, isnas.selected_only):
+        selected = isnas.lowest_validation(cohort)
+        mean = np.tensordot(combination(cohort, selected), images, axes=1)
+        psnr = float(isnas.psnr(mean, case.clean))
+        stacked = bench.truth_stack(names, "waves", TASK, 0, combination)
+        assert stacked == pytest.approx(psnr, abs=0.01)
+        residual = cohort.residuals.T @ combination(cohort, selected)
+        validation = bench.stack(names, "waves", TASK, 0, combination).validation
+        assert validation == pytest.approx(np.square(residual).sum(), rel=1e-3)
+
+
+def test_grams_are_products_of_errors(bench, whole, fits):
+    names = [str(genotype) for genotype in tiny.GENOTYPES[2:5]]
+    errors = 255 * (restorations(fits, names, "lines", 0) - clean_image("lines"))
+    expected = np.einsum("ihwc,jhwc->ij", errors, errors) / errors[0].size
+    np.testing.assert_allclose(bench.truth_gram(names, "lines", TASK, 0), expected, rtol=2e-3)
+    errors = [bench.query(name, "lines", TASK, 0).validation for name in names]
+    np.testing.assert_allclose(np.diag(bench.gram(names, "lines", TASK, 0)), errors, rtol=1e-6)
+
+
+def test_what_the_benchmark_does_not_have_is_refused_with_what_it_has(bench):
+    name = str(tiny.GENOTYPES[0])
+    for call, words in (
+        (lambda: bench.query(name, "moon", TASK), "'moon'.*choose from lines, spots, waves"),
+        (lambda: bench.query(name, "waves", "denoising_26"), "'denoising_26'.*denoising_25"),
+        (lambda: bench.truth(name, "waves", TASK, 2), "seed 2 .*choose from 0, 1"),
+        (lambda: bench.truth("1:1", "waves", TASK), "1:1 to waves in denoising_25.*6 arch"),
+        (lambda: bench.query(name, "waves", TASK, at=5), "5 must be a multiple of 10 from 0 to 80"),
+        (lambda: bench.truth_curve(name, "waves", TASK, of="x"), "'x'.*ema, output, biased_ema"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            call()
+    # The second seed exists, but not for this architecture.
+    with pytest.raises(ValueError, match="seed 1, but those of 2 architectures"):
+        bench.truth(str(tiny.GENOTYPES[5]), "waves", TASK, 1)
+    with pytest.raises(ValueError, match="no benchmark"):
+        benchmark.load("nowhere")
+
+
+def test_a_study_of_other_images_is_not_packed(whole, dataset):
+    (case,) = (case for case in whole.cases if case.image == "waves")
+    other = study.Case("waves", case.clean, isnas.denoising(case.problem.observed**2, sigma=SIGMA))
+    with pytest.raises(ValueError, match="differ from the recorded ones"):
+        rows.rows_of(whole, dataset, other, 0)
+
+
+def test_cases_are_those_of_the_study(bench, whole):
+    for case in whole.cases:
+        again = bench.case(case.image, TASK)
+        np.testing.assert_array_equal(again.clean, case.clean)
+        np.testing.assert_array_equal(again.problem.observed, case.problem.observed)
+    for task, option in (("inpainting_50", "weights"), ("super_resolution_2", "shape")):
+        posed = cases.pose_case("waves", clean_image("waves"), task, SEED).problem
+        assert {"weights": posed.weights.mean() < 0.7, "shape": posed.observed.shape[0] == 16}[
+            option
+        ]
+
+
+def test_costs_are_those_of_single_steps(whole, dataset, tmp_path):
+    small = dataclasses.replace(whole, genotypes=tiny.GENOTYPES[:2], cases=whole.cases[:1])
+    events = []
+    benchmark.pack(small, dataset, tmp_path, {"denoising": SIGMA}, progress=events.append)
+    assert [event.done for event in events] == [1, 2]
+    name = str(tiny.GENOTYPES[0])
+    loaded = benchmark.load(tmp_path)
+    cost = loaded.cost(name, "lines", TASK)
+    net = small.build(name, whole.cases[0].problem)
+    variables = net.init(new_key(), np.zeros((1, 32, 32, 1), np.float32))
+    assert cost.parameters == sum(leaf.size for leaf in jax.tree.leaves(variables))
+    # At least the two products of the forward pass, and not those of a hundred steps.
+    least = 2 * 32 * 32 * (4 + 4 + 4 // 4)
+    assert least < cost.operations < 1000 * least
+    assert 0 < cost.seconds < 1
+    known = loaded.query(name, "lines", TASK)
+    assert known.seconds == pytest.approx(known.iterations * cost.seconds)
+
+
+def test_a_clock_counts_new_iterations_only(bench):
+    name, *_, slow = SECONDS
+    clock = strategies.Clock(bench, "waves", TASK, budget=100.0)
+    clock.fit(name, at=0)
+    assert clock.seconds == pytest.approx(SECONDS[name])
+    assert clock.finished == []
+    for _ in range(2):  # the second time, it is known already
+        known = clock.fit(name)
+        assert clock.seconds == pytest.approx(known.iterations * SECONDS[name])
+        assert clock.finished == [name]
+    assert known == bench.query(name, "waves", TASK)
+    before = clock.seconds
+    clock.budget = before + 10 * SECONDS[slow]
+    with pytest.raises(strategies.TimeIsUpError):
+        clock.fit(slow, at=10)
+    assert clock.seconds == before
+    clock.fit(slow, at=0)
+
+
+def test_halving_continues_the_better_half(bench):
+    clock = strategies.Clock(bench, "waves", TASK, budget=np.inf)
+    members = benchmark.run_strategy(strategies.SuccessiveHalving(4, 10), new_key(), clock)
+    briefly = {name: bench.query(name, "waves", TASK, at=10).validation for name in members}
+    best = sorted(members, key=briefly.get)[:2]
+    longer = {name: bench.query(name, "waves", TASK, at=20).validation for name in best}
+    assert members[0] == min(longer, key=longer.get)
+    assert set(members[:2]) == set(best)
+    assert len(members) == 4
+
+
+def test_strategies_stay_within_the_budget(bench):
+    chosen = {
+        "random": benchmark.STRATEGIES["random"],
+        "successive halving": strategies.SuccessiveHalving(4, 10),
+    }
+    everything = sum(bench.query(name, "lines", TASK).seconds for name in bench)
+    budgets = [everything / 4, 10 * everything]
+    runs = benchmark.compare_strategies(bench, chosen, budgets, key=new_key(), repeats=3)
+    assert len(runs) == 3 * 2 * 2
+    all_of_them = runs[(runs["budget"] == budgets[1]) & (runs["strategy"] == "random")]
+    assert (all_of_them["cohort"] == 6).all()
+    assert (runs[runs["budget"] == budgets[0]]["cohort"] < 6).all()
+    for _, row in all_of_them.iterrows():
+        expected = bench.truth_stack([*bench], row["image"], TASK)
+        assert row["psnr_stack"] == pytest.approx(expected, abs=1e-6)
+    table = benchmark.strategy_table(runs, TASK)
+    shown = table.loc[(budgets[1], "random"), "psnr_stack less random"]
+    assert shown == "0.00 (0.00 to 0.00)"
+
+
+def test_neighbors_differ_in_few_fields():
+    skips = "0" * 25
+    # Cells 0 and 1 differ in their activation only.
+    assert strategies.distance(f"0:{skips}", f"1:{skips}") == 1
+    assert strategies.distance(f"0:{skips}", f"0:{'1' * 3}{'0' * 22}") == 3
+    assert strategies.distance(f"7:{skips}", f"7:{skips}") == 0
+
+
+@pytest.mark.parametrize("size", [1, 2, 3])
+def test_a_portfolio_of_tiny_networks_is_the_best_of_all(bench, size):
+    def quality(members):
+        grams = [bench.truth_gram(members, image, TASK) for image in IMAGES]
+        return np.mean([20 * np.log10(255 / np.sqrt(gram.mean())) for gram in grams])
+
+    chosen = benchmark.portfolio(bench, TASK, IMAGES, size)
+    best = max(itertools.combinations(bench, size), key=quality)
+    assert quality(chosen) == pytest.approx(quality(best))
+
+
+def test_a_perfect_and_a_reversed_score_are_told_apart(bench):
+    table = benchmark.outcomes(bench)
+    scores = table[["task", "image", "architecture"]].assign(
+        perfect=-table["psnr"], reversed=table["psnr"]
+    )
+    board = benchmark.leaderboard(bench, scores, key=new_key(), resamples=100)
+    value = board.set_index(["score", "quantity"])["value"]
+    assert value["perfect", "tau psnr"] == pytest.approx(1)
+    assert value["reversed", "tau psnr"] == pytest.approx(-1)
+    best = table.groupby("image")["psnr"].max() - table.groupby("image")["psnr"].mean()
+    # The random control is a mean of 50 draws.
+    assert value["perfect", "gain at 1"] == pytest.approx(best.mean(), abs=0.25)
+    assert value["reversed", "gain at 1"] < 0 < value["perfect", "gain at 1"]
+    assert (board["low"].dropna() <= board["value"][board["low"].notna()]).all()
+    shown = benchmark.leaderboard_of(board, TASK)
+    assert list(shown.index) == ["perfect", "reversed"]
+
+
+def test_transfer_ranks_by_the_other_images(bench):
+    table = benchmark.outcomes(bench).pivot(index="architecture", columns="image", values="psnr")
+    others = table.drop(columns="waves")
+    expected = -np.mean([scipy.stats.rankdata(others[image]) for image in others], axis=0)
+    scores = benchmark.transfer_scores(bench)
+    scores = scores[scores["image"] == "waves"].set_index("architecture")["transfer"]
+    np.testing.assert_allclose(scores[others.index], expected)
+    # The image itself has no influence.
+    assert pd.Series(expected).nunique() > 1
+
+
+def test_a_study_that_records_too_little_is_refused(whole):
+    fit = whole.fit["denoising"]
+    for changes, words in (
+        ({"fit": {"denoising": dataclasses.replace(fit, debias=False)}}, "bias correction"),
+        ({"fit": {"denoising": isnas.FitConfig(60)}}, "split"),
+    ):
+        with pytest.raises(ValueError, match=words):
+            benchmark.check(dataclasses.replace(whole, **changes))
