@@ -18,6 +18,7 @@ from isnas_jax.networks.build import (
     nas_dip,
     network_for,
 )
+from isnas_jax.networks.calls import Call, module_calls
 from isnas_jax.networks.genotypes import Genotype, valid_cells
 from isnas_jax.networks.spaces import (
     Space,
@@ -30,6 +31,7 @@ from isnas_jax.networks.spaces import (
 
 __all__ = [
     "Baseline",
+    "Call",
     "CellNetwork",
     "Genotype",
     "Hourglass",
@@ -44,6 +46,7 @@ __all__ = [
     "free_space",
     "interop",
     "light_space",
+    "module_calls",
     "nas_dip",
     "network_for",
     "padded_side",
