@@ -24,7 +24,6 @@ import contextlib
 import dataclasses
 import dis
 import functools
-import hashlib
 import importlib.metadata
 import importlib.util
 import inspect
@@ -39,6 +38,8 @@ from typing import Any, Literal
 
 import jax
 import numpy as np
+
+from isnas_jax.io import records
 
 # Packages that `identity.versions` compares as a whole.
 COMPARED = ("jax", "jaxlib", "optax", "flax")
@@ -59,11 +60,6 @@ _ARGUMENT_FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
 
 # CPython 3.11 fails when several threads parse at once.
 _PARSE_LOCK = threading.Lock()
-
-
-def digest(content: bytes) -> str:
-    """Return the first 16 hexadecimal digits of the SHA-256 hash."""
-    return hashlib.sha256(content).hexdigest()[:16]
 
 
 class _WithoutDocstrings(ast.NodeTransformer):
@@ -87,7 +83,7 @@ def library_digest(root: pathlib.Path = pathlib.Path(__file__).parent.parent) ->
             with _PARSE_LOCK:
                 tree = ast.parse(path.read_bytes())
             sources[name] = ast.unparse(_WithoutDocstrings().visit(tree))
-    return digest(repr(sources).encode())
+    return records.digest(repr(sources).encode())
 
 
 def is_code(value: Any) -> bool:
@@ -135,7 +131,7 @@ def describe_code(root: Any, describe_value: Callable[[Any], Any]) -> Any:
     if _origin(root) == "installed":
         description += _version(_module_name(root).partition(".")[0])
     if used:
-        description += f" {digest(repr(used).encode())}"
+        description += f" {records.digest(repr(used).encode())}"
     return {"": description, **data} if data else description
 
 

@@ -35,7 +35,7 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from isnas_jax.io import code
+from isnas_jax.io import code, records
 
 _LIBRARY_SOURCE = "isnas_jax source"
 # Longer sequences are digested.
@@ -70,7 +70,7 @@ def describe_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def digest(value: Any) -> str:
     """Return 16 hexadecimal digits for bytes or for a description."""
     content = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return code.digest(content)
+    return records.digest(content)
 
 
 def describe(value: Any, parent_ids: tuple[int, ...] = ()) -> Any:
