@@ -37,14 +37,6 @@ def warn(error: DamagedError, consequence: str) -> None:
     _LOG.warning("%s; it is %s", error, consequence)
 
 
-def _sync_folder(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Write or replace a file atomically, creating its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -58,7 +50,6 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
 
 
 def digest(content: bytes) -> str:
