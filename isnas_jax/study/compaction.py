@@ -55,11 +55,7 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     number = 0
     with records.file_lock(folder / "folding"):
         for part in ("fits", "scores"):
-            units = _unfolded(folder, part)
-            timings = {path.name: path for path in _unfolded(folder, f"timings/{part}")}
-            for files in _batches(units, most):
-                # Timings first: while a unit's file exists, no worker writes its timing again.
-                _fold([timings[path.name] for path in files if path.name in timings])
+            for files in _batches(_unfolded(folder, part), most):
                 _fold(files)
                 number += len(files)
     return number
@@ -98,8 +94,6 @@ def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.
 
 def _fold(files: Sequence[pathlib.Path]) -> None:
     """Write the rows of unit files to a folded file, then delete the unit files."""
-    if not files:
-        return
     tables = [store.read(path) for path in files]
     names = "\n".join(path.name for path in files)
     # All files have the study of the first, because a folder holds one study.
