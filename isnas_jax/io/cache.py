@@ -43,7 +43,8 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], An
 def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray], inputs: Any) -> None:
     """Write arrays and the description of their inputs to an .npz file with a digest."""
     content = io.BytesIO()
-    np.savez(content, **{**arrays, _INPUTS: np.array(json.dumps(inputs))})
+    entries: dict[str, Any] = {**arrays, _INPUTS: np.array(json.dumps(inputs))}
+    np.savez(content, **entries)
     records.write_sealed(path, content.getvalue())
 
 

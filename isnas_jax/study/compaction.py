@@ -7,7 +7,7 @@ briefly or after a kill, in both: readers drop duplicate rows. Needs pyarrow.
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,11 +38,11 @@ class Folded:
         return any(name.name in self._names[path] for path in paths)
 
 
-def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
+def compact(folder: pathlib.Path, *, most: int = 500) -> int:
     """Fold the finished units of a dataset into few files.
 
     Workers may run at the same time, and a kill loses no rows. Each file takes the rows of at
-    least `most` bytes of unit files.
+    most so many unit files.
 
     Returns:
       The number of unit files that were folded.
@@ -55,9 +55,10 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     number = 0
     with records.file_lock(folder / "folding"):
         for part in ("fits", "scores"):
-            for files in _batches(_unfolded(folder, part), most):
-                _fold(files)
-                number += len(files)
+            units = _unfolded(folder, part)
+            for first in range(0, len(units), most):
+                _fold(units[first : first + most])
+            number += len(units)
     return number
 
 
@@ -76,20 +77,6 @@ def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
         else:
             files.append(path)
     return files
-
-
-def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:
-    """Divide files, in their order, into batches of at least so many bytes; the last has less."""
-    batch: list[pathlib.Path] = []
-    size = 0
-    for path in files:
-        batch.append(path)
-        size += path.stat().st_size
-        if size >= most:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _fold(files: Sequence[pathlib.Path]) -> None:
