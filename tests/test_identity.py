@@ -205,7 +205,12 @@ class Net(nn.Module):
             from helpers import f
             return f(y) + 8
         return inner(x)
-def it(x): return Strategy(), Net, helpers.f
+def make():
+    class Inner:
+        "A class."
+        nine = 9
+    return Inner
+def it(x): return Strategy(), Net, helpers.f, make
 """
 
 
@@ -224,6 +229,7 @@ def test_a_notebook_is_described_by_its_compiled_code(load, edit, name):
 
     before = describe_after_running(NOTEBOOK)
     reformatted = "# A comment\n" + NOTEBOOK.replace("\n    return", "\n\n    return")
+    reformatted = reformatted.replace("A class.", "Another class.")
     assert describe_after_running(reformatted) == before
     edited = NOTEBOOK.replace(edit, edit.translate(str.maketrans("12345678", "23456789")))
     # `Net` depends on the edit of "+ 8" only, `Strategy` on all others, and `it` on all.

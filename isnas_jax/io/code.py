@@ -309,6 +309,10 @@ def _describe_bytecode(code: types.CodeType) -> Any:
         # The order of a set varies by process.
         return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
 
-    steps = [(step.opname, describe_argument(step.argval)) for step in dis.get_instructions(code)]
+    steps: list[Any] = []
+    for step in dis.get_instructions(code):
+        if step.opname == "STORE_NAME" and step.argval in ("__doc__", "__firstlineno__"):
+            steps.pop()  # the docstring or line number of a class
+        steps.append((step.opname, describe_argument(step.argval)))
     counts = code.co_argcount, code.co_kwonlyargcount, code.co_flags & _ARGUMENT_FLAGS
     return [counts, code.co_varnames, code.co_exceptiontable, steps]
