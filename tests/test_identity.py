@@ -117,6 +117,11 @@ it = Net(2)
             "package/__init__": "from helpers import f",
         },
         {"mine": FUNCTION.format("import helpers", "getattr(helpers, 'f')(1)")},
+        {
+            "mine": "import functools, helpers\nit = functools.singledispatch(len)\n"
+            "it.register(int)(helpers.f)"
+        },
+        {"mine": "import helpers\ndef it(x): return it.f(x)\nit.f = helpers.f"},
         {"mine": FUNCTION.format("import helpers", "[*map(helpers.TABLE.get, 'a')]")}
         | {"helpers": "def f(x): return x + 1\nTABLE = {'a': f}"},
         {"mine": FUNCTION.format("import numpy, helpers\ng = numpy.vectorize(helpers.f)", "g(1)")},

@@ -239,7 +239,10 @@ def _function_dependencies(function: types.FunctionType) -> Iterator[tuple[str, 
     defaults = function.__defaults__ or ()
     arguments = code.co_varnames[: code.co_argcount]
     yield from zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
-    yield from ((function.__kwdefaults__ or {}) | function.__dict__).items()
+    yield from (function.__kwdefaults__ or {}).items()
+    for name, attribute in function.__dict__.items():
+        if not name.startswith("_"):  # for example, the cache of `functools.singledispatch`
+            yield name, attribute
     closure = {}
     for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
         with contextlib.suppress(ValueError):  # a variable that has no value yet
