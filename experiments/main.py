@@ -21,7 +21,7 @@ from isnas_jax.running import WorkerDiedError
 from . import help, streams
 from .flags import FLAGS, define_common, given
 
-# Flags that hold paths, which may be quoted or start with ~.
+# Flags that hold paths, which may start with ~.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
 _PATHS += ["output_dir", "compilation_cache"]
 # Flags that change no number. A runner is not among them: the processes of another number of

@@ -92,8 +92,6 @@ def print_plan(plan: study.Plan) -> None:
     print(f"{plan.fits} fits of {plan.iterations:,} iterations together, {plan.scores} scores")
     print(f"{plan.programs} programs to compile, {plan.workers} units at a time")
     for name, unit, scale in (
-        ("operations", "G a step", 1e9),
-        ("traffic", "GB a step", 1e9),
         ("memory", "GB a fit", 1e9),
         ("compiling", "s a program", 1),
         ("step", "s", 1),

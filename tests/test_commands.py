@@ -107,7 +107,7 @@ OUTPUTS = {
     "restore": RUN,
     "score": {"scores.csv", "config.json"},
     "compare": {"runs.csv", "psnr.csv", "ssim.csv", "comparison.png", "comparison.pdf"},
-    "make_dataset": {"fits", "scores", "images", "timings", "config.json"},
+    "make_dataset": {"fits", "scores", "images", "config.json"},
     "analyze": {"table1.csv", "analysis.json", "report.html"},
     "classical": {"result.json", "non-local_means.png"},
 }

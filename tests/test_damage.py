@@ -146,11 +146,10 @@ def test_damaged_tables_are_skipped_in_reading_and_compaction(tmp_path, caplog):
     caplog.set_level(logging.WARNING)
     schema = pa.schema([("name", pa.string()), ("value", pa.int32())])
     (tmp_path / "study.json").write_text("{}")
-    for kind in ("fits", "timings/fits"):
-        for name in "abc":
-            path = tmp_path / kind / f"{name}.parquet"
-            store.write(path, store.table([(name, 1)], schema), "study")
-        path.write_bytes(path.read_bytes()[:-20])
+    for name in "abc":
+        path = tmp_path / "fits" / f"{name}.parquet"
+        store.write(path, store.table([(name, 1)], schema), "study")
+    path.write_bytes(path.read_bytes()[:-20])
     assert store.read_all(tmp_path / "fits").column("name").to_pylist() == ["a", "b"]
     assert "c.parquet' is damaged" in caplog.text
     assert compaction.compact(tmp_path) == 2

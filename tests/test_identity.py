@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
-from isnas_jax.io import cache, identity, records, source
+from isnas_jax.io import cache, code, identity, records
 
 LIBRARY = pathlib.Path(isnas.__file__).parent
 
@@ -82,7 +82,7 @@ it = Net(2)
         {"mine": FUNCTION.format("from helpers import *", "f(1)")},
         {
             "mine": "from helpers import f\n@f\ndef it(x): pass",
-            "helpers": "def f(x): return 1 and x",
+            "helpers": "def f(x): return lambda y: x(y) + 1",
         },
         {
             "mine": FUNCTION.format("import middle", "middle.g(1)"),
@@ -107,17 +107,24 @@ it = Net(2)
             "package/inner": "from . import near\ndef it(x): return near.g()",
             "package/near": "def g(x):\n    from helpers import f\n    return f(1)",
         },
-        {"mine": FUNCTION.format("import package.inner", "1"), "package/inner": "import helpers"},
+        {
+            "mine": FUNCTION.format("import package.inner", "package.inner.helpers.f(1)"),
+            "package/inner": "import helpers",
+        },
         {
             "mine": "import package.inner\nit = package.inner.it",
-            "package/inner": "def it(x): return x",
+            "package/inner": "import package\ndef it(x): return package.f(x)",
             "package/__init__": "from helpers import f",
         },
+        {"mine": FUNCTION.format("import helpers", "getattr(helpers, 'f')(1)")},
         {
-            "mine": FUNCTION.format("import package.inner", "1"),
-            "package/inner": "",
-            "package/__init__": "from helpers import f",
+            "mine": "import functools, helpers\nit = functools.singledispatch(len)\n"
+            "it.register(int)(helpers.f)"
         },
+        {"mine": "import helpers\ndef it(x): return it.f(x)\nit.f = helpers.f"},
+        {"mine": FUNCTION.format("import helpers", "[*map(helpers.TABLE.get, 'a')]")}
+        | {"helpers": "def f(x): return x + 1\nTABLE = {'a': f}"},
+        {"mine": FUNCTION.format("import numpy, helpers\ng = numpy.vectorize(helpers.f)", "g(1)")},
     ],
 )
 def test_editing_an_imported_module_changes_the_description(load, files):
@@ -130,17 +137,29 @@ def test_editing_an_imported_module_changes_the_description(load, files):
     assert identity.describe(load(files | {"helpers": edited})) != before
 
 
-def test_modules_imported_at_call_time_are_found_without_loading_them(load):
+def test_modules_imported_at_call_time_are_found(load):
     files = {"mine": "def it(x):\n    from far.away.helpers import f\n    return f(x)"}
     descriptions = []
-    for value in (1, 2):
+    for value in (1, 1, 2):
         it = load(files)
         folder = pathlib.Path(sys.modules["mine"].__file__).parent / "far" / "away"
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "helpers.py").write_text(f"raise RuntimeError({value})")
+        (folder / "helpers.py").write_text(f"def f(x): return {value}")
+        for name in ("far", "far.away", "far.away.helpers"):
+            sys.modules.pop(name, None)
         descriptions.append(identity.describe(it))
-    assert descriptions[0] != descriptions[1]
-    assert "far" not in sys.modules
+    assert descriptions[0] == descriptions[1] != descriptions[2]
+
+
+def test_code_that_is_not_used_does_not_count(load):
+    files = {"mine": FUNCTION.format("import helpers", "helpers.f(1)")}
+    descriptions = [
+        identity.describe(
+            load(files | {"helpers": f"def f(x): return x\ndef g(x): return {value}"})
+        )
+        for value in (1, 2)
+    ]
+    assert descriptions[0] == descriptions[1]
 
 
 def test_an_edited_file_counts_after_a_reload(load):
@@ -191,7 +210,12 @@ class Net(nn.Module):
             from helpers import f
             return f(y) + 8
         return inner(x)
-def it(x): return Strategy(), Net, helpers.f
+def make():
+    class Inner:
+        "A class."
+        nine = 9
+    return Inner
+def it(x): return Strategy(), Net, helpers.f, make
 """
 
 
@@ -210,6 +234,7 @@ def test_a_notebook_is_described_by_its_compiled_code(load, edit, name):
 
     before = describe_after_running(NOTEBOOK)
     reformatted = "# A comment\n" + NOTEBOOK.replace("\n    return", "\n\n    return")
+    reformatted = reformatted.replace("A class.", "Another class.")
     assert describe_after_running(reformatted) == before
     edited = NOTEBOOK.replace(edit, edit.translate(str.maketrans("12345678", "23456789")))
     # `Net` depends on the edit of "+ 8" only, `Strategy` on all others, and `it` on all.
@@ -232,7 +257,7 @@ def test_a_notebook_is_described_by_its_compiled_code(load, edit, name):
 def test_a_notebook_depends_on_the_modules_it_imports(load, cell):
     descriptions = []
     for value in (1, 1, 2):
-        text = f"def f(x): return {value}\nclass Base: pass"
+        text = f"def f(x): return {value}\nclass Base: limit = {value}"
         load({"mine": "from helpers import f as it", "helpers": text})
         namespace = {"__name__": "__main__"}
         exec(cell, namespace)
@@ -242,7 +267,7 @@ def test_a_notebook_depends_on_the_modules_it_imports(load, cell):
 
 def test_the_library_digest_covers_code_that_can_change_results(tmp_path):
     copy = shutil.copytree(LIBRARY, tmp_path / "copy")
-    assert source.library_digest.__wrapped__(copy) == source.library_digest()
+    assert code.library_digest.__wrapped__(copy) == code.library_digest()
     shutil.rmtree(copy)
     for folder in ("ops", "figures"):
         shutil.copytree(LIBRARY / folder, tmp_path / folder)
@@ -251,9 +276,9 @@ def test_the_library_digest_covers_code_that_can_change_results(tmp_path):
         text = (tmp_path / name).read_text()
         assert before in text
         (tmp_path / name).write_text(text.replace(before, after))
-        return source.library_digest.__wrapped__(tmp_path)
+        return code.library_digest.__wrapped__(tmp_path)
 
-    original = source.library_digest.__wrapped__(tmp_path)
+    original = code.library_digest.__wrapped__(tmp_path)
     # Figures, comments and docstrings do not count.
     assert digest_after_edit("figures/style.py", "import io", "import io, os") == original
     assert digest_after_edit("ops/spectra.py", "\nimport", "\n# Comment.\n\nimport") == original
@@ -266,8 +291,8 @@ def test_the_library_digest_covers_code_that_can_change_results(tmp_path):
 
 def test_library_digest_is_safe_in_threads():
     with concurrent.futures.ThreadPoolExecutor(8) as pool:
-        digests = set(pool.map(source.library_digest.__wrapped__, [LIBRARY] * 8))
-    assert digests == {source.library_digest()}
+        digests = set(pool.map(code.library_digest.__wrapped__, [LIBRARY] * 8))
+    assert digests == {code.library_digest()}
 
 
 def test_installed_code_is_described_with_its_version():

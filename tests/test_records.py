@@ -191,10 +191,10 @@ def test_a_killed_process_releases_its_lock(tmp_path):
 def test_only_versions_that_can_change_results_are_compared(tmp_path):
     folder = cache.claim_folder(tmp_path, {"seed": 0})
     config = records.read_json(folder / "config.json")
-    expected = {"backend", "isnas_jax source", "jax", "jaxlib", "optax", "flax"}
+    expected = {"backend", "isnas_jax source", "jax", "jaxlib", "optax", "flax", "python"}
     assert set(config["versions"]) == expected
     config["recorded"]["pillow"] = "1.0"
-    config["recorded"]["python"] = "2.7"
+    config["recorded"]["python"] = "3.11.0"
     records.write_json(folder / "config.json", config)
     cache.claim_folder(tmp_path, {"seed": 0})
     config["versions"]["optax"] = "0.0.1"

@@ -548,7 +548,7 @@ BAD = {
     "not an image": ("restore", ["--image=note.txt"], "cannot be read as an image"),
     "wrong mask size": (
         "restore",
-        ["--image=Sample:Moon", "--task=inpainting", "--mask= 'mask.png' "],
+        ["--image=Sample:Moon", "--task=inpainting", "--mask=mask.png"],
         "mask of shape",
     ),
     "unknown metric": ("search", ["--image=sample:moon", "--metric=psnr"], "psd_db_strip_mse"),

@@ -104,7 +104,6 @@ def files(folder):
 def test_dataset_has_a_row_for_each_fit_score_and_image(folder):
     fits = pd.read_parquet(folder / "whole" / "fits")
     assert len(fits) == 2 * 2 * 3
-    assert len(pd.read_parquet(folder / "whole" / "timings")) == 2 * 2 * 3 + 2
     scores = pd.read_parquet(folder / "whole" / "scores")
     references = {"denoising": 2, "inpainting": 3, "super_resolution": 2}
     assert (scores.groupby("task").size() == pd.Series(references) * 2 * 2 * 2).all()
@@ -342,24 +341,20 @@ def test_shards_whose_files_are_folded_meanwhile_make_the_dataset_of_one_run(
     assert sum(number for _, number in ended) == len(todo)
     assert not list((tmp_path / "folded" / "fits").glob("*.parquet"))
     plain, folded = (
-        {
-            part: pd.read_parquet(tmp_path / name / part).sort_values(key).reset_index(drop=True)
-            for part, key in (("fits", ["architecture", "seed"]), ("timings", ["unit"]))
-        }
+        pd.read_parquet(tmp_path / name / "fits")
+        .sort_values(["architecture", "seed"])
+        .reset_index(drop=True)
         for name in ("plain", "folded")
     )
-    pd.testing.assert_frame_equal(folded["fits"], plain["fits"], check_exact=True)
-    assert list(folded["timings"]["unit"]) == list(plain["timings"]["unit"])
+    pd.testing.assert_frame_equal(folded, plain, check_exact=True)
     # No unit is computed again, and a file that a kill left is removed if its rows are folded.
-    for part in ("fits", "timings/fits"):
-        file = next((tmp_path / "plain" / part).glob("*.parquet"))
-        (tmp_path / "folded" / part / file.name).write_bytes(file.read_bytes())
+    file = next((tmp_path / "plain" / "fits").glob("*.parquet"))
+    (tmp_path / "folded" / "fits" / file.name).write_bytes(file.read_bytes())
     computed.clear()
     assert study.run(whole, tmp_path / "folded", todo) == {}
     assert not computed
     assert compaction.compact(tmp_path / "folded") == 0
-    for part in ("fits", "timings"):
-        assert len(pd.read_parquet(tmp_path / "folded" / part)) == len(todo)
+    assert len(pd.read_parquet(tmp_path / "folded" / "fits")) == len(todo)
     with pytest.raises(ValueError, match="holds no study"):
         compaction.compact(tmp_path)
 
@@ -370,8 +365,6 @@ def test_a_plan_counts_unfinished_units_and_tries_some_of_them(small_baselines, 
     plan = study.plan(whole, todo)
     assert (plan.fits, plan.scores, plan.iterations, plan.programs) == (6, 0, 30, 2)
     assert len(plan.trials) == plan.workers == 2
-    # The dense layers alone: 2 x (2 x 8 + 8 x 1) operations a pixel, and twice that backwards.
-    assert all(trial.operations > 3 * 48 * 64**2 for trial in plan.trials)
     assert all(trial.memory > 4 * 8 * 64**2 for trial in plan.trials)
     compiling, step = (
         np.mean([getattr(trial, name) for trial in plan.trials]) for name in ("compiling", "step")

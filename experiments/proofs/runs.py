@@ -9,7 +9,7 @@ from typing import Any
 from ..flags import FLAGS
 
 # Files and folders that differ between runs with equal results.
-EXCLUDED = ("timings", "timings.json", "report.html", "command.txt")
+EXCLUDED = ("timings.json", "report.html", "command.txt")
 
 
 def start(script: str, *arguments: str, folder: pathlib.Path, **options: Any) -> subprocess.Popen:

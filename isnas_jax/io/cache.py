@@ -9,7 +9,6 @@ import io
 import json
 import os
 import pathlib
-import tempfile
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -19,8 +18,6 @@ from isnas_jax.io import identity, records
 
 # The array in an .npz file that holds the description of the inputs.
 _INPUTS = "described"
-# A ZIP archive ends with the length of its comment, 2 bytes, and the comment, here a digest.
-_SEAL_BYTES = 2 + 16
 
 
 def check_inputs(path: pathlib.Path, stored: Any, current: Any) -> None:
@@ -30,7 +27,7 @@ def check_inputs(path: pathlib.Path, stored: Any, current: Any) -> None:
 
 
 def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], Any]:
-    """Read a file that `cached` wrote.
+    """Read a file of `write_arrays`.
 
     Returns:
       The arrays by name, and the description of the inputs that they were computed from.
@@ -38,18 +35,17 @@ def read_arrays(path: str | os.PathLike[str]) -> tuple[dict[str, np.ndarray], An
     Raises:
       DamagedError: If the file's digest differs from its content, or is missing.
     """
-    content = pathlib.Path(path).read_bytes()
-    if _seal(content[:-_SEAL_BYTES]) != content:
-        raise records.DamagedError(path, "its digest does not agree")
-    with np.load(io.BytesIO(content)) as archive:
+    with np.load(io.BytesIO(records.read_sealed(pathlib.Path(path)))) as archive:
         arrays = dict(archive)
     return arrays, json.loads(str(arrays.pop(_INPUTS)))
 
 
-def _seal(archive: bytes) -> bytes:
-    """Append the digest of a ZIP archive as its comment; the input ends before its length."""
-    seal = identity.digest(archive).encode()
-    return archive + len(seal).to_bytes(2, "little") + seal
+def write_arrays(path: pathlib.Path, arrays: Mapping[str, np.ndarray], inputs: Any) -> None:
+    """Write arrays and the description of their inputs to an .npz file with a digest."""
+    content = io.BytesIO()
+    entries: dict[str, Any] = {**arrays, _INPUTS: np.array(json.dumps(inputs))}
+    np.savez(content, **entries)
+    records.write_sealed(path, content.getvalue())
 
 
 def cache_path(
@@ -81,30 +77,16 @@ def cached(
     if path is None:
         return compute()
     path, current = pathlib.Path(path), identity.describe_inputs(inputs)
-    try:
-        arrays, stored = read_arrays(path)
-    except (FileNotFoundError, records.DamagedError):
-        with records.file_lock(path):
-            arrays, stored = _read_or_write(path, current, compute)
+    with records.file_lock(path):
+        try:
+            arrays, stored = read_arrays(path)
+        except (FileNotFoundError, records.DamagedError) as error:
+            if isinstance(error, records.DamagedError):
+                records.warn(error, "computed again")
+            write_arrays(path, compute(), current)
+            arrays, stored = read_arrays(path)
     check_inputs(path, stored, current)
     return arrays
-
-
-def _read_or_write(
-    path: pathlib.Path, inputs: Any, compute: Callable[[], dict[str, np.ndarray]]
-) -> tuple[dict[str, np.ndarray], Any]:
-    """Read the file, which another process may have written meanwhile, or write it first."""
-    try:
-        return read_arrays(path)
-    except FileNotFoundError:
-        pass
-    except records.DamagedError as error:
-        records.warn(error, "computed again")
-    arrays: dict[str, Any] = {**compute(), _INPUTS: np.array(json.dumps(inputs))}
-    content = io.BytesIO()
-    np.savez(content, **arrays)
-    records.write_bytes(path, _seal(content.getvalue()[:-2]))
-    return read_arrays(path)
 
 
 def claim_folder(
@@ -125,17 +107,14 @@ def claim_folder(
         config; the message names the difference.
     """
     folder = pathlib.Path(path)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise ValueError(f"output folder {str(folder)!r} cannot be written: {error}") from None
     file, current = folder / f"{name}.json", identity.describe_inputs(config)
-    if not file.exists():
+    try:
         with records.file_lock(file):
             if not file.exists():
                 recorded = identity.recorded_versions()
                 records.write_json(file, {**current, "recorded": recorded})
+    except OSError as error:
+        raise ValueError(f"output folder {str(folder)!r} cannot be written: {error}") from None
     stored = records.read_json(file)
     stored.pop("recorded", None)
     if difference := identity.first_difference(stored, current):

@@ -2,12 +2,12 @@
 
 import contextlib
 import dataclasses
-import json
 import pathlib
 import time
 from collections.abc import Iterator, Mapping
 from typing import Any, TypeVar
 
+import numpy as np
 from flax import serialization
 
 from isnas_jax.io import cache, identity, records
@@ -59,16 +59,15 @@ class Checkpoint:
         Raises:
           ValueError: If the file belongs to other inputs, naming the difference.
         """
-        if not self.path.exists():
+        try:
+            arrays, stored = cache.read_arrays(self.path)
+        except FileNotFoundError:
             return tree
-        digest, _, content = self.path.read_bytes().partition(b"\n")
-        if digest.decode(errors="replace") != identity.digest(content):
-            error = records.DamagedError(self.path, "its digest does not agree")
+        except records.DamagedError as error:
             records.warn(error, "computed again")
             return tree
-        stored_inputs, _, state = content.partition(b"\n")
-        cache.check_inputs(self.path, json.loads(stored_inputs), self._inputs)
-        return serialization.from_bytes(tree, state)
+        cache.check_inputs(self.path, stored, self._inputs)
+        return serialization.from_bytes(tree, arrays["state"].tobytes())
 
     @property
     def due(self) -> bool:
@@ -77,6 +76,6 @@ class Checkpoint:
 
     def save(self, tree: Any) -> None:
         """Replace the file with the state, a pytree of arrays."""
-        content = json.dumps(self._inputs).encode() + b"\n" + serialization.to_bytes(tree)
-        records.write_bytes(self.path, identity.digest(content).encode() + b"\n" + content)
+        state = np.frombuffer(serialization.to_bytes(tree), np.uint8)
+        cache.write_arrays(self.path, {"state": state}, self._inputs)
         self._saved_at = time.monotonic()

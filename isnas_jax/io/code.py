@@ -2,102 +2,148 @@
 
 For a user's function in `mine.py`,
 
+    from helpers import blur
     LIMIT = 3
 
     def metric(observed, output, power=2):
-        return min(abs(observed - output).mean() ** power, LIMIT)
+        return min(abs(observed - blur(output)).mean() ** power, LIMIT)
 
 the description is {"": "mine.metric 307fefac5205dcbc", "power": 2, "LIMIT": 3}. The digest
-covers the source of `mine.py` and of all user files that it imports (see `source`). The
-other entries are the data that the function uses: closure, defaults and globals. They are
-read at the time of the call, because a program may have changed them since the import.
+covers the compiled code of `metric`, of `blur`, and of everything that they use in turn.
+Compiled code is what Python runs, in modules, scripts and notebooks alike. Changing an
+operator in `helpers.py` changes it; adding a comment does not. Code of installed packages is
+described by its name. The other entries are the data that the functions use: closures,
+defaults and globals, at the time of the call.
 
-A notebook and the script that is run have no module that can be read again. The compiled
-code of their functions is digested instead, following the functions and classes used.
+Names are found in the compiled code without running it. Names that are computed, as in
+`getattr(helpers, "blur" + suffix)`, are not found.
 """
 
+import ast
 import contextlib
 import dataclasses
+import dis
 import functools
+import importlib.metadata
+import importlib.util
 import inspect
-import json
 import numbers
 import pathlib
+import sys
+import sysconfig
+import threading
 import types
 from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import numpy as np
 
-from isnas_jax.io import source
+from isnas_jax.io import records
+
+# Packages that `identity.versions` compares as a whole.
+COMPARED = ("jax", "jaxlib", "optax", "flax")
+# Packages whose versions are only recorded.
+RECORDED = ("isnas_jax", "numpy", "scipy", "pillow")
+# Modules of this package that cannot change a result. They only show results, or read
+# images, which are described by their pixels.
+_WITHOUT_EFFECT = ("experiments/", "figures/", "report/", "io/images.py")
 
 _CODE_TYPES = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type
 # Types of globals that are data, whichever package defines them.
-_DATA_TYPES: tuple[type, ...] = (numbers.Number, np.ndarray, np.generic, jax.Array, slice)
-_DATA_TYPES += (Mapping, Sequence, Set, functools.partial, pathlib.PurePath, types.SimpleNamespace)
-# Methods that a dataclass generates from its fields.
-_GENERATED_METHODS = ("__init__", "__repr__", "__eq__", "__hash__", "__setattr__", "__delattr__")
-_USER_CODE = ("user file", "no file")
+_DATA_TYPES: tuple[type, ...] = (types.NoneType, numbers.Number, np.ndarray, np.generic, jax.Array)
+_DATA_TYPES += (slice, Mapping, Sequence, Set, functools.partial, pathlib.PurePath)
+_DATA_TYPES += (types.SimpleNamespace,)
+_STDLIB = pathlib.Path(sysconfig.get_path("stdlib")).resolve()
+# Flags of functions with *args and **kwargs.
+_ARGUMENT_FLAGS = inspect.CO_VARARGS | inspect.CO_VARKEYWORDS
+
+# CPython 3.11 fails when several threads parse at once.
+_PARSE_LOCK = threading.Lock()
+
+
+class _WithoutDocstrings(ast.NodeTransformer):
+    """Remove statements that consist of a string only."""
+
+    def visit_Expr(self, node: ast.Expr) -> ast.Expr | None:
+        is_string = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+        return None if is_string else node
+
+
+@functools.cache
+def library_digest(root: pathlib.Path = pathlib.Path(__file__).parent.parent) -> str:
+    """Return one digest of all modules of this package that can change a result.
+
+    Comments, docstrings and formatting do not count.
+    """
+    sources = {}
+    for path in sorted(root.rglob("*.py")):
+        name = path.relative_to(root).as_posix()
+        if not name.startswith(_WITHOUT_EFFECT):
+            with _PARSE_LOCK:
+                tree = ast.parse(path.read_bytes())
+            sources[name] = ast.unparse(_WithoutDocstrings().visit(tree))
+    return records.digest(repr(sources).encode())
 
 
 def is_code(value: Any) -> bool:
     """Return whether a value is a function, class, module or wrapper such as `jax.jit(f)`."""
-    return isinstance(value, _CODE_TYPES) or _is_wrapper(value)
+    is_wrapper = isinstance(value, property) or hasattr(value, "__wrapped__")
+    return isinstance(value, _CODE_TYPES) or (is_wrapper and _origin(type(value)) != "user")
 
 
-def is_bound_builtin(value: Any) -> bool:
-    """Return whether a value is a built-in method with its object, such as `[1].append`."""
-    return isinstance(value, types.BuiltinFunctionType) and not isinstance(
-        value.__self__, types.ModuleType | types.NoneType
-    )
+def owner(value: Any) -> Any:
+    """Return the object of a bound method, such as [1] for `[1].append`; None otherwise."""
+    if isinstance(value, types.MethodType | types.BuiltinMethodType):
+        return None if isinstance(value.__self__, types.ModuleType) else value.__self__
+    return None
 
 
 def describe_code(root: Any, describe_value: Callable[[Any], Any]) -> Any:
     """Describe a function, class, module or wrapper.
 
-    All code that it uses is visited once, breadth first. Code of this library gets no
-    digest, because `identity.versions` compares the library as a whole.
+    All code that it uses is visited once, breadth first. Code of this library has no digest,
+    because `identity.versions` compares the library as a whole.
 
     Returns:
       The name and digest, or a dict of these under "" and of the data, described by
       `describe_value`, by access path.
     """
     data: dict[str, Any] = {}
-    bytecode: dict[str, Any] = {}
-    modules = [_module_name(root)] if _origin(root) == "installed" else []
+    used: dict[str, Any] = {}
     queue, seen = [("", root)], {id(root)}
     while queue:
         path, value = queue.pop(0)
-        origin = _origin(value)
-        if origin == "user file":
-            modules.append(_module_name(value))
-        elif origin == "no file" and isinstance(value, types.FunctionType):
-            package = str(value.__globals__.get("__package__") or "")
-            bytecode[path], imports = source.describe_bytecode(value.__code__, package)
-            modules += [name for name in imports if source.module_origin(name) == "user file"]
-        for name, dependency in _dependencies(value, origin):
+        if isinstance(value, types.FunctionType) and _origin(value) != "library":
+            used[path] = _describe_bytecode(value.__code__)
+        elif not isinstance(value, _CODE_TYPES):
+            used[path] = _qualified_name(type(value))
+        for name, dependency in _dependencies(value):
             inner_path = f"{path}.{name}" if path else name
-            if not is_code(dependency):
+            if _is_data(dependency):
                 data[inner_path] = describe_value(dependency)
+            elif not _is_followed(dependency):
+                used[inner_path] = _qualified_name(dependency)
             elif id(dependency) not in seen:
                 seen.add(id(dependency))
                 queue.append((inner_path, dependency))
     description = _qualified_name(root)
-    if modules or bytecode:
-        content = json.dumps([source.module_digests(modules), bytecode], sort_keys=True)
-        description += f" {source.digest(content.encode())}"
+    if _origin(root) == "installed":
+        description += _version(_module_name(root).partition(".")[0])
+    if used:
+        description += f" {records.digest(repr(used).encode())}"
     return {"": description, **data} if data else description
 
 
 def _qualified_name(value: Any) -> str:
+    """Return the module and name of code, or of the type of another object."""
     if isinstance(value, types.ModuleType):
-        return _module_name(value)
-    name = f"{value.__module__}.{getattr(value, '__qualname__', type(value).__qualname__)}"
-    if _origin(value) == "installed":
-        name += f" {source.installed_version(_module_name(value))}"
+        return value.__name__
+    names = [getattr(value, name, None) for name in ("__qualname__", "__name__")]
+    name = next(filter(None, names), type(value).__qualname__)
     # Processes that multiprocessing starts call the script's module __mp_main__.
-    return name.replace("__mp_main__", "__main__", 1)
+    module = str(getattr(value, "__module__", None)).replace("__mp_main__", "__main__", 1)
+    return f"{module}.{name}"
 
 
 def _module_name(value: Any) -> str:
@@ -108,54 +154,104 @@ def _module_name(value: Any) -> str:
     return str(getattr(value, attribute, None) or "builtins")
 
 
-def _origin(value: Any) -> source.Origin:
-    """Return where the code of a value comes from; wrappers have no code themselves."""
-    if not isinstance(value, _CODE_TYPES):
-        return "ignored"
-    if _module_name(value) == "builtins" and isinstance(value, type):
-        # Classes defined by code in a namespace without __name__ claim to be built in.
-        # They are heap types, and built-in classes are not.
-        return "no file" if value.__flags__ & 1 << 9 else "ignored"
-    return source.module_origin(_module_name(value))
+def _origin(value: Any) -> Literal["library", "installed", "user"]:
+    """Return whose code a value is, Python's own library being "installed"."""
+    return _module_origin(_module_name(value))
 
 
-def _is_wrapper(value: Any) -> bool:
-    """Return whether a value is a compiled wrapper, such as a jitted or cached function."""
-    return hasattr(value, "__wrapped__") and _origin(type(value)) not in _USER_CODE
+def _module_origin(name: str) -> Literal["library", "installed", "user"]:
+    top = name.partition(".")[0]
+    if top in ("isnas_jax", *COMPARED) and not name.startswith("isnas_jax.experiments"):
+        return "library"
+    spec, paths = None, None
+    with contextlib.suppress(ValueError):  # a notebook, or a module without a file
+        spec = importlib.util.find_spec(top)
+    if spec:
+        paths = [spec.origin] if spec.has_location else spec.submodule_search_locations
+    is_installed = all(map(_is_installed, paths)) if paths else top in sys.stdlib_module_names
+    return "installed" if is_installed else "user"
 
 
-def _dependencies(value: Any, origin: source.Origin) -> Iterator[tuple[str, Any]]:
-    """Yield the code and data that a function, class or wrapper uses, by name."""
+@functools.cache
+def _is_installed(file: str) -> bool:
+    path = pathlib.Path(file).resolve()
+    folders = {*path.parts, *pathlib.Path(file).parts}
+    return bool({"site-packages", "dist-packages"} & folders) or path.is_relative_to(_STDLIB)
+
+
+@functools.cache
+def _version(package: str) -> str:
+    """Return " name version" of the distributions of an installed package that is compared."""
+    if package in (*RECORDED, "PIL"):
+        return ""
+    names = importlib.metadata.packages_distributions().get(package, [])
+    return "".join(f" {name} {importlib.metadata.version(name)}" for name in names)
+
+
+def _is_data(value: Any) -> bool:
+    """Return whether a value that code uses is described by its content."""
+    if owner(value) is not None:
+        return _is_data(owner(value)) or _is_followed(owner(value))
+    if is_code(value):
+        return False
+    is_known = isinstance(value, _DATA_TYPES) or dataclasses.is_dataclass(value)
+    return is_known or _origin(type(value)) == "user"
+
+
+def _is_followed(value: Any) -> bool:
+    """Return whether code is the user's, or holds functions or data of the user."""
+    if isinstance(value, _CODE_TYPES) and _origin(value) == "user":
+        return True
+    if isinstance(value, types.FunctionType) and value.__closure__:
+        return _origin(value) == "library" or _origin(inspect.unwrap(value)) == "user"
+    parts = [getattr(part, "func", part) for part in _held(value).values()]
+    return any(_is_followed(part) or _origin(type(part)) == "user" for part in parts)
+
+
+def _held(value: Any) -> dict[str, Any]:
+    """Return the functions that a wrapper or another object of another package holds."""
+    if isinstance(value, property):
+        return {"fget": value.fget}
+    attributes = {} if isinstance(value, _CODE_TYPES) else getattr(value, "__dict__", {})
+    # A wrapper's rules, as of `jax.custom_jvp`, are functions too.
+    return {
+        name: attribute
+        for name, attribute in attributes.items()
+        if name == "__wrapped__" or isinstance(attribute, types.FunctionType)
+    }
+
+
+def _dependencies(value: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the code and data that a function, class, module or wrapper uses, by name."""
     if isinstance(value, types.FunctionType):
-        yield from _function_dependencies(value, origin)
-    elif isinstance(value, type):
-        if origin in _USER_CODE:
-            yield from _class_dependencies(value, origin)
-    elif not isinstance(value, _CODE_TYPES):
-        yield "wrapped", value.__wrapped__
-        for name, attribute in getattr(value, "__dict__", {}).items():
-            # For example, the derivative rules of `jax.custom_jvp`.
-            if isinstance(attribute, types.FunctionType) and _affects_results(attribute):
-                yield name, attribute
+        yield from _function_dependencies(value)
+    elif isinstance(value, type) and _origin(value) == "user":
+        yield from _class_dependencies(value)
+    else:
+        yield from _held(value).items()
 
 
-def _function_dependencies(
-    function: types.FunctionType, origin: source.Origin
-) -> Iterator[tuple[str, Any]]:
-    """Yield a function's closure and defaults and, for a user's function, its globals."""
+def _function_dependencies(function: types.FunctionType) -> Iterator[tuple[str, Any]]:
+    """Yield a function's attributes, defaults and closure and, for a user's, its globals."""
     code = function.__code__
-    names = sorted(set(source.used_names(code)))
-    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
-        with contextlib.suppress(ValueError):  # a variable that has no value yet
-            yield from _lookup({name: cell.cell_contents}, [name], names, ())
+    texts = {text for inner in _nested_codes(code) for text in (*inner.co_names, *inner.co_consts)}
+    names = sorted(text for text in texts if isinstance(text, str))
     defaults = function.__defaults__ or ()
     arguments = code.co_varnames[: code.co_argcount]
     yield from zip(arguments[len(arguments) - len(defaults) :], defaults, strict=True)
     yield from (function.__kwdefaults__ or {}).items()
-    if origin in _USER_CODE:
-        for name, value in _lookup(function.__globals__, names, names, ()):
-            if _affects_results(value):
-                yield name, value
+    for name, attribute in function.__dict__.items():
+        if not name.startswith("_"):  # for example, the cache of `functools.singledispatch`
+            yield name, attribute
+    closure = {}
+    for name, cell in zip(code.co_freevars, function.__closure__ or (), strict=True):
+        with contextlib.suppress(ValueError):  # a variable that has no value yet
+            closure[name] = cell.cell_contents
+    yield from _lookup(closure, list(closure), names, ())
+    if _origin(function) == "user":
+        imported = dict(_imports(function))
+        namespace = function.__globals__ | imported
+        yield from _lookup(namespace, [*names, *imported], names, ())
 
 
 def _lookup(
@@ -171,42 +267,55 @@ def _lookup(
         value = namespace[name]
         yield name, value
         is_module = isinstance(value, types.ModuleType)
-        if is_module and _origin(value) in _USER_CODE and value not in visited:
+        if is_module and value not in visited and _origin(value) == "user":
             for inner, part in _lookup(vars(value), attributes, attributes, (*visited, value)):
-                if _affects_results(part):
-                    yield f"{name}.{inner}", part
+                yield f"{name}.{inner}", part
 
 
-def _class_dependencies(cls: type, origin: source.Origin) -> Iterator[tuple[str, Any]]:
-    """Yield a class's bases and methods and, without a source file, its class attributes."""
+def _imports(function: types.FunctionType) -> Iterator[tuple[str, types.ModuleType]]:
+    """Yield the user's modules that a function imports when it is called, by name."""
+    for code in _nested_codes(function.__code__):
+        steps = list(dis.get_instructions(code))
+        # An import compiles to two constants, the level and the names, and IMPORT_NAME.
+        for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+            if step.opname != "IMPORT_NAME":
+                continue
+            if level.argval or _module_origin(step.argval) == "user":
+                arguments = function.__globals__, None, names.argval, level.argval
+                with contextlib.suppress(ImportError):  # an optional module
+                    yield "." * level.argval + step.argval, __import__(step.argval, *arguments)
+
+
+def _class_dependencies(cls: type) -> Iterator[tuple[str, Any]]:
+    """Yield the bases, methods and attributes of a user's class, without those Python makes."""
     for base in cls.__bases__:
-        if _origin(base) in _USER_CODE:
-            yield base.__name__, base
+        yield base.__name__, base
     for name, entry in sorted(vars(cls).items()):
-        if dataclasses.is_dataclass(cls) and name in _GENERATED_METHODS:
-            continue
-        # Unwrap static methods, class methods, properties and cached properties.
-        unwrapped = [getattr(entry, attribute, None) for attribute in ("__func__", "fget", "func")]
-        function = next((value for value in unwrapped if value is not None), entry)
-        if isinstance(function, types.FunctionType):
-            if origin == "no file" or _origin(function) != "no file":
-                yield name if function is entry else f"{name} {type(entry).__name__}", function
-        elif origin == "no file" and not name.startswith("__") and _affects_results(entry):
+        if isinstance(entry, types.FunctionType) or not (name[0] == "_" == name[-1]):
             yield name, entry
 
 
-def _affects_results(value: Any) -> bool:
-    """Return whether a global is data or the user's code, not code of another package."""
-    if isinstance(value, types.MethodType):
-        return _affects_results(value.__self__)
-    if isinstance(value, types.BuiltinFunctionType):
-        return is_bound_builtin(value) and isinstance(value.__self__, _DATA_TYPES)
-    if isinstance(value, types.FunctionType) and value.__closure__ and _origin(value) == "library":
-        return True
-    if isinstance(value, _CODE_TYPES):
-        return _origin(value) in _USER_CODE
-    if _is_wrapper(value):
-        return _affects_results(inspect.unwrap(value))
-    if isinstance(value, _DATA_TYPES) or dataclasses.is_dataclass(value):
-        return True
-    return type(value) is not object and _origin(type(value)) in _USER_CODE
+def _nested_codes(code: types.CodeType) -> Iterator[types.CodeType]:
+    """Yield a code object and those of its inner functions and classes."""
+    yield code
+    for constant in code.co_consts:
+        if isinstance(constant, types.CodeType):
+            yield from _nested_codes(constant)
+
+
+def _describe_bytecode(code: types.CodeType) -> Any:
+    """Return instructions with their arguments, but without docstrings and line numbers."""
+
+    def describe_argument(value: Any) -> Any:
+        if isinstance(value, types.CodeType):
+            return _describe_bytecode(value)
+        # The order of a set varies by process.
+        return sorted(map(repr, value)) if isinstance(value, frozenset) else repr(value)
+
+    steps: list[Any] = []
+    for step in dis.get_instructions(code):
+        if step.opname == "STORE_NAME" and step.argval in ("__doc__", "__firstlineno__"):
+            steps.pop()  # the docstring or line number of a class
+        steps.append((step.opname, describe_argument(step.argval)))
+    counts = code.co_argcount, code.co_kwonlyargcount, code.co_flags & _ARGUMENT_FLAGS
+    return [counts, code.co_varnames, code.co_exceptiontable, steps]

@@ -12,9 +12,9 @@ returns, equal in every process and on every machine,
      "metric": {"": "mine.metric 307fefac5205dcbc", "LIMIT": 3}}
 
 Configs and networks become dicts of their fields. Arrays and long sequences become digests
-of their content. Functions and classes are described by name, a digest of their source and
-the data they use (see `code`). Together with the `versions` of the libraries, the
-description determines the numbers that are computed.
+of their content. Functions and classes are described by name, a digest of their code and
+the data they use (see `code`). Together with the `versions`, the description determines the
+numbers that are computed.
 
 File names contain only a `digest` of the description. The file stores the whole
 description, so that an error can name the `first_difference`: "seed was 0 and is now 1".
@@ -28,7 +28,6 @@ import json
 import numbers
 import pathlib
 import platform
-import types
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -36,29 +35,30 @@ import flax.linen as nn
 import jax
 import numpy as np
 
-from isnas_jax.io import code, source
+from isnas_jax.io import code, records
 
-# Packages with versions that are compared, and packages with versions that are only recorded.
-_COMPARED = ("jax", "jaxlib", "optax", "flax")
-_RECORDED = ("isnas_jax", "numpy", "scipy", "pillow")
 _LIBRARY_SOURCE = "isnas_jax source"
 # Longer sequences are digested.
 _MAX_ENTRIES = 16
 
 
 def versions() -> dict[str, str]:
-    """Return the backend, package versions and library digest that results are compared by."""
-    packages = {name: importlib.metadata.version(name) for name in _COMPARED}
+    """Return the backend, versions and library digest that results are compared by.
+
+    Minor versions of Python are compared, because they compile code to other instructions.
+    """
+    packages = {name: importlib.metadata.version(name) for name in code.COMPARED}
     return {
         "backend": jax.default_backend(),
-        _LIBRARY_SOURCE: source.library_digest(),
+        _LIBRARY_SOURCE: code.library_digest(),
+        "python": platform.python_version().rpartition(".")[0],
         **packages,
     }
 
 
 def recorded_versions() -> dict[str, str]:
     """Return further versions that are written down but not compared."""
-    packages = {name: importlib.metadata.version(name) for name in _RECORDED}
+    packages = {name: importlib.metadata.version(name) for name in code.RECORDED}
     return {"python": platform.python_version(), "system": platform.platform(), **packages}
 
 
@@ -70,7 +70,7 @@ def describe_inputs(inputs: Mapping[str, Any]) -> dict[str, Any]:
 def digest(value: Any) -> str:
     """Return 16 hexadecimal digits for bytes or for a description."""
     content = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True).encode()
-    return source.digest(content)
+    return records.digest(content)
 
 
 def describe(value: Any, parent_ids: tuple[int, ...] = ()) -> Any:
@@ -96,26 +96,25 @@ def describe(value: Any, parent_ids: tuple[int, ...] = ()) -> Any:
     if id(value) in parent_ids:
         return f"again, {len(parent_ids) - parent_ids.index(id(value))} up"
     describe_part = functools.partial(describe, parent_ids=(*parent_ids, id(value)))
-    if isinstance(value, types.MethodType):
-        return {"": describe_part(value.__func__), "of": describe_part(value.__self__)}
-    if code.is_bound_builtin(value):
-        return {"": value.__qualname__, "of": describe_part(value.__self__)}
-    if code.is_code(value):
-        return code.describe_code(value, describe_part)
+    if (owner := code.owner(value)) is not None:
+        function = getattr(value, "__func__", value.__qualname__)
+        return {"": describe_part(function), "of": describe_part(owner)}
     if isinstance(value, functools.partial):
         bound = [describe_part(value.args), describe_part(value.keywords)]
         return {"": "partial", "function": describe_part(value.func), "bound": bound}
+    if code.is_code(value):
+        return code.describe_code(value, describe_part)
     content = _describe_content(value, describe_part)
     if type(value) in (dict, list, tuple) or isinstance(value, pathlib.PurePath):
         return content
-    kind = code.describe_code(type(value), describe_part)
+    kind = describe_part(type(value))
     return {"": kind, **content} if isinstance(content, dict) else {"": kind, "content": content}
 
 
 def _describe_content(value: Any, describe_part: Callable[[Any], Any]) -> Any:
     """Describe the entries, fields or attributes of a value, without its type."""
     if isinstance(value, enum.Enum):
-        return value.name
+        return [value.name, describe_part(value.value)]
     if isinstance(value, numbers.Number | str | bytes | slice | pathlib.PurePath | np.dtype):
         return str(value)
     if isinstance(value, Mapping):

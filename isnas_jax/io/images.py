@@ -8,7 +8,7 @@ import logging
 import os
 import pathlib
 import unicodedata
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TypeVar
 
 import numpy as np
@@ -21,10 +21,6 @@ SMALLEST_SIDE = 16
 T = TypeVar("T")
 
 _LOG = logging.getLogger(__name__)
-_LOSSLESS = (".tif", ".tiff", ".png", ".bmp", ".ppm", ".pgm")
-# Formats of phones, cameras and microscopes that Pillow does not read.
-_UNREADABLE = {".heic", ".heif", ".jxl", ".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".rw2"}
-_UNREADABLE |= {".raf", ".pef", ".srw", ".czi", ".lif", ".nd2"}
 
 # Photographs, micrographs and medical images that are part of scikit-image.
 SAMPLES = (
@@ -202,28 +198,25 @@ def find(paths: Sequence[str]) -> dict[str, str]:
     """Return the paths of images by name, from samples, files and folders.
 
     The name of a file is its stem. The images of a folder are sorted by name, in the same
-    order on all systems. Hidden files and subfolders are skipped. If files differ only in
-    suffix or case, the lossless one is used, and a warning names the others.
+    order on all systems. Hidden files and subfolders are skipped. Other files that are not
+    images are skipped with a warning.
 
     Raises:
-      ValueError: If a folder contains no image, or two of the paths contain images of one name.
+      ValueError: If a folder contains no image, or two images have one name; upper and
+        lower case do not differ.
     """
-    path_by_name: dict[str, str] = {}
+    files: list[tuple[str, str]] = []
     for path in paths:
         if path.startswith("sample:"):
-            new = {path.removeprefix("sample:"): path}
-        elif os.path.isdir(path):
-            new = _find_in_folder(pathlib.Path(path))
+            files.append((path.removeprefix("sample:"), path))
         else:
-            new = {_normalize(pathlib.Path(path).stem): path}
-        used_names = {name.casefold(): name for name in path_by_name}
-        for name, file in new.items():
-            if other := used_names.get(name.casefold()):
-                raise ValueError(
-                    f"two images are called {name!r}: {path_by_name[other]} and {file}"
-                )
-        path_by_name |= new
-    return path_by_name
+            found = _find_in_folder(pathlib.Path(path)) if os.path.isdir(path) else [path]
+            files += [(_normalize(pathlib.Path(file).stem), file) for file in found]
+    seen: dict[str, str] = {}
+    for name, file in files:
+        if (other := seen.setdefault(name.casefold(), file)) is not file:
+            raise ValueError(f"two images are called {name!r}: {other} and {file}")
+    return dict(files)
 
 
 def _normalize(name: str) -> str:
@@ -231,30 +224,17 @@ def _normalize(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _find_in_folder(folder: pathlib.Path) -> dict[str, str]:
+def _find_in_folder(folder: pathlib.Path) -> list[str]:
     visible = [path for path in folder.iterdir() if path.name[0] != "." and not path.is_dir()]
     visible.sort(key=lambda path: (_normalize(path.name), path.name))
     supported = decoding.suffixes()
-    files = [path for path in visible if path.suffix.lower() in supported]
-    if not files:
-        suffixes = ", ".join(sorted({path.suffix or path.name for path in visible})) or "no files"
+    skipped = ", ".join(path.name for path in visible if path.suffix.lower() not in supported)
+    found = [str(path) for path in visible if path.suffix.lower() in supported]
+    if not found:
         raise ValueError(
-            f"folder {str(folder)!r} holds no image that can be read, but {suffixes}; "
-            "subfolders are not searched"
+            f"folder {str(folder)!r} holds no image that can be read, but "
+            f"{skipped or 'no files'}; subfolders are not searched"
         )
-
-    def key(path: pathlib.Path) -> str:
-        return _normalize(path.stem).casefold()
-
-    chosen: dict[str, pathlib.Path] = {}
-    for path in sorted(files, key=lambda path: path.suffix.lower() not in _LOSSLESS):
-        chosen.setdefault(key(path), path)
-    _warn_skipped("has the name of another image", [p for p in files if chosen[key(p)] != p])
-    unreadable = [path for path in visible if path.suffix.lower() in _UNREADABLE]
-    _warn_skipped("cannot be read", [path for path in unreadable if key(path) not in chosen])
-    return {_normalize(path.stem): str(path) for path in files if chosen[key(path)] == path}
-
-
-def _warn_skipped(reason: str, paths: Iterable[pathlib.Path]) -> None:
-    for path in paths:
-        _LOG.warning("%r %s and is skipped", str(path), reason)
+    if skipped:
+        _LOG.warning("folder %r: skipped %s, which cannot be read", str(folder), skipped)
+    return found

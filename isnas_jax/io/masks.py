@@ -19,8 +19,8 @@ _REMEDY = "save it in black (missing) and white (known) only, without transparen
 def load_mask(path: str | os.PathLike[str]) -> np.ndarray:
     """Load a mask that is white where pixels are known and black where they are missing.
 
-    The mask may be in any channel, and its two levels may be 0 and any other, such as 0
-    and 1. In a mask with transparency, the color of the visible pixels decides:
+    Its two levels may be 0 and any other, such as 0 and 1. In a mask with transparency, the
+    color of the visible pixels decides:
 
     * white: transparent pixels are missing;
     * black: transparent pixels are known;
@@ -35,7 +35,7 @@ def load_mask(path: str | os.PathLike[str]) -> np.ndarray:
       (H, W, 1) float32, 0 or 1; both occur.
 
     Raises:
-      ValueError: If the file cannot be read, holds grays, is ambiguous, or leaves
+      ValueError: If the file cannot be read, holds grays or colors, is ambiguous, or leaves
         nothing missing or nothing known.
     """
     name = os.fspath(path)
@@ -106,24 +106,9 @@ def _find_known(channels: decoding.Channels) -> tuple[np.ndarray, int]:
 
 
 def _find_known_by_color(color: np.ndarray, white: int) -> tuple[np.ndarray, int]:
-    """Find known pixels in the channels that vary, which must agree in nearly all pixels."""
-    if np.ptp(color, axis=-1).max() <= _TOLERANCE * white:  # gray
-        color = color.max(axis=-1, keepdims=True)
-    spread = np.ptp(color, axis=(0, 1))
-    varying = color[..., spread > min(_TOLERANCE * white, spread.max() / 2)]
-    if not varying.size:
-        varying = color[..., :1]
-    planes = [_threshold(plane[..., None], white) for plane in np.moveaxis(varying, -1, 0)]
-    (known, num_rounded), *others = sorted(planes, key=lambda plane: plane[0].std(), reverse=True)
-    max_differing = _MAX_GRAY_FRACTION * min(known.sum(), (~known).sum())
-    for other, _ in others:
-        if other.all() or not other.any():  # varies by noise only
-            continue
-        num_differing = int((other != known).sum())
-        if num_differing > max_differing:
-            raise ValueError(f"holds colors that are neither black nor white; {_REMEDY}")
-        known, num_rounded = known & other, max(num_rounded, num_differing)
-    return known, num_rounded
+    if np.ptp(color, axis=-1).max() > _TOLERANCE * white:
+        raise ValueError(f"holds colors; {_REMEDY}")
+    return _threshold(color.max(axis=-1, keepdims=True), white)
 
 
 def _threshold(plane: np.ndarray, white: int) -> tuple[np.ndarray, int]:

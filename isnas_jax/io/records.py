@@ -6,6 +6,7 @@ Files hold plain data, no pickles.
 
 import contextlib
 import csv
+import hashlib
 import io
 import json
 import logging
@@ -36,14 +37,6 @@ def warn(error: DamagedError, consequence: str) -> None:
     _LOG.warning("%s; it is %s", error, consequence)
 
 
-def _sync_folder(path: pathlib.Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_bytes(path: pathlib.Path, content: bytes) -> None:
     """Write or replace a file atomically, creating its folder if needed."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -57,7 +50,25 @@ def write_bytes(path: pathlib.Path, content: bytes) -> None:
         os.replace(partial, path)
     finally:
         partial.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+
+
+def digest(content: bytes) -> str:
+    """Return the first 16 hexadecimal digits of the SHA-256 hash."""
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def write_sealed(path: pathlib.Path, content: bytes) -> None:
+    """Write content and its digest, which readers of ZIP archives ignore."""
+    write_bytes(path, content + digest(content).encode())
+
+
+def read_sealed(path: pathlib.Path) -> bytes:
+    """Return the content of `write_sealed`, or raise DamagedError if the digest differs."""
+    sealed = path.read_bytes()
+    content, seal = sealed[:-16], sealed[-16:]
+    if seal != digest(content).encode():
+        raise DamagedError(path, "its digest does not agree")
+    return content
 
 
 def to_json(value: Any, indent: int | None = None) -> str:

@@ -5,12 +5,10 @@ Elements are `markupsafe.Markup`, or render themselves with the macros in `eleme
 
 import math
 import pathlib
-import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jinja2
-import numpy as np
 import pandas as pd
 from markupsafe import Markup
 from PIL import Image
@@ -18,7 +16,6 @@ from PIL import Image
 from isnas_jax import figures
 
 MAX_ROWS = 500
-MAX_COLUMNS = 8
 # Numbers of up to this many characters are shown as their file spells them.
 _MAX_CHARACTERS = 7
 
@@ -154,37 +151,23 @@ def paragraph(text: str) -> Markup:
     return Markup("<p>{}</p>").format(text)
 
 
-def plots(path: pathlib.Path, caption: str, *, invertible: bool = False) -> list[Markup]:
-    """Return a PNG file as a list of one figure; empty without the file.
-
-    Dark mode inverts an invertible figure, which shows no photograph.
-    """
+def plots(path: pathlib.Path, caption: str) -> list[Markup]:
+    """Return a PNG file as a list of one figure; empty without the file."""
     if not path.is_file():
         return []
     with Image.open(path) as figure:
         width = round(figure.width / 1.5)  # 100 pixels per inch of the figure
-    return [render("plot", figures.png_uri(path.read_bytes()), caption, width, invertible)]
+    return [render("plot", figures.png_uri(path.read_bytes()), caption, width)]
 
 
-def narrow_tables(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Table]:
-    """Split a table into tables of at most `MAX_COLUMNS` columns.
+def tables(rows: Sequence[Mapping[str, Any]], caption: str) -> list[Table]:
+    """Return rows as a list of one table; empty without rows.
 
-    Each part repeats the leading text columns. Empty columns and rows beyond `MAX_ROWS` are
-    dropped; the caption gives the number of all rows.
+    Empty columns and rows beyond `MAX_ROWS` are dropped; the caption gives the number of all rows.
     """
     if not rows:
         return []
     names = [name for name in rows[0] if any(row[name] != "" for row in rows)]
     if len(rows) > MAX_ROWS:
         caption += f"; the first {MAX_ROWS} of {len(rows)} rows"
-    is_text = [not any(re.match(r"[-+]?\d", str(row[name])) for row in rows) for name in names]
-    num_keys = 1 + int(np.argmin([*is_text[1:3], False]))
-    keys, values = names[:num_keys], names[num_keys:]
-    num_parts = max(1, -(-len(values) // (MAX_COLUMNS - num_keys)))
-    return [
-        Table(
-            [{name: row[name] for name in (*keys, *part)} for row in rows[:MAX_ROWS]],
-            caption + (f"; part {position} of {num_parts}" if num_parts > 1 else ""),
-        )
-        for position, part in enumerate(np.array_split(values, num_parts), start=1)
-    ]
+    return [Table([{name: row[name] for name in names} for row in rows[:MAX_ROWS]], caption)]

@@ -34,13 +34,13 @@ def result_page(folder: pathlib.Path, config: Mapping[str, Any], result: Mapping
     pictures = _pictures(folder, result, restored)
     width = restored.shape[1]
     caption = "The fit with the greatest weight, by iteration"
-    curves = elements.plots(folder / "curves.png", caption, invertible=True)
+    curves = elements.plots(folder / "curves.png", caption)
     return Page(
         title=_title(config),
         lead=_lead(result, cohort, scores),
         pictures=pictures[:2],
         width=width,
-        stats=[*_quality_stats(result), *_time_stats(folder), _network_stat(result)],
+        stats=[*_quality_stats(result), *_time_stats(folder), _member_stat(result)],
         sections=[
             *_decision(folder, cohort),
             *([Section("Curves", "loss, stopping criterion, PSNR", curves)] if curves else []),
@@ -98,11 +98,7 @@ def _quality_stats(result: Mapping[str, Any]) -> list[Stat]:
 
 
 def _duration(seconds: float) -> str:
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s"
+    return str(datetime.timedelta(seconds=round(seconds)))
 
 
 def _time_stats(folder: pathlib.Path) -> list[Stat]:
@@ -113,14 +109,10 @@ def _time_stats(folder: pathlib.Path) -> list[Stat]:
     return [Stat(_duration(sum(seconds.values())), "time", stages)]
 
 
-def _network_stat(result: Mapping[str, Any]) -> Stat:
+def _member_stat(result: Mapping[str, Any]) -> Stat:
     members = result["members"]
-    networks = sum("iterations" in member for member in members)
     weights = [f"{member['weight']:.0%} {member['member']}" for member in members]
-    if networks == len(members):
-        return Stat(plural(networks, "network"), "in the restoration", weights)
-    label = f"in the restoration: {plural(networks, 'network')}, {len(members) - networks} without"
-    return Stat(plural(len(members), "member"), f"{label} a network", weights)
+    return Stat(plural(len(members), "member"), "of the weighted mean", weights)
 
 
 def _picture(path: pathlib.Path, title: str, caption: str = "") -> Picture:
@@ -185,7 +177,7 @@ def _decision(folder: pathlib.Path, cohort: _Rows) -> list[Section]:
     caption = "Errors by iteration; a dot marks the iteration of the restoration"
     blocks = [
         elements.paragraph(text),
-        *elements.narrow_tables(rows, "Cohort"),
+        *elements.tables(rows, "Cohort"),
         *elements.plots(folder / "decisions.png", caption),
     ]
     return [Section("How it was decided", "cohort, validation errors, weights", blocks)]
@@ -213,7 +205,7 @@ def _networks(result: Mapping[str, Any], scores: _Rows, cohort: _Rows) -> list[S
             for rank, row in enumerate(sorted(scores, key=lambda row: row[metric]), start=1)
         ]
         caption = f"Candidates by score of the untrained network, {metric}; lower is better"
-        blocks += elements.narrow_tables(rows, caption)
+        blocks += elements.tables(rows, caption)
     hint = f"diagrams, scores of {len(scores)} candidates" if scores else "diagrams"
     return [Section("Networks", hint, blocks)] if blocks else []
 

@@ -26,7 +26,8 @@ _SECTIONS = {
     },
     "All restorations": {"runs": "PSNR in dB and SSIM of each restoration"},
     "Rank correlation by image": {
-        "table1": "Kendall's τ between score and outcome, with 95 % intervals",
+        "table1": "Kendall's τ between outcome and score against the observation (N), the clean "
+        "image (GT), or at random, with 95 % intervals",
     },
     "Comparison with the paper": {"published": "Kendall's τ in the paper and in this study"},
     "Transfer between images": {
@@ -39,11 +40,6 @@ _SECTIONS = {
         "histograms": "Outcomes; the best of cohorts by score and at random are marked",
     },
 }
-_NOTES = {
-    "Rank correlation by image": "N: scored against the observation. GT: against the clean image. "
-    "Random: a score that ignores the image, as a control.",
-}
-_WITHOUT_PHOTOGRAPHS = ("figure1", "figure2", "histograms")
 # The outcome of the leading chart, if `table1.csv` has it.
 _MAIN_OUTCOME = "best PSNR"
 
@@ -145,13 +141,12 @@ def _sections(folder: pathlib.Path) -> list[Section]:
 
 
 def _section(folder: pathlib.Path, title: str, captions: Mapping[str, str]) -> Section:
-    blocks: list[Any] = [elements.paragraph(_NOTES[title])] if title in _NOTES else []
+    blocks: list[Any] = []
     counts = {"table": 0, "figure": 0}
     for stem, caption in captions.items():
-        invertible = stem.startswith(_WITHOUT_PHOTOGRAPHS)
-        plots = elements.plots(folder / f"{stem}.png", caption, invertible=invertible)
+        plots = elements.plots(folder / f"{stem}.png", caption)
         rows = elements.read_rows(folder / f"{stem}.csv", dtype=str)
-        tables = elements.narrow_tables(rows, caption)
+        tables = elements.tables(rows, caption)
         counts["table"] += len(tables)
         counts["figure"] += len(plots)
         blocks += [*plots, *tables]

@@ -7,7 +7,7 @@ briefly or after a kill, in both: readers drop duplicate rows. Needs pyarrow.
 """
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -38,11 +38,11 @@ class Folded:
         return any(name.name in self._names[path] for path in paths)
 
 
-def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
+def compact(folder: pathlib.Path, *, most: int = 500) -> int:
     """Fold the finished units of a dataset into few files.
 
     Workers may run at the same time, and a kill loses no rows. Each file takes the rows of at
-    least `most` bytes of unit files.
+    most so many unit files.
 
     Returns:
       The number of unit files that were folded.
@@ -56,12 +56,9 @@ def compact(folder: pathlib.Path, *, most: int = 2**28) -> int:
     with records.file_lock(folder / "folding"):
         for part in ("fits", "scores"):
             units = _unfolded(folder, part)
-            timings = {path.name: path for path in _unfolded(folder, f"timings/{part}")}
-            for files in _batches(units, most):
-                # Timings first: while a unit's file exists, no worker writes its timing again.
-                _fold([timings[path.name] for path in files if path.name in timings])
-                _fold(files)
-                number += len(files)
+            for first in range(0, len(units), most):
+                _fold(units[first : first + most])
+            number += len(units)
     return number
 
 
@@ -82,24 +79,8 @@ def _unfolded(folder: pathlib.Path, part: str) -> list[pathlib.Path]:
     return files
 
 
-def _batches(files: Sequence[pathlib.Path], most: int) -> Iterator[list[pathlib.Path]]:
-    """Divide files, in their order, into batches of at least so many bytes; the last has less."""
-    batch: list[pathlib.Path] = []
-    size = 0
-    for path in files:
-        batch.append(path)
-        size += path.stat().st_size
-        if size >= most:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
-
-
 def _fold(files: Sequence[pathlib.Path]) -> None:
     """Write the rows of unit files to a folded file, then delete the unit files."""
-    if not files:
-        return
     tables = [store.read(path) for path in files]
     names = "\n".join(path.name for path in files)
     # All files have the study of the first, because a folder holds one study.

@@ -118,16 +118,6 @@ def methods(task: str, config: Config) -> dict[str, Method]:
     }
 
 
-def _inputs(method: Method, case: Case, seed: int, config: Config | None) -> dict[str, Any]:
-    """Return everything that a restoration depends on."""
-    return {
-        "method": method,
-        "key": key_of(seed, "compare", case.image, case.task),
-        "problem": case.problem,
-        "config": config or presets.quick(case.problem),
-    }
-
-
 def compare(
     compared: Mapping[str, Method],
     cases: Iterable[tuple[int, Case]],
@@ -154,14 +144,7 @@ def compare(
     """
     rows, restored, cases = [], {}, list(cases)
     total = len(compared) * len(cases)
-    missing = {
-        (name, case.image, seed)
-        for name, method in compared.items()
-        for seed, case in cases
-        if folder is None
-        or not cache.cache_path(folder, "restored", _inputs(method, case, seed, config)).exists()
-    }
-    progress(Event(("compared",), total - len(missing), total))
+    progress(Event(("compared",), 0, total))
     with runner(progress) as pool:
         shared = [(seed, case, pool.broadcast(case)) for seed, case in cases]
         common = pool.broadcast((config, folder))
@@ -174,8 +157,7 @@ def compare(
             restored[name, case.image, seed], values = future.result()
             row = {"task": case.task, "image": case.image, "seed": seed, "method": name}
             rows.append(row | values)
-            missing.discard((name, case.image, seed))
-            progress(Event(("compared",), total - len(missing), total))
+            progress(Event(("compared",), len(rows), total))
     return pd.DataFrame(rows), restored
 
 
@@ -192,7 +174,12 @@ def _measure(
     All methods have the same key, so that methods which only select differently are paired.
     """
     config, folder = common
-    inputs = _inputs(method, case, seed, config)
+    inputs = {
+        "method": method,
+        "key": key_of(seed, "compare", case.image, case.task),
+        "problem": case.problem,
+        "config": config or presets.quick(case.problem),
+    }
 
     def report(event: Event) -> None:
         if event.image is None:

@@ -2,9 +2,7 @@
 
 import dataclasses
 import functools
-import itertools
 import statistics
-import time
 import timeit
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -19,12 +17,12 @@ from isnas_jax.fitting import (
     lower_steps,
     program_memory,
 )
-from isnas_jax.running import Event, Progress, Runner, Threads, ignore
+from isnas_jax.running import Progress, Runner, Threads, ignore
 from isnas_jax.study.rows import draw_outputs, score_rows
 from isnas_jax.study.units import Case, FitUnit, ScoreUnit, Study, Unit, group_by_program
 
-# Steps between two readings of the clock; the second interval gives the time of a step.
-_STEPS = 3
+# Steps of a trial.
+_STEPS = 5
 # Largest number of architectures to try, and of fits of each.
 _MOST = 16
 
@@ -32,10 +30,8 @@ _MOST = 16
 class Trial(NamedTuple):
     """The cost of one architecture on the largest image."""
 
-    operations: float  # floating-point operations of a step of one fit
-    traffic: float  # bytes that a step reads and writes
     memory: int  # bytes that a fit takes
-    compiling: float  # seconds until the first step
+    compiling: float  # seconds of the first fits more than of the same fits again
     step: float  # seconds per fit, in a batch of up to 16 where fits run in batches
     scoring: float  # seconds of the scores in all cases; 0 for a baseline
 
@@ -69,30 +65,19 @@ def run_trial(progress: Progress, study: Study, architecture: str, case: Case, f
     del progress
     net = study.build(architecture, case.problem)
     config = dataclasses.replace(
-        study.fit[case.task], iterations=2 * _STEPS, chunk=_STEPS, stopping=FixedIterations()
+        study.fit[case.task], iterations=_STEPS, chunk=_STEPS, stopping=FixedIterations()
     )
-    clock, batch = [time.perf_counter()], set()
 
-    def read_clock(event: Event) -> None:
-        # The fits of the first batch report between the first two readings of fit 1.
-        number = event.stage[1]
-        if number == 1:
-            clock.append(time.perf_counter())
-        if len(clock) == 2:
-            batch.add(number)
+    def run() -> None:
+        fit_many([FitJob(jax.random.key(0), net, case.problem, case.clean)] * fits, config)
 
-    job = FitJob(jax.random.key(0), net, case.problem, case.clean)
-    fit_many([job] * fits, config, progress=read_clock)
-    first, second = (after - before for before, after in itertools.pairwise(clock[:3]))
+    first, second = (timeit.timeit(run, number=1) for _ in range(2))  # the first compiles
     compiled = lower_steps(net, case.problem, config, clean=case.clean).compile()
-    costs = compiled.cost_analysis() or {}
     is_baseline = architecture in map(str, study.baselines)
     return Trial(
-        costs.get("flops", 0.0),
-        costs.get("bytes accessed", 0.0),
         program_memory(compiled),
         max(0.0, first - second),
-        second / _STEPS / len(batch),
+        second / _STEPS / fits,
         0.0 if is_baseline else _scoring_seconds(study, architecture, case),
     )
 

@@ -3,13 +3,12 @@
     fits/TASK+IMAGE+ARCHITECTURE+SEED.parquet     one row: `FITS`
     scores/ARCHITECTURE.parquet                   a row per case, reference and random output:
                                                   `score_schema`
-    timings/....parquet                           one row per unit: `TIMINGS`
     failures/....parquet                          one row per failed unit: `FAILURES`
     fits/folded/....parquet                       rows of many units: see `compaction`
     images/IMAGE+TASK.parquet                     one row: `IMAGES`
 
 Names in paths are percent-encoded, with @ for a colon, so that different units have different
-files. Equal runs write equal files, except for the timings. Each file holds the digest of its
+files. Equal runs write equal files. Each file holds the digest of its
 study in the metadata of its schema, and a digest of its content before its footer. Writes are
 atomic. Images in the files are uint8 (height, width, channels). Needs pyarrow.
 """
@@ -77,17 +76,6 @@ IMAGES = pa.schema(
         ("observed", pa.binary()),
     ]
 )
-
-TIMINGS = pa.schema(
-    [
-        ("unit", pa.string()),  # the path of its file
-        # Since its last start, with compilation. The fit of a batch that ends first has the
-        # seconds of the others too.
-        ("seconds", pa.float64()),
-        ("device", pa.string()),
-    ]
-)
-
 
 FAILURES = pa.schema(
     [

@@ -5,11 +5,9 @@ import dataclasses
 import functools
 import os
 import pathlib
-import time
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, as_completed
 
-import jax
 import pyarrow as pa
 
 from isnas_jax.fitting import batched_by_default
@@ -83,19 +81,17 @@ class Work:
         Returns:
           The units that other processes are computing, without `wait`.
         """
-        locks, locked_elsewhere = {}, []
+        ours, locked_elsewhere = [], []
         with contextlib.ExitStack() as stack:
             for unit in todo:
                 if self.has_ended(unit):
                     continue
-                lock = stack.enter_context(contextlib.ExitStack())
                 file = self._checkpoint(unit).with_suffix(".unit")
-                if not lock.enter_context(records.file_lock(file, wait=wait)):
+                if not stack.enter_context(records.file_lock(file, wait=wait)):
                     locked_elsewhere.append(unit)
                 elif not self.has_ended(unit):
-                    locks[unit.name] = lock
-            ours = [unit for unit in todo if unit.name in locks]
-            self._compute(ours, progress, on_end=lambda unit: locks[unit.name].close())
+                    ours.append(unit)
+            self._compute(ours, progress)
         return locked_elsewhere
 
     def record_failure(self, unit: Unit, error: BaseException) -> None:
@@ -119,20 +115,15 @@ class Work:
                 self._checkpoint(unit).unlink(missing_ok=True)
                 file.unlink(missing_ok=True)
 
-    def _compute(
-        self, todo: list[Unit], progress: Progress, on_end: Callable[[Unit], None]
-    ) -> None:
+    def _compute(self, todo: list[Unit], progress: Progress) -> None:
         """Compute units that share a program, and store each as soon as it has ended."""
-        begin = time.perf_counter()
 
         def end(unit: Unit, rows: pa.Table | FloatingPointError) -> None:
-            nonlocal begin
             if isinstance(rows, FloatingPointError):
                 self.record_failure(unit, rows)
             else:
-                self._store(unit, rows, time.perf_counter() - begin)
-                begin = time.perf_counter()
-            on_end(unit)
+                store.write(self.folder / store.unit_path(*unit.name), rows, self.digest)
+                self._checkpoint(unit).unlink(missing_ok=True)
 
         try:
             fits = [unit for unit in todo if isinstance(unit, FitUnit)]
@@ -151,17 +142,9 @@ class Work:
                 raise
             if len(left) == 1:
                 self.record_failure(left[0], error)
-                on_end(left[0])
                 return
         for unit in left:  # one of them may have caused the error
-            self._compute([unit], progress, on_end)
-
-    def _store(self, unit: Unit, rows: pa.Table, seconds: float) -> None:
-        name = store.unit_path(*unit.name)
-        timing = store.table([(str(name), seconds, jax.devices()[0].device_kind)], store.TIMINGS)
-        store.write(self.folder / "timings" / name, timing, self.digest)
-        store.write(self.folder / name, rows, self.digest)
-        self._checkpoint(unit).unlink(missing_ok=True)
+            self._compute([unit], progress)
 
 
 def _compute(
