@@ -163,6 +163,8 @@ def _module_origin(name: str) -> Literal["library", "installed", "user"]:
     top = name.partition(".")[0]
     if top in ("isnas_jax", *COMPARED) and not name.startswith("isnas_jax.experiments"):
         return "library"
+    if top in ("__main__", "__mp_main__"):  # a script or notebook, even if `-m pytest` started it
+        return "user"
     spec, paths = None, None
     with contextlib.suppress(ValueError):  # a notebook, or a module without a file
         spec = importlib.util.find_spec(top)
