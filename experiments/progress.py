@@ -1,4 +1,4 @@
-"""The progress of a run: a bar with the time left, and a page that shows the images so far."""
+"""The progress of a run: a bar with the time left, or lines in a file; the page of a run."""
 
 import contextlib
 import functools
@@ -50,13 +50,14 @@ class Run:
         self._begun = False
         self.shown_at = math.inf  # when the page was last written, in seconds
         self._lock = threading.RLock()  # stages may run in several threads
+        terminal = sys.stderr.isatty()
         self.bar = tqdm(
             desc="compiling",
             total=sum(fits * iterations for fits, iterations in self._plan.values()) or None,
-            bar_format=_BAR,
+            bar_format=_BAR if terminal else f"{_BAR}\n",
             leave=False,
             dynamic_ncols=True,
-            mininterval=_TERMINAL_INTERVAL if sys.stderr.isatty() else _FILE_INTERVAL,
+            mininterval=_TERMINAL_INTERVAL if terminal else _FILE_INTERVAL,
             miniters=0,
             smoothing=0,
         )
