@@ -19,7 +19,7 @@ from isnas_jax.io import cache, paths, records
 from isnas_jax.running import WorkerDiedError
 
 from . import help
-from .flags import FLAGS, define_common, given
+from .flags import FLAGS, define, given
 
 # Flags that hold paths, which may be quoted or start with ~.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
@@ -35,7 +35,7 @@ _INPUT_ERRORS = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, W
 
 def run_script(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
     """Run a script; an error of its input is one line and exit code 2."""
-    define_common()
+    define("common")
     define_flags()
 
     def guarded(argv: Sequence[str]) -> None:
@@ -60,7 +60,7 @@ def run_script(main: Callable[[], None], define_flags: Callable[[], None]) -> No
         signal.signal(signal.SIGINT, _interrupt)
     streams: list[Any] = [sys.stdout, sys.stderr]
     for stream in streams:
-        stream.reconfigure(errors="replace")  # not every terminal has σ and ±
+        stream.reconfigure(errors="replace")  # a terminal may lack a character
     try:
         app.run(guarded, flags_parser=parse)
     except KeyboardInterrupt:

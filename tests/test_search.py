@@ -373,8 +373,8 @@ def test_restore_script_writes_equal_records_for_equal_commands(tmp_path):
 def test_flags_are_written_as_they_are_read(tmp_path):
     code = """
 from isnas_jax.experiments import help, {0} as script
-from isnas_jax.experiments.flags import define_common
-define_common()
+from isnas_jax.experiments.flags import define
+define("common")
 script.define_flags()
 assert len(help.own_flags()) > 3
 for flag in help.own_flags():
@@ -537,7 +537,7 @@ BAD = {
         "num_seeds 2 must be 1 to 1 with seed 4294967295",
     ),
     "sigma": ("restore", ["--sigma=loud"], "'loud' is neither a number nor auto"),
-    "no folder": ("restore", [*FAST, "--output_dir="], "the name of the folder is empty"),
+    "no folder": ("restore", [*FAST, "--output_dir="], "the folder's name is empty"),
     "a member twice": (
         "search",
         ["--image=sample:moon", "--size=32", "--extra_members=dip,non-local means,dip"],
