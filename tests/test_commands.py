@@ -41,7 +41,6 @@ if not importlib.util.find_spec("bm3d"):
 # Commands, or flags of commands, that are not run; only their flags are checked.
 NOT_RUN = {
     "proofs.interruptions": "stops scripts for hours",
-    "proofs.ray_interruptions": "starts a Ray cluster and kills its nodes for minutes",
     "proofs.faults": "mounts file systems",
     "proofs.screenshots": "needs a browser",
     "benchmarks.accelerator": "needs the compiler of a TPU",
