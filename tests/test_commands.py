@@ -89,13 +89,6 @@ SMALL = {
         "--num_seeds=2",
         "--num_iterations=4",
     ),
-    "benchmarks.throughput": (
-        "--size=32",
-        "--channels=4",
-        "--num_genotypes=1",
-        "--num_images=1",
-        "--num_iterations=2",
-    ),
 }
 
 # Files that a run leaves.

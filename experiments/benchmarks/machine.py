@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from isnas_jax.io import images
 from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
 
 # The genotypes of all benchmarks of fits.
@@ -30,12 +29,6 @@ def define_size(size: int, channels: int) -> None:
     """Define --size and --channels with defaults."""
     flags.DEFINE_integer("size", size, "Side of the images in pixels.")
     flags.DEFINE_integer("channels", channels, "Channels of the feature maps.")
-
-
-def load_photograph(name: str, size: int) -> np.ndarray:
-    """Return the central square of a scikit-image sample in gray, float32 (size, size, 1)."""
-    square = images.crop_to_square(images.load(f"sample:{name}"))
-    return images.resize(images.gray(square), size)
 
 
 def median_seconds(function: Callable[[], Any]) -> float:
