@@ -19,7 +19,7 @@ from isnas_jax.searching import Plan
 
 # Seconds between two updates of a terminal; of a file, or the page.
 _TERMINAL_INTERVAL, _FILE_INTERVAL = 0.5, 10.0
-_BAR = "{percentage:3.0f}%|{bar:20}| {n:.0f}/{total_fmt} [{elapsed}<{remaining}] {desc}"
+_BAR = "{percentage:3.0f}%|{bar:20}| {n:.0f}/{total_fmt} {unit} [{elapsed}<{remaining}] {desc}"
 
 
 def _label(stage: tuple) -> str:
@@ -53,6 +53,7 @@ class Run:
         terminal = sys.stderr.isatty()
         self.bar = tqdm(
             desc="compiling",
+            unit="iterations",
             total=sum(fits * iterations for fits, iterations in self._plan.values()) or None,
             bar_format=_BAR if terminal else f"{_BAR}\n",
             leave=False,
@@ -74,6 +75,7 @@ class Run:
             if kind in self._plan:
                 self._advance(*self._count_fits(event))
             elif not others and not self._plan:
+                self.bar.unit = kind
                 self._advance(event.done, event.total)
             if others or self._plan:
                 text = f"{_label(event.stage)} ({event.done}/{event.total})"

@@ -65,7 +65,7 @@ def test_time_left_is_that_of_all_iterations_at_the_speed_so_far(events, done, l
 
 def test_scores_are_shown_and_only_fits_count(clock, capsys):
     run = start({"cohort": Stage(2, 100)}, clock)
-    assert "0/200 [00:00<?] compiling" in capsys.readouterr().err
+    assert "0/200 iterations [00:00<?] compiling" in capsys.readouterr().err
     run(Event(("score",), 2, 8))
     assert (run.bar.n, run.status()) == (0, "? left, score (2/8)")
     run(Event(("cohort", 1, 2), 0, 100))
@@ -74,7 +74,7 @@ def test_scores_are_shown_and_only_fits_count(clock, capsys):
     run(Event(("cohort", 1, 2), 50, 100))
     shown = capsys.readouterr().err
     assert shown.startswith("\r 25%|")
-    assert "| 50/200 [00:20<01:00] cohort 1/2 (50/100)" in shown
+    assert "| 50/200 iterations [00:20<01:00] cohort 1/2 (50/100)" in shown
 
 
 def test_units_of_a_study_count_from_where_they_resume(clock):
@@ -83,7 +83,7 @@ def test_units_of_a_study_count_from_where_they_resume(clock):
     clock.now = 30.0
     run(Event(("fits", "denoising", "camera", "dip", "0"), 500, 1000))
     run(Event(("units",), 6.5, 10))
-    assert (run.bar.n, run.bar.total) == (6.5, 10)
+    assert (run.bar.n, run.bar.total, run.bar.unit) == (6.5, 10, "units")
     assert run.status() == "03:30 left, fits denoising camera dip 0 (500/1000)"
 
 
