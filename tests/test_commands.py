@@ -77,7 +77,6 @@ SMALL = {
         "--chunks=1",
         f"--genotypes=60:{'0' * 25}",
     ),
-    "benchmarks.cells": ("--size=64", "--first=60", "--num_cells=1", "--num_genotypes=2"),
     "benchmarks.memory": ("--size=32", "--channels=4"),
     "benchmarks.ops": ("--sizes=16", "--channels=4"),
     "benchmarks.precision": (
