@@ -77,7 +77,6 @@ SMALL = {
         "--chunks=1",
         f"--genotypes=60:{'0' * 25}",
     ),
-    "benchmarks.memory": ("--size=32", "--channels=4"),
     "benchmarks.ops": ("--sizes=16", "--channels=4"),
     "benchmarks.precision": (
         "--size=32",
@@ -148,8 +147,6 @@ def small(script, words):
     words = [
         re.sub(r"(:\d+)+", lambda match: ":3:5" if match[0].count(":") > 1 else ":3", word)
         if word.startswith("--tasks=")
-        else re.sub(r"=[1-9]\d*$", "=2", word)
-        if word.startswith(("--fits=", "--num_genotypes=")) and script == "benchmarks.memory"
         else word
         for word in words
     ]

@@ -1,6 +1,5 @@
 """References for the benchmarks: speed and memory of this machine, operations of a network."""
 
-import pathlib
 import resource
 import statistics
 import time
@@ -131,14 +130,3 @@ class CompilationCounter:
 def peak_memory() -> int:
     """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def mappings() -> int:
-    """Return the number of memory mappings of this process; Linux allows 65,530 by default."""
-    return len(pathlib.Path("/proc/self/maps").read_text().splitlines())
-
-
-def resident_memory() -> int:
-    """Return the resident memory of this process in bytes."""
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()
