@@ -185,10 +185,15 @@ def define(*groups: str) -> None:
         TITLES.update(dict.fromkeys(set(FLAGS) - before, title))
 
 
-def given(*names: str) -> dict[str, Any]:
-    """Return the values of those flags that the script has and that are not empty."""
-    values = {name: FLAGS[name].value for name in names if name in FLAGS}
-    return {name: value for name, value in values.items() if value not in (None, [])}
+def given(*names: str, **flags_by_field: str) -> dict[str, Any]:
+    """Return the values of those flags that the script has and that are not empty.
+
+    Keys are the names of flags, or the names of the fields that they set: `given("gray")`,
+    `given(num="num_inits")`.
+    """
+    names_by_key = dict(zip(names, names, strict=True), **flags_by_field)
+    values = {key: FLAGS[name].value for key, name in names_by_key.items() if name in FLAGS}
+    return {key: value for key, value in values.items() if value not in (None, [])}
 
 
 def refuse_unused(reasons: Mapping[str, Iterable[str]]) -> None:
