@@ -17,6 +17,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from absl import flags
 
@@ -82,8 +83,7 @@ def print_plan(plan: study.Plan) -> None:
     print(f"{plan.fits} fits of {plan.iterations:,} iterations together, {plan.scores} scores")
     print(f"{plan.programs} programs to compile, {plan.workers} units at a time")
     if plan.trials:
-        costs = pd.DataFrame(plan.trials) / (1e9, 1e9, 1e9, 1, 1, 1)
-        costs.columns = [
+        columns = [
             "G operations of a step",
             "GB that a step reads and writes",
             "GB of memory of a fit",
@@ -91,6 +91,8 @@ def print_plan(plan: study.Plan) -> None:
             "s of a step",
             "s to score an architecture",
         ]
+        values = np.array(plan.trials) / (1e9, 1e9, 1e9, 1, 1, 1)
+        costs = pd.DataFrame(values, columns=columns)
         print(costs.agg(["min", "max"]).T.to_string(float_format="{:.3g}".format))
     print(f"about {plan.hours:.2g} hours, {plan.hours * plan.workers:.2g} of one worker")
 
