@@ -56,10 +56,9 @@ def main() -> None:
         FLAGS.resamples,
     )
     config.check(dataset)
-    left_out = f"; {dataset.incomplete} architectures left out, unfinished or failed"
     texts = [
-        f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases"
-        f"{left_out if dataset.incomplete else ''}"
+        f"{len(dataset.genotypes)} genotypes, {len(dataset.cases)} cases; {dataset.incomplete} "
+        "architectures left out, unfinished or failed"
     ]
     folder = pathlib.Path(FLAGS.output_dir)
     texts += [text for item in items.values() if (text := item(dataset, folder, config))]

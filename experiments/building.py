@@ -95,11 +95,10 @@ def config(problem: isnas.Problem, iterations: int | None = None) -> isnas.Confi
         changes["iterations"] = iterations
     fit = dataclasses.replace(preset.fit, **changes)
     search = dataclasses.replace(preset.search, **_search_changes(preset.search, network.channels))
-    if search.fit:
-        changes.pop("iterations", None)
-        search = dataclasses.replace(search, fit=dataclasses.replace(search.fit, **changes))
-    for value in given("cohort_iterations").values():
-        cohort_fit = dataclasses.replace(search.fit or fit, iterations=value)
+    changes.pop("iterations", None)
+    cohort_changes = given(iterations="cohort_iterations")
+    if search.fit or cohort_changes:
+        cohort_fit = dataclasses.replace(search.fit or fit, **changes, **cohort_changes)
         search = dataclasses.replace(search, fit=cohort_fit)
     result = isnas.Config(network, fit, search)
     _refuse_unused_in(result)
@@ -134,15 +133,13 @@ def _search_changes(search: isnas.SearchConfig, channels: int) -> dict[str, Any]
     )
     if "extra_members" in FLAGS and FLAGS.extra_members is not None:
         changes["extra_members"] = tuple(map(_extra_member, FLAGS.extra_members))
-    inits = given("shared_weights")
-    for num in given("num_inits").values():
-        inits["num"] = num
+    inits = given("shared_weights", num="num_inits")
     changes["inits"] = dataclasses.replace(search.inits, **inits)
     proxy: Any = search.proxy
     size = given("proxy_size").get("proxy_size", getattr(proxy, "size", 64))
     if chosen := given("proxy"):
         changes["proxy"] = registries.PROXIES[chosen["proxy"]](size)
-    elif given("proxy_size") and hasattr(proxy, "size"):
+    elif hasattr(proxy, "size"):
         changes["proxy"] = dataclasses.replace(proxy, size=size)
     if "genotypes" in FLAGS:
         space = changes.get("space", search.space)

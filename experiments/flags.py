@@ -4,7 +4,6 @@ Scripts define flags when they run, not when they are imported.
 """
 
 import os
-import pathlib
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -13,15 +12,6 @@ from absl import flags
 FLAGS = flags.FLAGS
 
 LARGEST_SEED = 2**32 - 1  # JAX's keys are built from 32 bits
-
-
-def _default_cache() -> str:
-    """Return the default folder of compiled programs; none for a user without a home."""
-    try:
-        base = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
-    except RuntimeError:
-        return ""
-    return str(base / "isnas_jax")
 
 
 class _SigmaParser(flags.ArgumentParser):
@@ -34,20 +24,11 @@ class _SigmaParser(flags.ArgumentParser):
             raise ValueError(f"{argument!r} is neither a number nor auto") from None
 
 
-class _FolderParser(flags.ArgumentParser):
-    """Parses the path of a folder."""
-
-    def parse(self, argument):
-        if not argument:
-            raise ValueError("the name of the folder is empty; . is the current one")
-        return os.path.expanduser(argument)
-
-
-def define_common() -> None:
-    """Define the flags of all scripts."""
+def _common() -> None:
+    default = os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "isnas_jax")
     flags.DEFINE_string(
         "compilation_cache",
-        os.environ.get("JAX_COMPILATION_CACHE_DIR", _default_cache()),
+        os.environ.get("JAX_COMPILATION_CACHE_DIR", default),
         "Folder for compiled programs, 1 GiB at most; empty for none.",
     )
     flags.DEFINE_list(
@@ -66,8 +47,8 @@ def _image() -> None:
 
 def define_output_dir(default: str, text: str) -> None:
     """Define --output_dir."""
-    serializer: Any = flags.ArgumentSerializer()
-    flags.DEFINE(_FolderParser(), "output_dir", default, text, serializer=serializer)
+    flags.DEFINE_string("output_dir", default, text)
+    flags.register_validator("output_dir", bool, "the folder's name is empty; . is the current one")
 
 
 def define_images() -> None:
@@ -190,6 +171,7 @@ GROUPS: dict[str, tuple[str, Callable[[], None]]] = {
     "scores": ("Candidates and scores", _scores),
     "search": ("Search", _search),
     "runner": ("Runner", _runner),
+    "common": ("All scripts", _common),
 }
 TITLES: dict[str, str] = {}  # by the name of a flag in one of the groups
 
@@ -203,10 +185,15 @@ def define(*groups: str) -> None:
         TITLES.update(dict.fromkeys(set(FLAGS) - before, title))
 
 
-def given(*names: str) -> dict[str, Any]:
-    """Return the values of those flags that the script has and that are not empty."""
-    values = {name: FLAGS[name].value for name in names if name in FLAGS}
-    return {name: value for name, value in values.items() if value not in (None, [])}
+def given(*names: str, **flags_by_field: str) -> dict[str, Any]:
+    """Return the values of those flags that the script has and that are not empty.
+
+    Keys are the names of flags, or the names of the fields that they set: `given("gray")`,
+    `given(num="num_inits")`.
+    """
+    names_by_key = dict(zip(names, names, strict=True), **flags_by_field)
+    values = {key: FLAGS[name].value for key, name in names_by_key.items() if name in FLAGS}
+    return {key: value for key, value in values.items() if value not in (None, [])}
 
 
 def refuse_unused(reasons: Mapping[str, Iterable[str]]) -> None:

@@ -22,28 +22,18 @@ _PRESETS = pathlib.Path(__file__).parent / "presets"
 
 def own_flags() -> list[flags.Flag]:
     """Return the flags that the script has defined, those of absl left out."""
-    package = __name__.removesuffix(".help")
     modules = FLAGS.flags_by_module_dict()
-    return [
-        flag
-        for module, defined in modules.items()
-        if module.startswith(package) or module == sys.argv[0]
-        for flag in defined
-    ]
+    return [flag for name in modules if not name.startswith("absl") for flag in modules[name]]
 
 
 def text() -> str:
     """Return the help of the script that was started."""
-    common = ("compilation_cache", "extensions")
-    titles = ["This script", *(title for title, _ in GROUPS.values()), "All scripts"]
+    titles = ["This script", *(title for title, _ in GROUPS.values())]
     groups: dict[str, list[flags.Flag]] = {title: [] for title in titles}
     for flag in own_flags():
-        title = "All scripts" if flag.name in common else "This script"
-        groups[TITLES.get(flag.name, title)].append(flag)
+        groups[TITLES.get(flag.name, titles[0])].append(flag)
     parts = [(sys.modules["__main__"].__doc__ or "").strip()]
-    for title, members in groups.items():
-        if members:
-            parts.append("\n".join([title, *map(_line, members)]))
+    parts += ["\n".join([title, *map(_line, groups[title])]) for title in groups if groups[title]]
     return "\n\n".join([*parts, f"{_EXITS}{_PRESETS}"])
 
 

@@ -18,8 +18,8 @@ import isnas_jax as isnas
 from isnas_jax.io import cache, paths, records
 from isnas_jax.running import WorkerDiedError
 
-from . import help, streams
-from .flags import FLAGS, define_common, given
+from . import help
+from .flags import FLAGS, define, given
 
 # Flags that hold paths, which may start with ~.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
@@ -35,7 +35,7 @@ _INPUT_ERRORS = (ValueError, FloatingPointError, OSError, ModuleNotFoundError, W
 
 def run_script(main: Callable[[], None], define_flags: Callable[[], None]) -> None:
     """Run a script; an error of its input is one line and exit code 2."""
-    define_common()
+    define("common")
     define_flags()
 
     def guarded(argv: Sequence[str]) -> None:
@@ -48,25 +48,29 @@ def run_script(main: Callable[[], None], define_flags: Callable[[], None]) -> No
             _fail(error)
 
     def parse(argv: list[str]) -> list[str]:
-        if {"--help", "-help", "-h"} & set(argv):
-            print(help.text())
-            sys.exit(0)
         try:
+            if {"--help", "-help", "-h"} & set(argv):
+                print(help.text(), flush=True)
+                sys.exit(0)
             return FLAGS(argv)
-        except flags.Error as error:
+        except (flags.Error, BrokenPipeError) as error:
             _fail(error)
 
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # not in the background
         signal.signal(signal.SIGINT, _interrupt)
+    streams: list[Any] = [sys.stdout, sys.stderr]
+    for stream in streams:
+        stream.reconfigure(errors="replace")  # a terminal may lack a character
     try:
-        with streams.tolerant_streams():
-            app.run(guarded, flags_parser=parse)
+        app.run(guarded, flags_parser=parse)
     except KeyboardInterrupt:
         _exit_after_interrupt()
 
 
 def _fail(error: Exception) -> NoReturn:
-    print(f"error: {' '.join(str(error).split())}", file=sys.stderr)
+    print(f"error: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
+    if isinstance(error, BrokenPipeError):
+        os._exit(2)  # Python would report it again
     sys.exit(2)
 
 

@@ -18,6 +18,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+import pandas as pd
 from absl import flags
 
 import isnas_jax as isnas
@@ -91,15 +93,15 @@ def print_plan(plan: study.Plan) -> None:
     """Print the estimated cost."""
     print(f"{plan.fits} fits of {plan.iterations:,} iterations together, {plan.scores} scores")
     print(f"{plan.programs} programs to compile, {plan.workers} units at a time")
-    for name, unit, scale in (
-        ("memory", "GB a fit", 1e9),
-        ("compiling", "s a program", 1),
-        ("step", "s", 1),
-        ("scoring", "s an architecture", 1),
-    ):
-        values = [getattr(trial, name) / scale for trial in plan.trials]
-        if any(values):
-            print(f"{name:12} {min(values):.3g} to {max(values):.3g} {unit}")
+    if plan.trials:
+        columns = [
+            "GB of memory of a fit",
+            "s to compile a program",
+            "s of a step",
+            "s to score an architecture",
+        ]
+        costs = pd.DataFrame(np.array(plan.trials) / (1e9, 1, 1, 1), columns=columns)
+        print(costs.agg(["min", "max"]).T.to_string(float_format="{:.3g}".format))
     print(f"about {plan.hours:.2g} hours, {plan.hours * plan.workers:.2g} of one worker")
 
 

@@ -1,91 +1,96 @@
-"""The progress of a run: a bar on a terminal, or a line every ten seconds in a file."""
+"""The progress of a run: a bar with the time left, or lines in a file; the page of a run."""
 
 import contextlib
-import datetime
 import functools
-import os
+import math
 import pathlib
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
 
 import numpy as np
+from tqdm import tqdm
 
 from isnas_jax import report
 from isnas_jax.problems import Problem
 from isnas_jax.running import Event
 from isnas_jax.searching import Plan
 
-# Seconds between two updates of a terminal, and between two lines of a file.
+# Seconds between two updates of a terminal; of a file, or the page.
 _TERMINAL_INTERVAL, _FILE_INTERVAL = 0.5, 10.0
-_BAR_WIDTH = 20
-
-
-class _Work(NamedTuple):
-    """One kind of work: the amounts done at its first event and at the latest."""
-
-    since: float
-    first: float
-    done: float
-    total: float
-
-
-def _duration(seconds: float) -> str:
-    return str(datetime.timedelta(seconds=round(seconds)))
+_BAR = "{percentage:3.0f}%|{bar:20}| {n:.0f}/{total_fmt} {unit} [{elapsed}<{remaining}] {desc}"
 
 
 def _label(stage: tuple) -> str:
     """Return a stage in words: ("cohort", 2, 9) is "cohort 2/9"."""
-    *names, number, count = stage
-    if isinstance(number, int) and isinstance(count, int):
-        return " ".join([*map(str, names), *([f"{number}/{count}"] if count > 1 else [])])
+    match stage:
+        case (*names, int(number), int(count)):
+            return " ".join([*map(str, names), f"{number}/{count}"])
     return " ".join(map(str, stage))
 
 
 class Run:
-    """Estimates the time that a run has left, from its events.
+    """Shows a run on standard error, from its events.
 
-    Work before a stage's first event counts neither as done nor as left: a program was compiled, or
-    an earlier run did it.
-
-    The plan lists the fits of the run. Without it, fits are named, but do not count. The clock
-    returns seconds.
+    The plan lists the fits of the run, whose iterations the bar counts. Without a plan, the bar
+    counts units, scores or compared methods. Work of an earlier run and the time before the first
+    event, in which programs are compiled, do not count for the speed.
     """
 
-    def __init__(self, plan: Plan | None = None, clock: Callable[[], float] = time.monotonic):
-        # Called with the best restoration so far, (H, W, C), when there is a new one.
-        self.on_image: Callable[[np.ndarray], object] | None = None
-        # Called with the status from time to time, and with "" if an error ended the run.
+    def __init__(self, plan: Plan | None = None):
+        # Called with the best restoration so far, (H, W, C), and the status.
+        self.on_image: Callable[[np.ndarray, str], object] | None = None
+        # Called with the status from time to time after the first image.
         self.on_status: Callable[[str], object] | None = None
         self._plan = plan or {}
-        self._clock = clock
-        self._begin = clock()
         self._first: dict[tuple, float] = {}  # iterations at the first event of a fit
         self._latest: dict[tuple, Event] = {}
         self._fits_left: dict[str, int] = {}  # fits of a kind that have not begun
-        self._work: dict[str, _Work] = {}
-        self._stage = "compiling"
+        self._begun = False
+        self.shown_at = math.inf  # when the page was last written, in seconds
         self._lock = threading.RLock()  # stages may run in several threads
+        terminal = sys.stderr.isatty()
+        self.bar = tqdm(
+            desc="compiling",
+            unit="iterations",
+            total=sum(fits * iterations for fits, iterations in self._plan.values()) or None,
+            bar_format=_BAR if terminal else f"{_BAR}\n",
+            leave=False,
+            dynamic_ncols=True,
+            mininterval=_TERMINAL_INTERVAL if terminal else _FILE_INTERVAL,
+            miniters=0,
+            smoothing=0,
+        )
 
     def __call__(self, event: Event) -> None:
         """Take an event."""
-        if event.image is not None:
-            if self.on_image:
-                self.on_image(event.image)
-            return
         with self._lock:
-            if len(event.stage) == 1:  # counts, such as scores or compared methods
-                self._update(event.stage[0], event.done, event.total)
+            if event.image is not None:
+                if self.on_image:
+                    self.on_image(event.image, self.status())
+                    self.shown_at = time.monotonic()
                 return
-            self._stage = f"{_label(event.stage)} ({event.done}/{event.total} iterations)"
-            if event.stage[0] in self._plan:
-                self._update("fits", *self._count_fits(event))
+            kind, *others = event.stage
+            if kind in self._plan:
+                self._advance(*self._count_fits(event))
+            elif not others and not self._plan:
+                self.bar.unit = kind
+                self._advance(event.done, event.total)
+            if others or self._plan:
+                text = f"{_label(event.stage)} ({event.done}/{event.total})"
+                self.bar.set_description_str(text, refresh=False)
+            self.bar.update(0)
+            if self.on_status and time.monotonic() - self.shown_at >= _FILE_INTERVAL:
+                self.on_status(self.status())
+                self.shown_at = time.monotonic()
 
-    def _update(self, name: str, done: float, total: float) -> None:
-        since, first, *_ = self._work.get(name, (self._clock(), done))
-        self._work[name] = _Work(since, first, done, total)
+    def _advance(self, done: float, total: float) -> None:
+        if not self._begun:
+            self._begun = True
+            self.bar.reset(total)
+            self.bar.initial = done
+        self.bar.n, self.bar.total = done, total
 
     def _count_fits(self, event: Event) -> tuple[float, float]:
         """Return the iterations done in this run and their largest total, after an event."""
@@ -101,96 +106,30 @@ class Run:
                 break
         return done, done + left
 
-    def left(self) -> tuple[float, bool]:
-        """Return the seconds left, and whether all work is included: some may have no speed yet."""
-        with self._lock:
-            now, seconds = self._clock(), 0.0
-            complete = bool(self._work) and ("fits" in self._work or not self._plan)
-            for work in self._work.values():
-                if work.done >= work.total:
-                    continue
-                if work.done > work.first and now > work.since:
-                    speed = (work.done - work.first) / (now - work.since)
-                    seconds += (work.total - work.done) / speed
-                else:
-                    complete = False
-            return seconds, complete
-
-    def fraction(self) -> float:
-        """Return the fraction of the run's time that has passed, in [0, 1]."""
-        elapsed, (left, complete) = self._clock() - self._begin, self.left()
-        if not left:
-            return float(complete)
-        return elapsed / (elapsed + left)
-
     def status(self) -> str:
         """Return the time left and the stage."""
-        with self._lock:
-            counts = [
-                f"{name} {int(work.done)}/{work.total}"
-                for name, work in self._work.items()
-                if name != "fits" and work.done < work.total
-            ]
-            left, complete = self.left()
-            stage = ", ".join([*counts, self._stage])
-        if not left and not complete:
-            return f"time left not known yet, {stage}"
-        return f"{'about' if complete else 'at least'} {_duration(left)} left, {stage}"
-
-    def line(self) -> str:
-        """Return the elapsed time, the time left and the stage."""
-        return f"{_duration(self._clock() - self._begin)} elapsed, {self.status()}"
+        values = {**self.bar.format_dict, "bar_format": "{remaining} left, {desc}"}
+        return tqdm.format_meter(**values)
 
 
 def show_previews(run: Run, folder: pathlib.Path, problem: Problem, bits: int) -> None:
     """Write the best restoration so far and its page, unless the folder holds a result."""
-
-    def write(image: np.ndarray) -> None:
-        report.write_preview(folder, problem, image, run.status(), bits=bits)
-        run.on_status = functools.partial(report.write_page, folder)
-
     if not (folder / "result.json").exists():
-        run.on_image = write
-
-
-def _print(line: str, fraction: float, terminal: bool) -> None:
-    """Print a line; on a terminal after a bar, in place of the previous line."""
-    if not terminal:
-        print(line, file=sys.stderr, flush=True)
-        return
-    width = (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1
-    bar = "#" * round(_BAR_WIDTH * fraction)
-    text = f"{fraction:4.0%} [{bar:{_BAR_WIDTH}}] {line}" if line else ""
-    print(f"\r{text[:width]:{width}}", end="" if line else "\r", file=sys.stderr, flush=True)
+        run.on_image = functools.partial(report.write_preview, folder, problem, bits=bits)
+        run.on_status = functools.partial(report.write_page, folder)
 
 
 @contextlib.contextmanager
 def shown(plan: Plan | None = None) -> Iterator[Run]:
     """Show a run on standard error until the block ends."""
-    run, ended = Run(plan), threading.Event()
-    terminal, begin = sys.stderr.isatty(), time.monotonic()
-
-    def show() -> None:
-        reported = begin
-        while not ended.wait(_TERMINAL_INTERVAL if terminal else _FILE_INTERVAL):
-            _print(run.line(), run.fraction(), terminal)
-            if run.on_status and time.monotonic() - reported >= _FILE_INTERVAL:
-                reported = time.monotonic()
-                with contextlib.suppress(OSError):  # the run itself will report a full disk
-                    run.on_status(run.status())
-
-    thread = threading.Thread(target=show, daemon=True)
-    thread.start()
-    succeeded = False
+    begin, run = time.monotonic(), Run(plan)
     try:
         yield run
-        succeeded = True
+    except BaseException:
+        if run.on_status and run.shown_at < math.inf:
+            run.on_status("")
+        raise
     finally:
-        ended.set()
-        thread.join()
-        if terminal:
-            _print("", 1.0, terminal)
-        if run.on_status and not succeeded:
-            with contextlib.suppress(OSError):
-                run.on_status("")
-    print(f"done in {_duration(time.monotonic() - begin)}", file=sys.stderr, flush=True)
+        run.bar.close()
+    seconds = tqdm.format_interval(time.monotonic() - begin)
+    print(f"done in {seconds}", file=sys.stderr, flush=True)

@@ -109,10 +109,10 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import registries
 from isnas_jax.experiments import building, make_dataset, search
-from isnas_jax.experiments.flags import define_common
+from isnas_jax.experiments.flags import define
 
 FLAGS = flags.FLAGS
-define_common()
+define("common")
 search.define_flags()
 flags.DEFINE_string("architecture", None, "Of restore.")
 flags.DEFINE_list("metrics", [], "Of make_dataset.")

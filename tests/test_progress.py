@@ -1,4 +1,4 @@
-"""Test the time left that scripts estimate from progress events."""
+"""Test the work and the time left that scripts show from progress events."""
 
 import sys
 import threading
@@ -6,25 +6,30 @@ import threading
 import numpy as np
 import pytest
 
-from experiments.progress import Run
+from experiments import progress
 from isnas_jax.running import Event
 from isnas_jax.searching.config import Stage
 
 PLAN = {"cohort": Stage(4, 100), "validate": Stage(9, 100), "restore": Stage(3, 300)}
 
 
-class Clock:
+@pytest.fixture
+def clock():
     """A clock that a test sets."""
+    return Clock()
 
+
+class Clock:
     now = 0.0
 
     def __call__(self):
         return self.now
 
 
-@pytest.fixture
-def clock():
-    return Clock()
+def start(plan, clock):
+    run = progress.Run(plan)
+    run.bar._time = clock
+    return run
 
 
 EVENTS = [
@@ -36,90 +41,85 @@ EVENTS = [
 
 
 @pytest.mark.parametrize(
-    ("events", "done", "left"),
+    ("events", "done", "left", "time"),
     [
-        (0, 0, 4 * 100 + 9 * 100 + 3 * 300),
-        (1, 40, 3 * 100 + 9 * 100 + 3 * 300),
-        (2, 40, 100 + 10 + 9 * 100 + 3 * 300),
-        (3, 40, 100 + 10 + 3 * 100 + 3 * 300),
-        (4, 40, 100 + 10 + 100 + 80),
+        (0, 0, 4 * 100 + 9 * 100 + 3 * 300, "?"),
+        (1, 40, 3 * 100 + 9 * 100 + 3 * 300, "17:30"),
+        (2, 40, 100 + 10 + 9 * 100 + 3 * 300, "15:55"),
+        (3, 40, 100 + 10 + 3 * 100 + 3 * 300, "10:55"),
+        (4, 40, 100 + 10 + 100 + 80, "02:25"),
     ],
 )
-def test_time_left_is_that_of_all_iterations_at_the_speed_so_far(events, done, left, clock):
+def test_time_left_is_that_of_all_iterations_at_the_speed_so_far(events, done, left, time, clock):
     """A case takes the first of EVENTS."""
-    run = Run(PLAN, clock)
+    run = start(PLAN, clock)
     clock.now = 1000.0  # compilation
     for number in (1, 2):
         run(Event(("cohort", number, 4), 0, 100))
-    assert run.left() == (0.0, False)
     clock.now += 20.0
     for event in EVENTS[:events]:
         run(event)
-    seconds, complete = run.left()
-    assert complete == bool(done)
-    assert seconds == pytest.approx(left * 20 / done if done else 0)
+    assert (run.bar.n, run.bar.total - run.bar.n) == (done, left)
+    assert run.status().startswith(f"{time} left, ")
 
 
-def test_a_run_without_a_speed_shows_no_time(clock):
-    run = Run({"restore": Stage(1, 10)}, clock)
-    assert run.line() == "0:00:00 elapsed, time left not known yet, compiling"
-    assert run.fraction() == 0
-    clock.now = 20.0
-    run(Event(("restore", 1, 1), 10, 10))  # its first event is its last
-    assert run.line() == "0:00:20 elapsed, about 0:00:00 left, restore (10/10 iterations)"
-    assert run.fraction() == 1
-
-
-def test_scores_count_in_addition_to_fits(clock):
-    run = Run({"cohort": Stage(2, 100)}, clock)
-    for done, now in ((1, 10.0), (2, 12.0)):
-        clock.now = now
-        run(Event(("score",), done, 8))
-    # Six more scores at two seconds each; the speed of fits is not known yet.
-    assert run.line() == "0:00:12 elapsed, at least 0:00:12 left, score 2/8, compiling"
+def test_scores_are_shown_and_only_fits_count(clock, capsys):
+    run = start({"cohort": Stage(2, 100)}, clock)
+    assert "0/200 iterations [00:00<?] compiling" in capsys.readouterr().err
+    run(Event(("score",), 2, 8))
+    assert (run.bar.n, run.status()) == (0, "? left, score (2/8)")
+    run(Event(("cohort", 1, 2), 0, 100))
+    clock.now = 20.0  # the next line of a file is due
+    capsys.readouterr()
     run(Event(("cohort", 1, 2), 50, 100))
-    clock.now = 14.0
-    run(Event(("score",), 8, 8))
-    run(Event(("cohort", 1, 2), 100, 100))
-    # 50 iterations took two seconds; 100 are left.
-    assert run.left() == (pytest.approx(4.0), True)
-    assert run.fraction() == pytest.approx(14 / 18)
-    assert "cohort 1/2 (100/100 iterations)" in run.status()
+    shown = capsys.readouterr().err
+    assert shown.startswith("\r 25%|")
+    assert "| 50/200 iterations [00:20<01:00] cohort 1/2 (50/100)" in shown
 
 
 def test_units_of_a_study_count_from_where_they_resume(clock):
-    run = Run(None, clock)
+    run = start(None, clock)
     run(Event(("units",), 6, 10))
     clock.now = 30.0
     run(Event(("fits", "denoising", "camera", "dip", "0"), 500, 1000))
     run(Event(("units",), 6.5, 10))
-    assert run.left() == (pytest.approx(3.5 * 60), True)
-    assert "units 6/10, fits denoising camera dip 0 (500/1000 iterations)" in run.line()
+    assert (run.bar.n, run.bar.total, run.bar.unit) == (6.5, 10, "units")
+    assert run.status() == "03:30 left, fits denoising camera dip 0 (500/1000)"
 
 
 def test_stages_of_compared_methods_name_image_seed_and_method(clock):
-    run = Run(None, clock)
-    run(Event(("method", "camera", 3, "DIP", "restore", 1, 1), 5, 10))
-    assert run.status().endswith("method camera 3 DIP restore (5/10 iterations)")
+    run = start(None, clock)
+    run(Event(("method", "camera", 3, "DIP", "restore", 1, 2), 5, 10))
+    assert run.status().endswith("method camera 3 DIP restore 1/2 (5/10)")
 
 
-def test_a_preview_is_passed_on_and_changes_no_status(clock):
-    run, images = Run(PLAN, clock), []
+def test_a_preview_is_passed_on_and_its_page_follows_the_status(monkeypatch):
+    run, images, texts = progress.Run(PLAN), [], []
     preview = Event(("preview",), 0, 0, image=np.zeros((2, 2, 1)))
-    before = run.line()
     run(preview)  # without a callback
-    run.on_image = images.append
+    run.on_image = lambda image, status: images.append((image, status))
+    run.on_status = texts.append
+    monkeypatch.setattr(progress, "_FILE_INTERVAL", 0)
+    run(Event(("cohort", 1, 4), 0, 100))
+    assert not texts  # there is no page before the first image
     run(preview)
-    assert run.line() == before
-    assert len(images) == 1
-    assert images[0] is preview.image
+    assert images == [(preview.image, "? left, cohort 1/4 (0/100)")]
+    run(Event(("cohort", 2, 4), 0, 100))
+    assert texts == ["? left, cohort 2/4 (0/100)"]
+
+
+def test_an_interrupted_run_says_so_on_its_page():
+    texts = []
+    with pytest.raises(KeyboardInterrupt), progress.shown(PLAN) as run:  # noqa: PT012
+        run.on_image, run.on_status = print, texts.append
+        run(Event(("preview",), 0, 0, image=np.zeros((2, 2, 1))))
+        raise KeyboardInterrupt
+    assert texts == [""]
 
 
 def test_stages_in_several_threads_are_counted_once(clock):
-    run = Run({"restore": Stage(400, 3)}, clock)
-    clock.now = 1.0
+    run = start({"restore": Stage(400, 3)}, clock)
     run(Event(("restore", 1, 400), 0, 3))
-    clock.now = 2.0
 
     def report(first):
         for number in range(first, 401, 4):
@@ -136,4 +136,4 @@ def test_stages_in_several_threads_are_counted_once(clock):
             thread.join()
     finally:
         sys.setswitchinterval(interval)
-    assert run.left() == (pytest.approx(400 / 800), True)
+    assert (run.bar.n, run.bar.total) == (800, 1200)

@@ -85,6 +85,21 @@ def test_genotypes_of_a_cell_in_batches_score_the_same(problem, small_network, i
     assert events[-1].done == events[-1].total == 4 * inits.num
 
 
+@pytest.mark.thorough
+@pytest.mark.parametrize("cell", [5, 53, 86, 100, 150, 172, 200, 260, 316])
+def test_the_program_of_a_cell_scores_as_its_networks_do(problem, cell):
+    """One cell of each kind."""
+    nets = [
+        isnas.build_network(isnas.Genotype(cell, skips), out_channels=1, channels=16)
+        for skips in ("0000011001001001100111101", "1101111101110011000011110")
+    ]
+    metrics = {"m": isnas.psd_db_strip_mse}
+    single, batched = (
+        isnas.score(new_key(), nets, problem, metrics, batched=batched) for batched in (False, True)
+    )
+    np.testing.assert_allclose(batched["m"], single["m"], rtol=1e-4)
+
+
 @pytest.mark.parametrize("platform", ["cuda", pytest.param("tpu", marks=pytest.mark.thorough)])
 def test_scores_for_accelerators_have_full_precision_and_no_call_of_a_cpu_library(platform):
     net = isnas.build_network(

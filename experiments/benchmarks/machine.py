@@ -1,6 +1,5 @@
 """References for the benchmarks: speed and memory of this machine, operations of a network."""
 
-import pathlib
 import resource
 import statistics
 import time
@@ -12,7 +11,6 @@ import jax.numpy as jnp
 import numpy as np
 from absl import flags
 
-from isnas_jax.io import images
 from isnas_jax.networks.genotypes import LEVELS, Genotype, decode_cell
 
 # The genotypes of all benchmarks of fits.
@@ -30,12 +28,6 @@ def define_size(size: int, channels: int) -> None:
     """Define --size and --channels with defaults."""
     flags.DEFINE_integer("size", size, "Side of the images in pixels.")
     flags.DEFINE_integer("channels", channels, "Channels of the feature maps.")
-
-
-def load_photograph(name: str, size: int) -> np.ndarray:
-    """Return the central square of a scikit-image sample in gray, float32 (size, size, 1)."""
-    square = images.crop_to_square(images.load(f"sample:{name}"))
-    return images.resize(images.gray(square), size)
 
 
 def median_seconds(function: Callable[[], Any]) -> float:
@@ -138,14 +130,3 @@ class CompilationCounter:
 def peak_memory() -> int:
     """Return the peak resident memory of this process in bytes."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-def mappings() -> int:
-    """Return the number of memory mappings of this process; Linux allows 65,530 by default."""
-    return len(pathlib.Path("/proc/self/maps").read_text().splitlines())
-
-
-def resident_memory() -> int:
-    """Return the resident memory of this process in bytes."""
-    pages = int(pathlib.Path("/proc/self/statm").read_text().split()[1])
-    return pages * resource.getpagesize()

@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 import isnas_jax as isnas
 from isnas_jax.fitting import FitJob, fit_many
+from isnas_jax.io import images
 from isnas_jax.networks import network_for
 
 from .. import building
@@ -27,7 +28,8 @@ from . import machine
 
 def psnr_curves(architecture: str, image: str, dtype: str) -> np.ndarray:
     """Return the PSNR of the EMA in dB, (seeds, iterations)."""
-    clean = machine.load_photograph(image, FLAGS.size)
+    square = images.crop_to_square(images.load(f"sample:{image}"))
+    clean = images.resize(images.gray(square), FLAGS.size)
     problem = isnas.add_noise(jax.random.key(0), jnp.asarray(clean), sigma=25)
     numerics = isnas.Numerics("conv", dtype=dtype)
     config = isnas.NetworkConfig(FLAGS.channels, numerics=numerics)
