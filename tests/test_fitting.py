@@ -26,7 +26,6 @@ from isnas_jax.fitting import (
     cached_fit,
     fit_each,
     fit_many,
-    fit_memory,
     lower_steps,
     refit,
     update_ema,
@@ -656,20 +655,12 @@ class TooLarge:
 
 
 @pytest.mark.parametrize(
-    ("memory", "stopping", "batches"),
-    [
-        (None, FixedIterations(), [5]),
-        (1, FixedIterations(), [1] * 5),
-        ("a quarter more than two", FixedIterations(), [2, 2, 1]),
-        (None, TooLarge(), [2, 2, 1]),
-    ],
+    ("stopping", "batches"), [(FixedIterations(), [5]), (TooLarge(), [2, 2, 1])]
 )
-def test_a_batch_is_as_large_as_memory_allows(small_network, problem, memory, stopping, batches):
+def test_a_batch_is_as_large_as_memory_allows(small_network, problem, stopping, batches):
     jobs, reports = jobs_of(small_network(), [problem] * 5), Reports(5)
     config = FitConfig(2, stopping, chunk=1)
-    if isinstance(memory, str):
-        memory = fit_memory(small_network(), problem) * 9 // 4
-    fits = fit_many(jobs, config, batched=True, memory=memory, progress=reports)
+    fits = fit_many(jobs, config, batched=True, progress=reports)
     order, first = [], 1
     for size in batches:
         order += [(first + slot, done) for done in (1, 2) for slot in range(size)]

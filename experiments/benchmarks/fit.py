@@ -102,7 +102,8 @@ def main() -> None:
     problem = isnas.denoising(image)
     if FLAGS.plan:
         for genotype in FLAGS.genotypes:
-            memory = fitting.fit_memory(build_network(genotype), problem)
+            steps = fitting.lower_steps(build_network(genotype), problem).compile()
+            memory = fitting.program_memory(steps)
             print(f"{genotype}: XLA plans {memory / 1e9:.2f} GB", flush=True)
         return
     ratios = [

@@ -4,7 +4,7 @@ from isnas_jax.fitting.batch import batched_by_default
 from isnas_jax.fitting.cached import cached_fit, refit
 from isnas_jax.fitting.config import FitConfig, Optimizer, Regularizer, TotalVariation
 from isnas_jax.fitting.fit import fit, fit_each, fit_many
-from isnas_jax.fitting.job import FitJob, fit_memory, lower_steps, program_memory, split_by_key
+from isnas_jax.fitting.job import FitJob, lower_steps, program_memory, split_by_key
 from isnas_jax.fitting.result import Fit, Start
 from isnas_jax.fitting.step import draw_noise_map, update_ema
 from isnas_jax.fitting.stopping import (
@@ -43,7 +43,6 @@ __all__ = [
     "fit",
     "fit_each",
     "fit_many",
-    "fit_memory",
     "lower_steps",
     "needs_validation",
     "program_memory",

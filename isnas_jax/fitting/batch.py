@@ -1,9 +1,7 @@
-"""Batches of fits: stacked states, divided among all devices, that fit into memory."""
+"""Batches of fits: stacked states, divided among all devices."""
 
-import contextlib
-import dataclasses
 import threading
-from collections.abc import Hashable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -11,69 +9,17 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from isnas_jax import _programs
-from isnas_jax.fitting.config import FitConfig
 from isnas_jax.fitting.job import FitJob
 from isnas_jax.fitting.step import FitInputs, FitState
 from isnas_jax.networks import SearchedNetwork, cell_network, describe
 
-# A batch is planned for all free memory, so that only one may run at a time.
+# A batch is as large as memory allows, so that only one may run at a time.
 LOCK = threading.RLock()
-
-# Bytes on each device that one fit of a batch takes, by `memory_class`.
-_BYTES_PER_FIT: dict[Hashable, float] = {}
 
 
 def batched_by_default() -> bool:
     """Return whether many fits run in batches: with an accelerator or several devices."""
     return jax.default_backend() != "cpu" or jax.device_count() > 1
-
-
-@dataclasses.dataclass(eq=False)
-class BatchTooLargeError(Exception):
-    """A batch does not fit into memory, but so many fits may."""
-
-    fits: int
-
-
-def memory_class(net: Any, job: FitJob, config: FitConfig) -> Hashable:
-    """Return a key that is equal for fits that take about the same memory."""
-    names = ("channels", "numerics", "remat")
-    network = type(net), *(getattr(net, name, None) for name in names)
-    rules = config.stopping, config.optimizer, config.regularizers
-    return network, rules, _programs.shapes(job.problem, job.clean, job.validation)
-
-
-def batch_size(kind: Hashable, most: int, memory: int | None) -> int:
-    """Return the fits of the next batch: at most so many, and no more than memory has room for."""
-    devices = jax.device_count()
-    if memory is None or kind not in _BYTES_PER_FIT:
-        return most
-    return min(most, max(devices, int(memory / _BYTES_PER_FIT[kind]) // devices * devices))
-
-
-def check_planned(kind: Hashable, fits: int, needed: int, memory: int) -> None:
-    """Record the bytes that a batch needs on each device; BatchTooLargeError if too many."""
-    _BYTES_PER_FIT[kind] = needed / fits
-    if needed > memory:
-        raise BatchTooLargeError(int(fits * memory / needed))
-
-
-def free_memory() -> int | None:
-    """Return the free bytes of the first device; None if the device does not report them."""
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats["bytes_limit"] - stats.get("bytes_in_use", 0) if "bytes_limit" in stats else None
-
-
-@contextlib.contextmanager
-def catch_exhausted(fits: int) -> Iterator[None]:
-    """Turn a device's out-of-memory error into BatchTooLargeError if the batch can be halved."""
-    try:
-        yield
-    except jax.errors.JaxRuntimeError as error:
-        if "RESOURCE_EXHAUSTED" not in str(error) or fits <= jax.device_count():
-            raise
-        raise BatchTooLargeError(fits // 2) from None
 
 
 def shared_networks(jobs: Sequence[FitJob]) -> list[tuple[Any, np.ndarray | None]]:

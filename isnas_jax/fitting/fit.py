@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from isnas_jax.fitting import batch
 from isnas_jax.fitting.config import FitConfig
-from isnas_jax.fitting.job import FitJob, prepare, program_memory, resume
+from isnas_jax.fitting.job import FitJob, prepare, resume
 from isnas_jax.fitting.result import Fit
 from isnas_jax.fitting.step import (
     Curves,
@@ -73,7 +73,6 @@ def fit_many(
     config: FitConfig,
     *,
     batched: bool | None = None,
-    memory: int | None = None,
     progress: Progress = ignore,
 ) -> list[Fit]:
     """Fit networks to observations, each on its own, by one compiled program.
@@ -82,9 +81,8 @@ def fit_many(
       jobs: Observations of one task and size for one network, or for genotypes of one cell.
       config: How to fit; each fit stops on its own.
       batched: Run fits in batches, divided among all devices; by default with an accelerator
-        or several devices. Otherwise they run one after another.
-      memory: Bytes that a batch may take on each device; by default the free memory, if the
-        device reports it. A batch that needs more is divided.
+        or several devices; a batch that runs out of memory is halved. Otherwise they run one after
+        another.
       progress: Called between chunks with the stage ("fit", number, count).
 
     Returns:
@@ -95,7 +93,7 @@ def fit_many(
       FloatingPointError: As `fit`, after all others have ended.
     """
     results: dict[int, Fit | FloatingPointError] = {}
-    fit_each(jobs, config, results.__setitem__, batched=batched, memory=memory, progress=progress)
+    fit_each(jobs, config, results.__setitem__, batched=batched, progress=progress)
     for result in results.values():
         if isinstance(result, FloatingPointError):
             raise result
@@ -108,7 +106,6 @@ def fit_each(
     on_end: OnEnd,
     *,
     batched: bool | None = None,
-    memory: int | None = None,
     progress: Progress = ignore,
 ) -> None:
     """Run `fit_many` and pass each fit to a callback when it ends.
@@ -128,23 +125,22 @@ def fit_each(
         return
     networks = batch.shared_networks(jobs)
     mesh = Mesh(np.array(jax.devices()), ("fits",))
-    left, kind = list(range(count)), batch.memory_class(networks[0][0], jobs[0], config)
-    most = count
+    left, most = list(range(count)), count
 
     def end(index: int, result: Fit | FloatingPointError) -> None:
         left.remove(index)
         on_end(index, result)
 
     while left:
-        with batch.LOCK:
-            room = batch.free_memory() if memory is None else memory
-            most = batch.batch_size(kind, min(most, len(left)), room)
-            chosen = {index: jobs[index] for index in left[:most]}
-            nets = [networks[index] for index in chosen]
-            try:
-                _Group(chosen, nets, config, mesh, end, report).run(room)
-            except batch.BatchTooLargeError as error:
-                most = max(mesh.size, error.fits // mesh.size * mesh.size)
+        chosen = {index: jobs[index] for index in left[:most]}
+        nets = [networks[index] for index in chosen]
+        try:
+            with batch.LOCK:
+                _Group(chosen, nets, config, mesh, end, report).run()
+        except jax.errors.JaxRuntimeError as error:
+            if "RESOURCE_EXHAUSTED" not in str(error) or len(chosen) <= mesh.size:
+                raise
+            most = max(mesh.size, len(chosen) // 2 // mesh.size * mesh.size)
 
 
 class _Group:
@@ -178,38 +174,33 @@ class _Group:
         self.advance: Any = None  # the program
         self.begin = time.perf_counter()
 
-    def run(self, memory: int | None = None) -> None:
+    def run(self) -> None:
         """Run all fits to their ends."""
         with contextlib.ExitStack() as files, contextlib.ExitStack() as programs:
             for file in self.files.values():
                 files.enter_context(file)
-            with batch.catch_exhausted(len(self.jobs)):
-                structure = self._prepare()
+            structure = self._prepare()
             self._locate(*jax.device_get((self.state.iteration, self.state.stopped)))
             self._end()
             while self.running:
-                with batch.catch_exhausted(len(self.slots)):
-                    if self.advance is None:
-                        program = chunk_program(
-                            structure, self.config.chunk, self.state, self.inputs, self.mesh
-                        )
-                        self.advance = programs.enter_context(program)
-                        self._check_memory(memory)
-                        memory = None  # a smaller batch fits too
-                    self.earlier.add(self.state)
-                    with jax.enable_x64(False):
-                        self.state, latest = self.advance(self.state, self.inputs)
-                    latest, *position = jax.device_get(
-                        (latest, self.state.iteration, self.state.stopped)
+                if self.advance is None:
+                    program = chunk_program(
+                        structure, self.config.chunk, self.state, self.inputs, self.mesh
                     )
+                    self.advance = programs.enter_context(program)
+                self.earlier.add(self.state)
+                with jax.enable_x64(False):
+                    self.state, latest = self.advance(self.state, self.inputs)
+                latest, *position = jax.device_get(
+                    (latest, self.state.iteration, self.state.stopped)
+                )
                 self._locate(*position)
                 self._record(latest)
                 self._end()
                 # Half a batch of fits that have ended is dropped.
                 size = batch.round_up(len(self.running), self.mesh.size) if self.mesh else 1
                 if self.running and size <= len(self.slots) // 2:
-                    with batch.catch_exhausted(len(self.running)):
-                        self._stack(self._parts(self.running))
+                    self._stack(self._parts(self.running))
                     programs.close()
                     self.advance = None
 
@@ -230,16 +221,6 @@ class _Group:
 
     def _stack(self, parts: Mapping[int, tuple[FitState, FitInputs]]) -> None:
         self.slots, (self.state, self.inputs) = batch.stack(parts, self.mesh)
-
-    def _check_memory(self, memory: int | None) -> None:
-        """Raise BatchTooLargeError if XLA plans more than this memory for a batch."""
-        fits, index = len(self.slots), self.running[0]
-        if self.mesh is None or memory is None or fits <= self.mesh.size:
-            return
-        with jax.enable_x64(False):
-            needed = program_memory(self.advance.lower(self.state, self.inputs).compile())
-        kind = batch.memory_class(self.networks[index][0], self.jobs[index], self.config)
-        batch.check_planned(kind, fits, needed, memory)
 
     def _parts(self, indices: Sequence[int]) -> dict[int, tuple[FitState, FitInputs]]:
         parts = (self.state, self.inputs)

@@ -177,11 +177,6 @@ def lower_steps(
         return _programs.lower(chunk, (state, inputs), target)
 
 
-def fit_memory(net: Any, problem: Problem) -> int:
-    """Return the bytes that XLA plans for the steps of a fit on this backend."""
-    return program_memory(lower_steps(net, problem).compile())
-
-
 def program_memory(compiled: jax.stages.Compiled) -> int:
     """Return the bytes that a compiled program takes: arguments, results and temporaries."""
     plan: Any = compiled.memory_analysis()
