@@ -27,25 +27,11 @@ _TASKS_PER_SLOT = 2
 _INTERVAL = 0.5
 
 
-class _EventBoard:
-    """An actor that holds events, by job number, until the driver takes them."""
-
-    def __init__(self) -> None:
-        self._events: list[tuple[int, list[Event]]] = []
-
-    def put(self, number: int, events: list[Event]) -> None:
-        self._events.append((number, events))
-
-    def take(self) -> list[tuple[int, list[Event]]]:
-        events, self._events = self._events, []
-        return events
-
-
 class _Reporter:
     """The `progress` of a job: delivers the latest event of each stage at intervals."""
 
-    def __init__(self, board: Any, number: int) -> None:
-        self._board, self._number = board, number
+    def __init__(self, queue: Any, number: int) -> None:
+        self._queue, self._number = queue, number
         self._latest: dict[tuple, Event] = {}
         self._delivered = -_INTERVAL
 
@@ -58,9 +44,9 @@ class _Reporter:
         import ray
 
         if self._latest:
-            # Waiting for the delivery bounds the board, and ends a job if its driver died.
+            # Waiting for the delivery bounds the queue, and ends a job if its driver died.
             try:
-                ray.get(self._board.put.remote(self._number, list(self._latest.values())))
+                self._queue.put((self._number, list(self._latest.values())))
             except ray.exceptions.RayError as error:
                 raise InterruptedError("the driver is gone") from error
             self._latest, self._delivered = {}, time.monotonic()
@@ -76,7 +62,7 @@ def _fetch(reference: Any) -> Any:
 
 def _run_job(
     number: int,
-    board: Any,
+    queue: Any,
     environment: Environment,
     references: Mapping[int, Any],
     content: bytes,
@@ -87,7 +73,7 @@ def _run_job(
     try:
         environment.apply()
         job, args = ray.cloudpickle.loads(content)
-        reporter = _Reporter(board, number)
+        reporter = _Reporter(queue, number)
         resolved = [_fetch(references[a.number]) if isinstance(a, Reference) else a for a in args]
         result = job(reporter, *resolved)
         reporter.flush()
@@ -149,7 +135,7 @@ class Ray:
         if cpus < 1 or gpus < 0:
             raise ValueError(f"cpus {cpus} must be at least 1 and gpus {gpus} not negative")
         try:
-            import ray
+            import ray.util.queue
         except ModuleNotFoundError:
             raise ModuleNotFoundError("ray is missing: pip install 'isnas_jax[ray]'") from None
         self._ray: Any = ray
@@ -181,8 +167,8 @@ class Ray:
         # On the driver's node, so that it survives the loss of other nodes.
         node = ray.get_runtime_context().get_node_id()
         affinity = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node, soft=False)
-        board: Any = ray.remote(_EventBoard)
-        self._board = board.options(num_cpus=0, scheduling_strategy=affinity).remote()
+        options = {"num_cpus": 0, "scheduling_strategy": affinity}
+        self._queue = ray.util.queue.Queue(actor_options=options)  # of events, by job number
         self._environment = ray.put(Environment.current(modules))
         self._values: list[Any] = []  # references to broadcast values
         self._waiting: collections.deque[_Job] = collections.deque()
@@ -265,7 +251,7 @@ class Ray:
         while self._waiting and len(running) < most:
             job = self._waiting.popleft()
             if job.future.set_running_or_notify_cancel():
-                args = job.number, self._board, self._environment, job.references, job.content
+                args = job.number, self._queue, self._environment, job.references, job.content
                 try:
                     running[self._task.remote(*args)] = job
                 except Exception as error:
@@ -274,7 +260,7 @@ class Ray:
 
     def _report(self, running: dict[Any, _Job]) -> None:
         references = {job.number: reference for reference, job in running.items()}
-        for number, events in self._ray.get(self._board.take.remote()):
+        for number, events in self._queue.get_nowait_batch(self._queue.qsize()):
             reference = references.get(number)
             if reference not in running:  # its callback failed, or it died
                 continue
@@ -308,6 +294,6 @@ class Ray:
             self._change.notify()
         self._thread.join()
         if not self._lost:
-            self._ray.kill(self._board)
+            self._queue.shutdown(force=True)
         if self._owns_cluster:
             self._ray.shutdown()
