@@ -124,7 +124,7 @@ def test_stack_weights_equal_those_of_a_general_optimizer(task):
         "inpainting": lambda: isnas.inpainting(clean, rng.uniform(size=(32, 32)) > 0.5),
         "super_resolution": lambda: isnas.super_resolution(clean[::2, ::2], 2),
     }[task]()
-    _, validation = isnas.hold_out(jax.random.key(0), problem, 0.2)
+    _, validation = isnas.HoldOut(0.2)(jax.random.key(0), problem)
     noises = rng.normal(size=(5, *clean.shape))
     noises[1] = 0.9 * noises[0] + 0.2 * noises[1]  # two similar members
     strengths = np.array([0.1, 0.12, 0.08, 0.3, 0.1])[:, None, None, None]

@@ -416,7 +416,7 @@ def test_classical_restorations_ignore_held_out_values(task):
         "inpainting": lambda: isnas.inpainting(observed, rng.uniform(size=(32, 32)) > 0.5),
         "super_resolution": lambda: isnas.super_resolution(observed, 2),
     }[task]()
-    fitted, _ = isnas.hold_out(new_key(), problem, 0.2)
+    fitted, _ = isnas.HoldOut(0.2)(new_key(), problem)
     other = dataclasses.replace(
         fitted, observed=fitted.observed + 0.3 * (fitted.weights == 0).astype(np.float32)
     )

@@ -61,7 +61,7 @@ def test_hold_out_splits_the_known_measurements(known, fraction, seed):
     rng = np.random.default_rng(seed)  # one shape only, because each one compiles
     mask = (rng.random((20, 28, 1)) < known).astype(np.float32)
     problem = isnas.inpainting(rng.random((20, 28, 3)).astype(np.float32), mask)
-    training, validation = isnas.hold_out(jax.random.key(seed), problem, fraction)
+    training, validation = isnas.HoldOut(fraction)(jax.random.key(seed), problem)
     combined = np.asarray(training.weights) + np.asarray(validation.weights)
     np.testing.assert_array_equal(combined > 0, np.asarray(problem.weights) > 0)
     assert not np.any((np.asarray(training.weights) > 0) & (np.asarray(validation.weights) > 0))

@@ -32,7 +32,7 @@ OPTIONS = {
 @pytest.mark.parametrize("task", OPTIONS)
 def test_hold_out_divides_the_measurements(clean, task):
     problem = TASKS[task].corrupt(jax.random.key(1), clean, **OPTIONS[task])
-    training, validation = isnas.hold_out(new_key(), problem, 0.1)
+    training, validation = isnas.HoldOut(0.1)(new_key(), problem)
     kept, held_out, total = (np.asarray(p.weights) for p in (training, validation, problem))
     np.testing.assert_array_equal(kept + held_out, total)
     assert (kept * held_out == 0).all()
@@ -45,9 +45,9 @@ def test_hold_out_divides_the_measurements(clean, task):
     image = jax.random.uniform(jax.random.key(4), clean.shape)
     sums = [np.sum(p.squared_residual(image)) for p in (training, validation, problem)]
     np.testing.assert_allclose(sums[0] + sums[1], sums[2], rtol=1e-5)
-    other_key, _ = isnas.hold_out(jax.random.key(5), problem, 0.1)
+    other_key, _ = isnas.HoldOut(0.1)(jax.random.key(5), problem)
     assert not np.array_equal(other_key.weights, training.weights)
-    same_key, _ = isnas.hold_out(new_key(), problem, 0.1)
+    same_key, _ = isnas.HoldOut(0.1)(new_key(), problem)
     np.testing.assert_array_equal(same_key.weights, training.weights)
     assert isnas.Crop(16)(training).weights.shape == (16, 16, 1)
 

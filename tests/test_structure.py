@@ -50,7 +50,7 @@ PUBLIC = [
         "fit",
         "fit_each",
     ),
-    *("fit_many", "free_space", "hold_out", "inpainting", "interop", "light_space"),
+    *("fit_many", "free_space", "inpainting", "interop", "light_space"),
     *("lowest_mean_rank", "lowest_validation", "nas_dip", "non_local_means", "observed"),
     *("presets", "psd_99_bw", "psd_db_mse", "psd_db_strip_mse", "psd_strip_hist_emd"),
     *("random_outputs", "random_subset", "read_genotypes", "remove_pixels", "restore"),

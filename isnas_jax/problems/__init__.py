@@ -22,13 +22,7 @@ from isnas_jax.problems.problem import (
     super_resolution,
 )
 from isnas_jax.problems.proxies import Crop, Decimate, Proxy, Resize
-from isnas_jax.problems.splits import (
-    CoupledBootstrap,
-    HoldOut,
-    Split,
-    hold_out,
-    without_measurements,
-)
+from isnas_jax.problems.splits import CoupledBootstrap, HoldOut, Split, without_measurements
 from isnas_jax.problems.tasks import PUBLISHED_TASKS, Task, add_noise, downscale, remove_pixels
 
 __all__ = [
@@ -55,7 +49,6 @@ __all__ = [
     "denoising",
     "downscale",
     "estimate_sigma",
-    "hold_out",
     "inpainting",
     "non_local_means",
     "observed",

@@ -108,10 +108,3 @@ class CoupledBootstrap:
 def without_measurements(problem: Problem) -> Problem:
     """Return a copy of the problem with all weights 0."""
     return dataclasses.replace(problem, weights=jnp.zeros_like(problem.weights))
-
-
-def hold_out(
-    key: jax.Array, problem: Problem, fraction: float = 0.1, fold: int = 0
-) -> tuple[Problem, Problem]:
-    """Return (training, validation) of `HoldOut(fraction)`."""
-    return HoldOut(fraction)(key, problem, fold)
