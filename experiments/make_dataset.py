@@ -144,6 +144,7 @@ def build_study() -> study.Study:
     fit = {name: study_fit(config.fit) for name, config in configs.items()}
     config = common_config(configs)
     chosen = FLAGS.metrics or [*METRICS, *PUBLISHED_METRICS]
+    metrics: Any = {name: METRICS[name] for name in dict.fromkeys([*chosen, "random"])}
     return study.Study(
         seed=FLAGS.seed,
         cases=cases,
@@ -153,7 +154,7 @@ def build_study() -> study.Study:
         network=config.network,
         fit=fit,
         follow={name: (iterations[name] or [fit[name].iterations])[-1] for name in tasks},
-        metrics={name: METRICS[name] for name in dict.fromkeys([*chosen, "random"])},
+        metrics=metrics,
         inits=config.search.inits,
         space=config.search.space,
     )

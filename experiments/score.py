@@ -3,9 +3,11 @@ r"""Score architectures for an image without training.
 python -m experiments.score --image=sample:camera --num_genotypes=20 --output_dir=out_scores
 """
 
+import sys
 import time
 
 import jax
+import numpy as np
 from absl import flags
 
 import isnas_jax as isnas
@@ -60,6 +62,12 @@ def main() -> None:
     report.write_scores(folder, genotypes, values)
     report.write_timings(folder, {"score": time.perf_counter() - begin})
 
+    for name, scores in values.items():
+        if missing := np.count_nonzero(~np.isfinite(scores).all(axis=1)):
+            print(
+                f"warning: metric {name} is not finite for {missing} of {len(genotypes)} genotypes",
+                file=sys.stderr,
+            )
     first, *_ = metrics
     order = values[first].mean(axis=1).argsort()[:_SHOWN]
     for index in order:

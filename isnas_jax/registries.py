@@ -4,6 +4,7 @@ A registry is a dict. `registries.METRICS["mine"] = metric` makes a metric avail
 Library functions take the strategies themselves.
 """
 
+import collections
 import importlib.util
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ import optax
 from isnas_jax import fitting, networks, problems, running, searching
 from isnas_jax.problems import classical
 from isnas_jax.registry import Registry
-from isnas_jax.searching import metrics, presets
+from isnas_jax.searching import feature_proxies, metrics, presets, zero_cost
 
 # Problems.
 #: Kinds of problems.
@@ -87,8 +88,31 @@ REGULARIZERS: Registry[Callable[[float], fitting.Regularizer]] = Registry(
 # Searches.
 #: The metrics of the published code, including its errors.
 PUBLISHED_METRICS: Registry[searching.Metric] = Registry("published metric", metrics.PUBLISHED)
-#: Metrics; published metrics can be looked up too.
-METRICS: Registry[searching.Metric] = Registry(
+#: Zero-cost proxies: metrics of a network's gradients and feature maps.
+NETWORK_METRICS: Registry[searching.NetworkMetric] = Registry(
+    "network metric",
+    {
+        function.__name__: searching.NetworkMetric(function)
+        for function in (
+            zero_cost.parameters,
+            zero_cost.grad_norm,
+            zero_cost.snip,
+            zero_cost.grasp,
+            zero_cost.fisher,
+            zero_cost.synflow,
+            zero_cost.zico,
+            zero_cost.ntk_signal_to_noise,
+            zero_cost.init_difference_psd,
+            feature_proxies.naswot,
+            feature_proxies.zen,
+            feature_proxies.meco,
+            feature_proxies.az_expressivity,
+            feature_proxies.az_progressivity,
+        )
+    },
+)
+#: Metrics; published metrics and network metrics can be looked up too.
+METRICS: Registry[searching.AnyMetric] = Registry(
     "metric",
     {
         "psd_db_mse": metrics.psd_db_mse,
@@ -97,7 +121,7 @@ METRICS: Registry[searching.Metric] = Registry(
         "psd_99_bw": metrics.psd_99_bw,
         "random": metrics.random,
     },
-    fallback=PUBLISHED_METRICS,
+    fallback=collections.ChainMap(PUBLISHED_METRICS, NETWORK_METRICS),  # type: ignore[arg-type]
 )
 #: Maps a number of genotypes to a search strategy.
 STRATEGIES: Registry[Callable[[int], searching.Strategy]] = Registry(

@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 
 import isnas_jax as isnas
+from isnas_jax import study
+from isnas_jax.fitting import draw_noise_map
 from isnas_jax.networks import module_calls
 from isnas_jax.networks.blocks import Conv, ConvBlock
-from isnas_jax.searching import feature_proxies, zero_cost
+from isnas_jax.searching import feature_proxies, score_problems, zero_cost
 
 SIDE = 16
 
@@ -239,3 +241,56 @@ def test_feature_proxies_follow_from_singular_values(untrained, problem):
     assert value == pytest.approx(-sum(entropies), rel=1e-3)
     value = measure(feature_proxies.az_progressivity, untrained, problem)
     assert value == pytest.approx(entropies[0] - entropies[1], rel=1e-2, abs=1e-4)
+
+
+def test_scores_mix_metrics_of_images_and_of_networks(problem):
+    nets = [Small(), Small(channels=3)]
+    metrics = {
+        "snip": isnas.NetworkMetric(zero_cost.snip),
+        "naswot": isnas.NetworkMetric(feature_proxies.naswot),
+        "psd": isnas.psd_db_mse,
+    }
+    key, inits = jax.random.key(8), isnas.RandomInits(2)
+    scores = isnas.score(key, nets, problem, metrics, inits)
+    for row, net in enumerate(nets):
+        for index in range(2):
+            z_key, init_key = inits.keys(jax.random.clone(key), index)
+            z = draw_noise_map(z_key, net, problem.shape)
+            untrained = net, net.init(init_key, z), z
+            expected = measure(zero_cost.snip, untrained, problem)
+            assert scores["snip"][row, index] == pytest.approx(expected, rel=1e-5)
+    plain = isnas.score(jax.random.clone(key), nets, problem, {"psd": isnas.psd_db_mse}, inits)
+    np.testing.assert_array_equal(scores["psd"], plain["psd"])
+    # The draws of a metric differ between initializations.
+    assert scores["naswot"].shape == (2, 2)
+    assert len(np.unique(scores["naswot"])) == 4
+
+
+def test_several_problems_are_scored_like_each_alone(problem):
+    other = isnas.denoising(problem.observed[::-1], sigma=25.0)
+    metrics = {"snip": isnas.NetworkMetric(zero_cost.snip), "psd": isnas.psd_db_mse}
+    key, nets, inits = jax.random.key(8), [Small(), Small(channels=3)], isnas.RandomInits(2)
+    together = score_problems(key, nets, [problem, other], metrics, inits)
+    for each, scores in zip((problem, other), together, strict=True):
+        alone = isnas.score(jax.random.clone(key), nets, each, metrics, inits)
+        for name in metrics:
+            np.testing.assert_allclose(scores[name], alone[name], rtol=1e-6)
+    assert not np.allclose(together[0]["psd"], together[1]["psd"])
+    smaller = isnas.denoising(problem.observed[:8], sigma=25.0)
+    with pytest.raises(ValueError, match="differ"):
+        score_problems(jax.random.clone(key), nets, [problem, smaller], metrics)
+
+
+def test_a_study_refuses_a_metric_of_networks(problem):
+    with pytest.raises(ValueError, match="'snip' needs the network"):
+        study.Study(
+            seed=0,
+            cases=[study.Case("waves", problem.observed, problem)],
+            genotypes=[],
+            baselines=[],
+            seeds=1,
+            network=isnas.NetworkConfig(channels=4),
+            fit={"denoising": isnas.FitConfig(1)},
+            follow={"denoising": 1},
+            metrics={"snip": isnas.NetworkMetric(zero_cost.snip)},
+        )

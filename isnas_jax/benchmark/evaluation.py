@@ -15,11 +15,10 @@ import pandas as pd
 
 from isnas_jax import _keys
 from isnas_jax.benchmark.table import Benchmark
-from isnas_jax.io import cache
 from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
-from isnas_jax.running import Event, Progress, ignore
-from isnas_jax.searching import Metric, RandomInits, random_outputs, score_outputs
-from isnas_jax.study import key_of
+from isnas_jax.running import Progress, ignore
+from isnas_jax.searching import AnyMetric, RandomInits, score_problems
+from isnas_jax.study import Case, key_of
 from isnas_jax.study.intervals import Estimate, estimate, resample
 
 NETWORK = NetworkConfig(channels=16)
@@ -50,7 +49,7 @@ def genotypes(bench: Benchmark) -> list[str]:
 
 def score_metrics(
     bench: Benchmark,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, AnyMetric],
     inits: RandomInits = RandomInits(8),
     *,
     network: NetworkConfig = NETWORK,
@@ -67,35 +66,28 @@ def score_metrics(
       network: What all networks have in common; 16 channels by default, as the fits.
       space: The search space of the genotypes.
       folder: Caches the scores on disk.
-      progress: Called with the stage ("score",) and the numbers of architectures.
+      progress: As for `isnas_jax.score`, for each size of the images.
     """
-    names = genotypes(bench)
-    cases = [bench.case(image, task) for task in bench.tasks for image in bench.images(task)]
-    labels = [(task, image) for task in bench.tasks for image in bench.images(task)]
-    key = key_of(0, "score")
-
-    def compute() -> dict[str, np.ndarray]:
-        scores = {name: np.zeros((len(cases), len(names))) for name in metrics}
-        for column, name in enumerate(names):
-            outputs: dict[tuple[int, ...], jax.Array] = {}
-            for row, case in enumerate(cases):
-                shape = case.problem.shape
-                if shape not in outputs:
-                    net = network_for(case.problem, space.parse(name), network, space)
-                    outputs[shape] = random_outputs(key, net, shape, inits)
-                values = score_outputs(outputs[shape], case.problem, metrics)
-                for metric in metrics:
-                    scores[metric][row, column] = values[metric].mean()
-            progress(Event(("score",), column + 1, len(names)))
-        return scores
-
-    inputs = {"benchmark": bench.digest, "metrics": metrics, "inits": inits}
-    inputs |= {"network": network, "space": space}
-    path = cache.cache_path(folder, "benchmark", inputs) if folder else None
-    scores = cache.cached(path, inputs, compute)
-    index = [(*label, name) for label in labels for name in names]
-    table = pd.DataFrame(index, columns=_INDEX)
-    return table.assign(**{name: scores[name].ravel() for name in metrics})
+    names, tables = genotypes(bench), []
+    shapes: dict[tuple[int, ...], list[Case]] = {}
+    labels: dict[tuple[int, ...], list[tuple[str, str]]] = {}
+    for task in bench.tasks:
+        for image in bench.images(task):
+            case = bench.case(image, task)
+            shapes.setdefault(case.problem.shape, []).append(case)
+            labels.setdefault(case.problem.shape, []).append((task, image))
+    for shape, cases in shapes.items():
+        nets = [network_for(cases[0].problem, space.parse(name), network, space) for name in names]
+        problems = [case.problem for case in cases]
+        scores = score_problems(
+            key_of(0, "score"), nets, problems, metrics, inits, folder=folder, progress=progress
+        )
+        for (task, image), of_case in zip(labels[shape], scores, strict=True):
+            means = {name: values.mean(axis=1) for name, values in of_case.items()}
+            tables.append(
+                pd.DataFrame({"task": task, "image": image, "architecture": names, **means})
+            )
+    return pd.concat(tables, ignore_index=True)
 
 
 def transfer_scores(bench: Benchmark) -> pd.DataFrame:

@@ -12,6 +12,7 @@ from isnas_jax.searching.cohort import (
     top_k,
 )
 from isnas_jax.searching.config import Config, Plan, SearchConfig, plan_restoration, plan_search
+from isnas_jax.searching.initializations import RandomInits, random_outputs
 from isnas_jax.searching.metrics import (
     Metric,
     psd_99_bw,
@@ -19,10 +20,11 @@ from isnas_jax.searching.metrics import (
     psd_db_strip_mse,
     psd_strip_hist_emd,
 )
+from isnas_jax.searching.network_metrics import NetworkMetric
 from isnas_jax.searching.pipeline import check_config, restore, search
 from isnas_jax.searching.presets import Preset
 from isnas_jax.searching.result import Restoration, SearchResult
-from isnas_jax.searching.scoring import RandomInits, random_outputs, score, score_outputs
+from isnas_jax.searching.scoring import AnyMetric, score, score_outputs, score_problems
 from isnas_jax.searching.selection import (
     Combination,
     Selection,
@@ -43,6 +45,7 @@ from isnas_jax.searching.strategies import (
 )
 
 __all__ = [
+    "AnyMetric",
     "Candidates",
     "Cohort",
     "CohortSelection",
@@ -51,6 +54,7 @@ __all__ = [
     "Fold",
     "GenotypeList",
     "Metric",
+    "NetworkMetric",
     "Plan",
     "Preset",
     "RandomInits",
@@ -80,6 +84,7 @@ __all__ = [
     "restore",
     "score",
     "score_outputs",
+    "score_problems",
     "score_weighted_mean",
     "search",
     "selected_only",

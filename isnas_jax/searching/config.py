@@ -10,8 +10,9 @@ from isnas_jax.networks import Baseline, NetworkConfig, Space, free_space
 from isnas_jax.problems import Classical, Proxy
 from isnas_jax.registry import refuse_names, short_repr
 from isnas_jax.searching.cohort import CohortSelection, top_k
+from isnas_jax.searching.initializations import RandomInits
 from isnas_jax.searching.metrics import Metric, psd_db_strip_mse
-from isnas_jax.searching.scoring import RandomInits
+from isnas_jax.searching.network_metrics import NetworkMetric
 from isnas_jax.searching.selection import Combination, Selection, closest_to_mean, selected_only
 from isnas_jax.searching.strategies import Strategy
 
@@ -41,7 +42,7 @@ class SearchConfig:
 
     strategy: Strategy
     cohort: int
-    metric: Metric = psd_db_strip_mse
+    metric: Metric | NetworkMetric = psd_db_strip_mse
     inits: RandomInits = RandomInits()
     space: Space = free_space
     cohort_selection: CohortSelection = top_k

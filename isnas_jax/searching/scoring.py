@@ -6,12 +6,11 @@ computed once (`_shared_forward`); on request, genotypes of one cell run in batc
 (`_cell_programs`). Images are float32 (H, W, C) in [0, 1].
 """
 
-import dataclasses
 import functools
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -25,94 +24,17 @@ from isnas_jax.problems import Problem, check_problem
 from isnas_jax.registry import short_repr
 from isnas_jax.running import Event, Progress, ignore
 from isnas_jax.searching._cell_programs import measure
-from isnas_jax.searching._shared_forward import PROGRAMS, Shared, forward
+from isnas_jax.searching._shared_forward import PROGRAMS, Shared
+from isnas_jax.searching.initializations import BATCH, RandomInits, stacked, untrained_output
 from isnas_jax.searching.metrics import Metric
+from isnas_jax.searching.network_metrics import NetworkMetric, score_network
+
+AnyMetric: TypeAlias = Metric | NetworkMetric
 
 # Networks with scores in one cached file.
 BLOCK = 200
-# Outputs that an accelerator computes together.
-BATCH = 16
 # Networks that a batch of outputs may run ahead of the device: each holds memory.
 _RUN_AHEAD = 20
-
-
-@dataclasses.dataclass(frozen=True)
-class RandomInits:
-    """The random initializations at which an untrained network is evaluated.
-
-    Attributes:
-      num: Number of initializations, K. The first n of a longer list are the list of n.
-      shared_weights: Draw the weights once for all K outputs, so that only the noise map z
-        differs between them, as the published dataset study did.
-      batch: Number of outputs computed together; by default 1 on CPUs, 16 elsewhere.
-
-    Raises:
-      ValueError: If a number is below 1.
-    """
-
-    num: int = 1
-    shared_weights: bool = False
-    batch: int | None = None
-
-    def __post_init__(self) -> None:
-        if self.num < 1 or (self.batch is not None and self.batch < 1):
-            raise ValueError(
-                f"the number of initializations {self.num} and the batch {self.batch} must be at "
-                "least 1"
-            )
-
-    def batches(self) -> list[np.ndarray]:
-        """Return the indices of the initializations, by batch."""
-        size = self.batch or (1 if jax.default_backend() == "cpu" else BATCH)
-        return [np.arange(first, min(first + size, self.num)) for first in range(0, self.num, size)]
-
-    def keys(self, key: jax.Array, index: Any) -> tuple[jax.Array, jax.Array]:
-        """Return the keys of the noise map and of the weights of one initialization."""
-        z_key = jax.random.fold_in(jax.random.fold_in(key, 0), index)
-        drawn = 0 if self.shared_weights else index
-        return z_key, jax.random.fold_in(jax.random.fold_in(key, 1), drawn)
-
-
-def _stacked(function: Callable[[Any], Any], indices: np.ndarray) -> Any:
-    """Apply a function to each index and stack the results; vectorized for several."""
-    if len(indices) > 1:
-        return jax.vmap(function)(indices)
-    return jax.tree.map(lambda value: value[None], function(indices[0]))
-
-
-def _output(net: Any, shared: Shared) -> jax.Array:
-    """Return the output (1, H', W', C) of an untrained network."""
-    if isinstance(net, SearchedNetwork):
-        return forward(net, shared)
-
-    def make():
-        return jax.jit(lambda key, z: net.init_with_output(key, z)[0])
-
-    arguments = shared.key, shared.z
-    return PROGRAMS.get((net, _programs.shapes(*arguments)), make)(*arguments)
-
-
-def random_outputs(
-    key: jax.Array, net: Any, shape: Sequence[int], inits: RandomInits = RandomInits()
-) -> jax.Array:
-    """Return outputs (K, H, W, C) of an untrained network.
-
-    Args:
-      key: Random key of noise maps and weights.
-      net: A network.
-      shape: (H, W, C) of the images.
-      inits: The random initializations, K of them.
-    """
-    _keys.check(key)
-    check_network(net)
-
-    def output(index):
-        z_key, init_key = inits.keys(key, index)
-        shared = Shared(init_key, draw_noise_map(z_key, net, shape))
-        return _output(net, shared)[0, : shape[0], : shape[1]]
-
-    with jax.enable_x64(False):
-        return jnp.concatenate([_stacked(output, indices) for indices in inits.batches()])
 
 
 def score_outputs(
@@ -154,6 +76,8 @@ def check_metrics(metrics: Any, problem: Problem) -> None:
             'such as {"mine": isnas_jax.psd_db_mse}'
         )
     for name, metric in metrics.items():
+        if isinstance(metric, NetworkMetric):
+            continue
         value = jax.eval_shape(metric, problem.observed, problem.observed)
         if getattr(value, "shape", None) != ():
             raise ValueError(f"metric {name!r} returns {value}; it must return a scalar")
@@ -179,7 +103,7 @@ def score(
     key: jax.Array,
     nets: Sequence[Any],
     problem: Problem,
-    metrics: Mapping[str, Metric],
+    metrics: Mapping[str, AnyMetric],
     inits: RandomInits = RandomInits(),
     *,
     folder: str | os.PathLike[str] | None = None,
@@ -192,7 +116,7 @@ def score(
       key: Random key.
       nets: N networks.
       problem: The problem; scores see its observation, never a clean image.
-      metrics: Metrics by name.
+      metrics: Metrics by name; those of images are fast, those of networks compile a program each.
       inits: The random initializations, K of them.
       folder: Caches scores on disk, in blocks of 200 networks.
       progress: Called with the stage ("score",) and the evaluations done, of N K.
@@ -206,18 +130,36 @@ def score(
     Raises:
       ValueError: Without networks or metrics, or if one of them is of another type.
     """
+    options: Any = {"folder": folder, "progress": progress, "batched": batched}
+    return score_problems(key, nets, [problem], metrics, inits, **options)[0]
+
+
+def score_problems(
+    key: jax.Array,
+    nets: Sequence[Any],
+    problems: Sequence[Problem],
+    metrics: Mapping[str, AnyMetric],
+    inits: RandomInits = RandomInits(),
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    progress: Progress = ignore,
+    batched: bool = False,
+) -> list[dict[str, np.ndarray]]:
+    """Run `score` for several problems of one shape, which share the random outputs."""
     _keys.check(key)
-    check_problem(problem)
-    check_metrics(metrics, problem)
+    for problem in problems:
+        check_problem(problem)
+        check_metrics(metrics, problem)
+        if problem.shape != problems[0].shape:
+            raise ValueError(f"problems of shapes {problems[0].shape} and {problem.shape} differ")
     if not isinstance(nets, Sequence) or not nets:
         raise ValueError(f"nets must be a list of at least one network, not {short_repr(nets)}")
     for net in nets:
         check_network(net)
-    _programs.check_concrete("the inputs of a score", key, problem)
-    problem = _programs.in_32_bits(problem)
+    _programs.check_concrete("the inputs of a score", key, *problems)
+    problems = _programs.in_32_bits(tuple(problems))
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
     total = len(nets) * inits.num
-    score_block = _score_cells if batched else _score_block
     blocks, begin = [], time.perf_counter()
     for first in range(0, len(order), BLOCK):
         block = [nets[index] for index in order[first : first + BLOCK]]
@@ -227,25 +169,63 @@ def score(
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
             with jax.enable_x64(False):
-                return score_block(key, block, problem, metrics, inits, report)
+                return _score_kinds(key, block, problems, metrics, inits, report, batched)
 
-        inputs = {"key": key, "networks": block, "problem": problem}
+        inputs = {"key": key, "networks": block, "problems": problems}
         inputs |= {"metrics": metrics, "inits": inits}
         file = cache.cache_path(folder, "scores", inputs) if folder else None
         blocks.append(cache.cached(file, inputs, compute))
     original = np.argsort(order)
-    return {name: np.concatenate([block[name] for block in blocks])[original] for name in metrics}
+    scores = {name: np.hstack([block[name] for block in blocks])[:, original] for name in metrics}
+    return [
+        {name: array[position] for name, array in scores.items()}
+        for position in range(len(problems))
+    ]
+
+
+def _score_kinds(
+    key: jax.Array,
+    nets: Sequence[Any],
+    problems: Sequence[Problem],
+    metrics: Mapping[str, AnyMetric],
+    inits: RandomInits,
+    report: Callable[[int], None],
+    batched: bool,
+) -> dict[str, np.ndarray]:
+    """Return (P, N, K) scores of P problems, by metrics of images and of networks."""
+    of_networks: Any = {
+        name: metric for name, metric in metrics.items() if isinstance(metric, NetworkMetric)
+    }
+    of_images: Any = {name: metrics[name] for name in metrics if name not in of_networks}
+    scores: dict[str, np.ndarray] = {}
+    if of_networks:
+        metric_key = jax.random.fold_in(key, 2)
+        keys = [
+            (*inits.keys(key, index), jax.random.fold_in(metric_key, index))
+            for index in range(inits.num)
+        ]
+        rows = []
+        for done, net in enumerate(nets, start=1):
+            rows.append(score_network(net, keys, problems, of_networks))
+            report(done * inits.num)
+        scores |= {name: np.stack([row[name] for row in rows], axis=1) for name in of_networks}
+    if of_images and batched:
+        each = [_score_cells(key, nets, one, of_images, inits, report) for one in problems]
+        scores |= {name: np.stack([values[name] for values in each]) for name in of_images}
+    elif of_images:
+        scores |= _score_block(key, nets, problems, of_images, inits, report)
+    return scores
 
 
 def _score_block(
     key: jax.Array,
     nets: Sequence[Any],
-    problem: Problem,
+    problems: Sequence[Problem],
     metrics: Mapping[str, Metric],
     inits: RandomInits,
     report: Callable[[int], None],
 ) -> dict[str, np.ndarray]:
-    height, width, _ = problem.shape
+    shape = problems[0].shape
     done = 0
 
     def evaluate_init(index: Any, nets: Sequence[Any], count: int) -> dict[str, jax.Array]:
@@ -256,23 +236,25 @@ def _score_block(
         values: list[dict[str, jax.Array]] = []
         for net in nets:
             if net.in_channels not in shared:
-                z = draw_noise_map(jax.random.clone(z_key), net, problem.shape)
+                z = draw_noise_map(jax.random.clone(z_key), net, shape)
                 shared[net.in_channels] = Shared(init_key, z)
-            output = _output(net, shared[net.in_channels])[:, :height, :width]
-            values.append(_measure(output, problem, metrics))
+            output = untrained_output(net, shared[net.in_channels])[:, : shape[0], : shape[1]]
+            each = [_measure(output, problem, metrics) for problem in problems]
+            values.append({name: jnp.stack([one[name] for one in each]) for name in metrics})
             jax.block_until_ready(values[-2:-1])  # run ahead by one network; no effect if traced
             done += count
             report(done)
-        return {name: jnp.concatenate([value[name] for value in values]) for name in metrics}
+        return {name: jnp.hstack([value[name] for value in values]) for name in metrics}
 
-    scores = {name: np.zeros((len(nets), inits.num), np.float32) for name in metrics}
+    size = len(problems), len(nets), inits.num
+    scores = {name: np.zeros(size, np.float32) for name in metrics}
     for indices in inits.batches():
         at_once = len(nets) if len(indices) == 1 else _RUN_AHEAD
         for first in range(0, len(nets), at_once):
             rows = slice(first, first + at_once)
             evaluate = functools.partial(evaluate_init, nets=nets[rows], count=len(indices))
-            for name, array in jax.device_get(_stacked(evaluate, indices)).items():
-                scores[name][rows, indices] = array.T
+            for name, array in jax.device_get(stacked(evaluate, indices)).items():
+                scores[name][:, rows, indices] = np.moveaxis(array, 0, -1)
     return scores
 
 
@@ -311,7 +293,7 @@ def _score_cells(
                 report(done)
     if others:
         rest = [nets[position] for position in others]
-        single = _score_block(key, rest, problem, metrics, inits, lambda n: report(done + n))
+        single = _score_block(key, rest, [problem], metrics, inits, lambda n: report(done + n))
         for name, array in single.items():
-            scores[name][others] = array
+            scores[name][others] = array[0]
     return scores

@@ -1,18 +1,12 @@
 """Zero-cost proxies: metrics of an untrained network, by its gradients.
 
-A network metric is `NetworkMetric(function)` with a function
-
-    (key, net, variables, z, problem) -> scalar
-
-that JAX can trace; lower is better. The variables are those of one random initialization, z
-(1, H', W', I) is its noise map, and the key is for the metric's own draws. Proxies were proposed
-for classifiers, and more is better; here they are negated, and the loss is that of a fit,
-mean(w (A f(z) - y)^2), which needs no labels. Images are float32 (H, W, C) in [0, 1].
+The functions are those of a `NetworkMetric`. Proxies were proposed for classifiers, and more is
+better; here they are negated, and the loss is that of a fit, mean(w (A f(z) - y)^2), which needs no
+labels. Images are float32 (H, W, C) in [0, 1].
 """
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeAlias
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -22,23 +16,10 @@ from isnas_jax.networks.blocks import BatchNorm, ConvBlock
 from isnas_jax.problems import CoupledBootstrap, Problem
 from isnas_jax.searching.metrics import psd_db_strip_mse
 
-Function: TypeAlias = Callable[[jax.Array, Any, Any, jax.Array, Problem], jax.Array]
-
 _BOOTSTRAPS = 8
 _UNKNOWN_SIGMA = 25.0  # gray levels
 _SMOOTHING = 7  # pixels, the side of a square
 _TINY = 1e-12
-
-
-@dataclasses.dataclass(frozen=True)
-class NetworkMetric:
-    """A metric of an untrained network; see the module's docstring.
-
-    Attributes:
-      function: Returns the metric, a scalar.
-    """
-
-    function: Function
 
 
 def _image(net: Any, variables: Any, z: jax.Array, problem: Problem) -> jax.Array:

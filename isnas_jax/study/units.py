@@ -19,7 +19,7 @@ from isnas_jax.fitting import FitConfig
 from isnas_jax.networks import Baseline, NetworkConfig, Space, free_space, network_for
 from isnas_jax.problems import Problem, Task
 from isnas_jax.registry import refuse_names, short_repr
-from isnas_jax.searching import Metric, RandomInits
+from isnas_jax.searching import Metric, NetworkMetric, RandomInits
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -85,6 +85,11 @@ class Study:
         ):
             if repeated := sorted({name for name in names if names.count(name) > 1}):
                 raise ValueError(f"{repeated[0]} occurs twice in the study")
+        for name, metric in self.metrics.items():
+            if isinstance(metric, NetworkMetric):
+                raise ValueError(
+                    f"metric {name!r} needs the network; a study has metrics of images only"
+                )
         if self.seeds < 1:
             raise ValueError(f"seeds {self.seeds} must be at least 1")
         for task, config in self.fit.items():
