@@ -50,8 +50,9 @@ NOT_RUN = {
     "--ray_address": "needs a Ray cluster",
 }
 
-# Benchmarks have networks of five levels; compare runs in test_compare.py too.
-SLOW = ("benchmarks", "decisions", "compare", "--runner=processes")
+# Benchmarks have networks of five levels; compare runs in test_compare.py, and evaluate_metric with
+# a smaller benchmark in test_flags.py.
+SLOW = ("benchmarks", "decisions", "compare", "evaluate_metric", "--runner=processes")
 
 NETWORK = ("--space=tiny", "--extensions=tiny_baselines", "--channels=4")
 SCORED = ("--num_genotypes=2", "--num_inits=1")
@@ -63,6 +64,8 @@ SMALL = {
     "compare": (*SEARCHED, "--num_seeds=1", "--num_genotypes=4", "--cohort=2"),
     "make_dataset": (*NETWORK, *SCORED, "--size=32", "--metrics=psd_db_strip_mse"),
     "analyze": ("--resamples=20",),
+    "evaluate_metric": ("--num_inits=1", "--resamples=20"),
+    "evaluate_strategy": ("--repeats=1", "--budgets=30"),
     "benchmarks.scoring": (
         "--genotypes=cells.txt",
         "--channels=4",
@@ -99,6 +102,8 @@ OUTPUTS = {
     "compare": {"runs.csv", "psnr.csv", "ssim.csv", "comparison.png", "comparison.pdf"},
     "make_dataset": {"fits", "scores", "images", "config.json"},
     "analyze": {"table1.csv", "analysis.json", "report.html"},
+    "evaluate_metric": {"leaderboard.csv", "denoising_25.md"},
+    "evaluate_strategy": {"runs.csv", "denoising_25.md"},
     "classical": {"result.json", "non-local_means.png"},
 }
 

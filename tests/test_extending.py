@@ -58,6 +58,19 @@ def plain_network(extension):
     return isnas.build_network(extension.plain, out_channels=1, channels=8, in_channels=8)
 
 
+def test_the_network_metric_is_scored(extension, problem, plain_network):
+    scores = isnas.score(
+        new_key(),
+        [plain_network],
+        problem,
+        {"initial loss": registries.METRICS["initial loss"]},
+        isnas.RandomInits(2),
+    )
+    outputs = isnas.random_outputs(new_key(), plain_network, problem.shape, isnas.RandomInits(2))
+    expected = [float(((output - problem.observed) ** 2).mean()) for output in outputs]
+    np.testing.assert_allclose(scores["initial loss"][0], expected, rtol=1e-4)
+
+
 def small_config(extension, problem, **search_changes):
     config = extension.small(problem)
     return dataclasses.replace(config, search=dataclasses.replace(config.search, **search_changes))
@@ -78,7 +91,10 @@ def test_the_table_has_every_registry_and_its_flag():
         for heading in re.findall(r"^## (.*)$", TEXT, re.MULTILINE)
     }
     assert {anchor.removeprefix("#") for anchor, _, _ in rows} == headings
-    assert {name for _, name, _ in rows} == set(REGISTRIES) - {"PUBLISHED_METRICS"}
+    assert {name for _, name, _ in rows} == set(REGISTRIES) - {
+        "PUBLISHED_METRICS",
+        "NETWORK_METRICS",
+    }
     assert {flag for _, _, flag in rows} <= {re.match(r"--(\w+)=", flag)[1] for flag in FLAGS}
 
 

@@ -11,11 +11,11 @@ import pathlib
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 import pyarrow as pa
 
 from isnas_jax.fitting import split_by_key
+from isnas_jax.fitting.stopping import count_iterations
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.study import Case, Study, key_of, store
 
@@ -77,14 +77,16 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
     differences = 255 * (restored - np.asarray(case.clean)).reshape(len(names), -1)
     error_products = _lower_triangle(differences, 1 / differences.shape[1], np.float16)
     residual_products = _lower_triangle(residuals, 1, np.float32)
-    patience = _patience(study, case)
+    config = study.fit[case.task]
+    patience = getattr(config.stopping, "patience", config.iterations)
+    patience = count_iterations(patience, config.iterations)
     rows = []
     for index, row in enumerate(chosen):
         rows.append(
             _row(row)
             | {
                 "channels": case.clean.shape[2],
-                "ended": min(row["restored_at"] + patience + 1, study.fit[case.task].iterations),
+                "ended": min(row["restored_at"] + patience + 1, config.iterations),
                 "error_products": error_products[index],
                 "residual_products": residual_products[index],
             }
@@ -120,18 +122,6 @@ def _lower_triangle(vectors: np.ndarray, scale: float, dtype: type) -> list[np.n
     """Return the products of each of (M, P) vectors with those up to it."""
     products = scale * vectors @ vectors.T
     return [row[: index + 1].astype(dtype) for index, row in enumerate(products)]
-
-
-def _patience(study: Study, case: Case) -> int:
-    """Return the iterations from the stop to the end of a fit, if they are not its last."""
-    config = study.fit[case.task]
-    state = config.stopping.init(case.problem, config.iterations)
-    minima = (part for part in jax.tree.leaves(state, is_leaf=_is_minimum) if _is_minimum(part))
-    return next((minimum.patience for minimum in minima), config.iterations)
-
-
-def _is_minimum(part: Any) -> bool:
-    return hasattr(part, "patience")
 
 
 def _row(fit: dict[str, Any]) -> dict[str, Any]:

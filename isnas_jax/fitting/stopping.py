@@ -123,7 +123,7 @@ class FixedIterations:
         return state, Decision(jnp.array(True), jnp.array(False))
 
 
-def _count(value: float, iterations: int, largest: int | None = None) -> int:
+def count_iterations(value: float, iterations: int, largest: int | None = None) -> int:
     """Return a number of iterations: an int as it is, a float as a fraction of all of them."""
     if isinstance(value, numbers.Integral):
         return int(value)
@@ -180,8 +180,8 @@ class WindowedVariance:
         _check_minimum(self.patience, self.margin, self.start)
 
     def init(self, problem: Problem, iterations: int) -> tuple[jax.Array, Minimum]:
-        window = max(2, _count(self.window, iterations, 100))
-        minimum = no_minimum(_count(self.patience, iterations, 1000))
+        window = max(2, count_iterations(self.window, iterations, 100))
+        minimum = no_minimum(count_iterations(self.patience, iterations, 1000))
         return jnp.zeros((window, *problem.shape), jnp.float32), minimum
 
     def update(self, state, step):
@@ -222,10 +222,10 @@ class MovingVariance:
         _check_minimum(self.patience, self.margin)
 
     def init(self, problem: Problem, iterations: int) -> tuple[Any, ...]:
-        start = _count(self.start, iterations, 100)
+        start = count_iterations(self.start, iterations, 100)
         start = start if isinstance(self.start, numbers.Integral) else max(2, start)
         mean, variance = jnp.zeros(problem.shape, jnp.float32), jnp.zeros((), jnp.float32)
-        minimum = no_minimum(_count(self.patience, iterations, 1000))
+        minimum = no_minimum(count_iterations(self.patience, iterations, 1000))
         return mean, variance, jnp.array(start, jnp.int32), minimum
 
     def update(self, state, step):
@@ -268,7 +268,7 @@ class LeastValidation:
 
     def init(self, problem: Problem, iterations: int) -> tuple[jax.Array, Minimum]:
         del problem
-        return jnp.zeros((), jnp.float32), no_minimum(_count(self.patience, iterations))
+        return jnp.zeros((), jnp.float32), no_minimum(count_iterations(self.patience, iterations))
 
     def update(self, state, step):
         smoothed, minimum = state
