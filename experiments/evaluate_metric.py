@@ -4,8 +4,9 @@ r"""Judge metrics by the benchmark: do they rank the networks first that restore
 
 Nothing is fitted. Each metric is computed for every genotype of the benchmark, and compared with
 what its fits reached. leaderboard.csv has all quantities that `isnas_jax.benchmark.leaderboard`
-describes, and each task has a table of some. Two controls are always listed: random, and transfer,
-the mean rank on the other images, which needs the benchmark but no metric.
+describes, and each task has a table of some. Controls are always listed: a random score, the
+operations of a step, the mean rank on the other images (transfer), and validation errors of brief
+fits.
 """
 
 import jax
@@ -48,7 +49,7 @@ def main() -> None:
             folder=folder / "work",
             progress=status,
         )
-    scores = scores.merge(benchmark.transfer_scores(bench))
+    scores = scores.merge(benchmark.control_scores(bench))
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

@@ -60,7 +60,7 @@ def whole():
                 chunk=30,
             )
         },
-        follow={"denoising": 90},
+        follow={"denoising": 110},
         metrics={"random": registries.METRICS["random"]},
         space=tiny.SPACE,
     )
@@ -191,7 +191,10 @@ def test_what_the_benchmark_does_not_have_is_refused_with_what_it_has(bench):
         (lambda: bench.query(name, "waves", "denoising_26"), "'denoising_26'.*denoising_25"),
         (lambda: bench.truth(name, "waves", TASK, 2), "seed 2 .*choose from 0, 1"),
         (lambda: bench.truth("1:1", "waves", TASK), "1:1 to waves in denoising_25.*6 arch"),
-        (lambda: bench.query(name, "waves", TASK, at=5), "5 must be a multiple of 10 from 0 to 80"),
+        (
+            lambda: bench.query(name, "waves", TASK, at=5),
+            "5 must be a multiple of 10 from 0 to 100",
+        ),
         (lambda: bench.truth_curve(name, "waves", TASK, of="x"), "'x'.*ema, output, biased_ema"),
     ):
         with pytest.raises(ValueError, match=words):
@@ -332,9 +335,12 @@ def test_transfer_ranks_by_the_other_images(bench):
     table = benchmark.outcomes(bench).pivot(index="architecture", columns="image", values="psnr")
     others = table.drop(columns="waves")
     expected = -np.mean([scipy.stats.rankdata(others[image]) for image in others], axis=0)
-    scores = benchmark.transfer_scores(bench)
-    scores = scores[scores["image"] == "waves"].set_index("architecture")["transfer"]
-    np.testing.assert_allclose(scores[others.index], expected)
+    scores = benchmark.control_scores(bench)
+    scores = scores[scores["image"] == "waves"].set_index("architecture")
+    np.testing.assert_allclose(scores["transfer"][others.index], expected)
+    name = others.index[3]
+    assert scores["operations"][name] == bench.cost(name, "waves", TASK).operations
+    assert scores["validation 50"][name] == bench.query(name, "waves", TASK, at=50).validation
     # The image itself has no influence.
     assert pd.Series(expected).nunique() > 1
 

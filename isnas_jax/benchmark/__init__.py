@@ -5,12 +5,12 @@ pyarrow and pandas.
 """
 
 from isnas_jax.benchmark.evaluation import (
+    control_scores,
     genotypes,
     leaderboard,
     leaderboard_of,
     outcomes,
     score_metrics,
-    transfer_scores,
 )
 from isnas_jax.benchmark.packing import check, pack
 from isnas_jax.benchmark.portfolio import portfolio
@@ -38,6 +38,7 @@ __all__ = [
     "Truth",
     "check",
     "compare_strategies",
+    "control_scores",
     "genotypes",
     "leaderboard",
     "leaderboard_of",
@@ -48,5 +49,4 @@ __all__ = [
     "run_strategy",
     "score_metrics",
     "strategy_table",
-    "transfer_scores",
 ]

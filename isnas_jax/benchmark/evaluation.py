@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from isnas_jax import _keys
+from isnas_jax.benchmark.rows import CURVE_INTERVAL
 from isnas_jax.benchmark.table import Benchmark
 from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
 from isnas_jax.running import Progress, ignore
@@ -25,6 +26,7 @@ NETWORK = NetworkConfig(channels=16)
 SIZES = (1, 3, 5, 15)  # of the selections that are judged
 _SHOWN = ["tau psnr", "tau stop", "precision at 15", "gain at 1", "gain at 5", "stack gain at 3"]
 _RANDOM_SELECTIONS = 50
+_BRIEF = (20, 50, 100)  # iterations of fits that are controls
 _INDEX = ["task", "image", "architecture"]
 
 
@@ -90,17 +92,30 @@ def score_metrics(
     return pd.concat(tables, ignore_index=True)
 
 
-def transfer_scores(bench: Benchmark) -> pd.DataFrame:
-    """Return the mean rank of each genotype's PSNR on the other images of the task: `transfer`.
+def control_scores(bench: Benchmark) -> pd.DataFrame:
+    """Return scores that follow from the benchmark itself, to compare a metric with.
 
-    It needs no metric, only the benchmark, and is the baseline of every predictor.
+    Returns:
+      A table with the columns
+
+      - "transfer": minus the mean rank of the genotype's PSNR on the other images of the task. It
+        needs no metric, and is what every predictor has to beat.
+      - "operations": of a step.
+      - "validation 20", "validation 50", "validation 100": the validation error after so many
+        iterations of a fit, if all fits have as many.
     """
-    results = outcomes(bench)
-    results["rank"] = -results.groupby(["task", "image"])["psnr"].rank()
-    sums = results.groupby(["task", "architecture"])["rank"].transform("sum")
-    counts = results.groupby(["task", "architecture"])["rank"].transform("count")
-    others = (sums - results["rank"]) / (counts - 1)
-    return results[_INDEX].assign(transfer=others)
+    table = outcomes(bench)
+    ranks = table.groupby(["task", "image"])["psnr"].rank()
+    groups = ranks.groupby([table["task"], table["architecture"]])
+    others = (groups.transform("sum") - ranks) / (groups.transform("count") - 1)
+    fits = list(table[["architecture", "image", "task"]].itertuples(index=False, name=None))
+    controls = {"transfer": -others, "operations": [bench.cost(*fit).operations for fit in fits]}
+    curves = [bench.curve(*fit) for fit in fits]
+    for iteration in _BRIEF:
+        index = iteration // CURVE_INTERVAL
+        if all(index < len(curve) for curve in curves):
+            controls[f"validation {iteration}"] = [curve[index] for curve in curves]
+    return table[_INDEX].assign(**controls)
 
 
 def leaderboard(
