@@ -6,8 +6,10 @@ Nothing is fitted. Each metric is computed for every genotype of the benchmark, 
 what its fits reached. leaderboard.csv has all quantities that `isnas_jax.benchmark.leaderboard`
 describes, and each task has a table of some. Controls are always listed: a random score, the
 operations of a step, the mean rank on the other images (transfer), and validation errors of brief
-fits.
+fits. --models adds predictors that learn from the other images; they need scikit-learn.
 """
+
+import importlib.util
 
 import jax
 from absl import flags
@@ -25,6 +27,7 @@ from .main import FLAGS, open_folder, run_script
 def define_flags() -> None:
     """Define the flags of this script."""
     flags.DEFINE_list("metrics", list(METRICS), "Metrics to judge, an extension's included.")
+    flags.DEFINE_list("models", [], "Predictors to judge too: linear, boosted trees.")
     flags.DEFINE_string("benchmark", None, "Folder of a benchmark; by default the package's.")
     flags.DEFINE_integer("channels", 16, "Width of its networks.", lower_bound=1)
     flags.DEFINE_string("space", "free", "Search space of its genotypes.")
@@ -37,8 +40,11 @@ def define_flags() -> None:
 def main() -> None:
     """Compute the metrics, judge them, and write and print the tables."""
     metrics = {name: METRICS[name] for name in dict.fromkeys([*FLAGS.metrics, "random"])}
+    models = {name: benchmark.MODELS[name] for name in FLAGS.models}
+    if models and not importlib.util.find_spec("sklearn"):
+        raise ValueError("--models needs scikit-learn: pip install scikit-learn")
     bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
-    folder = open_folder(("metrics", "resamples", "seed"), benchmark_digest=bench.digest)
+    folder = open_folder(("metrics", "models", "resamples", "seed"), benchmark_digest=bench.digest)
     with progress.shown() as status:
         scores = benchmark.score_metrics(
             bench,
@@ -49,7 +55,8 @@ def main() -> None:
             folder=folder / "work",
             progress=status,
         )
-    scores = scores.merge(benchmark.control_scores(bench))
+    predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
+    scores = scores.assign(**predicted).merge(benchmark.control_scores(bench))
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

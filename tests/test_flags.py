@@ -135,7 +135,7 @@ VALID = {
     "evaluate_metric": [
         (
             *("--benchmark=bench", "--metrics=psd_db_mse", "--channels=4", "--space=tiny"),
-            *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1"),
+            *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1", "--models="),
         )
     ],
     "evaluate_strategy": [
@@ -221,6 +221,7 @@ INVALID = {
     "job_cpus": ("1", "runner 'threads' has no job_cpus"),
     "job_gpus": ("1", "runner 'threads' has no job_gpus"),
     "benchmark": ("note.txt", "benchmark"),
+    "models": ("forest", "linear, boosted trees"),
     "strategies": ("annealing", "random, successive halving"),
     "budgets": ("soon", "budget 'soon'"),
     "repeats": ("0", "repeats"),

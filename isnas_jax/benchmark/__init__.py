@@ -14,6 +14,7 @@ from isnas_jax.benchmark.evaluation import (
 )
 from isnas_jax.benchmark.packing import check, pack
 from isnas_jax.benchmark.portfolio import portfolio
+from isnas_jax.benchmark.predictors import MODELS, predict
 from isnas_jax.benchmark.strategies import (
     STRATEGIES,
     Clock,
@@ -27,6 +28,7 @@ from isnas_jax.benchmark.table import DATA, Benchmark, Cost, Known, Stacked, Tru
 
 __all__ = [
     "DATA",
+    "MODELS",
     "STRATEGIES",
     "Benchmark",
     "Clock",
@@ -46,6 +48,7 @@ __all__ = [
     "outcomes",
     "pack",
     "portfolio",
+    "predict",
     "run_strategy",
     "score_metrics",
     "strategy_table",

@@ -27,7 +27,7 @@ SIZES = (1, 3, 5, 15)  # of the selections that are judged
 _SHOWN = ["tau psnr", "tau stop", "precision at 15", "gain at 1", "gain at 5", "stack gain at 3"]
 _RANDOM_SELECTIONS = 50
 _BRIEF = (20, 50, 100)  # iterations of fits that are controls
-_INDEX = ["task", "image", "architecture"]
+INDEX = ["task", "image", "architecture"]
 
 
 def outcomes(bench: Benchmark) -> pd.DataFrame:
@@ -41,7 +41,7 @@ def outcomes(bench: Benchmark) -> pd.DataFrame:
             psnr = bench.truth(name, image, task).psnr
             best = bench.truth(name, image, task, at="best").iteration
             rows.append((task, image, name, psnr, best))
-    return pd.DataFrame(rows, columns=[*_INDEX, "psnr", "best"])
+    return pd.DataFrame(rows, columns=[*INDEX, "psnr", "best"])
 
 
 def genotypes(bench: Benchmark) -> list[str]:
@@ -115,7 +115,7 @@ def control_scores(bench: Benchmark) -> pd.DataFrame:
         index = iteration // CURVE_INTERVAL
         if all(index < len(curve) for curve in curves):
             controls[f"validation {iteration}"] = [curve[index] for curve in curves]
-    return table[_INDEX].assign(**controls)
+    return table[INDEX].assign(**controls)
 
 
 def leaderboard(
@@ -141,14 +141,14 @@ def leaderboard(
       - "stack gain at K": the same of the stacks of all K.
       - "agreement": Kendall's tau of the scores of two images, averaged over pairs of images.
     """
-    truth = outcomes(bench).set_index(_INDEX)
+    truth = outcomes(bench).set_index(INDEX)
     select_key, bootstrap_key = jax.random.split(key)
-    names = [name for name in scores if name not in _INDEX]
+    names = [name for name in scores if name not in INDEX]
     rows = []
     for task, of_task in scores.groupby("task", sort=False):
         quantities: dict[tuple[str, str], list[float]] = {}
         for image, of_image in of_task.groupby("image", sort=False):
-            table = of_image.join(truth, on=_INDEX).reset_index(drop=True)
+            table = of_image.join(truth, on=INDEX).reset_index(drop=True)
             image_key = _keys.fold_in_names(jax.random.clone(select_key), task, image)
             control = _random_selections(bench, image_key, table)
             for name in names:
