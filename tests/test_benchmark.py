@@ -2,8 +2,11 @@
 
 import dataclasses
 import itertools
+import subprocess
+import sys
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 import pytest
@@ -13,6 +16,8 @@ import tiny
 import isnas_jax as isnas
 from isnas_jax import benchmark, registries, study
 from isnas_jax.benchmark import cases, costs, rows, strategies
+from isnas_jax.networks import network_for
+from isnas_jax.networks.genotypes import light_cells
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.study import store
 
@@ -353,3 +358,91 @@ def test_a_study_that_records_too_little_is_refused(whole):
     ):
         with pytest.raises(ValueError, match=words):
             benchmark.check(dataclasses.replace(whole, **changes))
+
+
+def refit(bench, name, image, task, iterations):
+    """Run a fit of the package's benchmark again, from its seed."""
+    case = bench.case(image, task)
+    noisy = case.task == "denoising"
+    config = isnas.FitConfig(
+        iterations,
+        isnas.LeastValidation(),
+        split=isnas.CoupledBootstrap(0.15) if noisy else isnas.HoldOut(0.1),
+        debias=True,
+    )
+    network = isnas.NetworkConfig(channels=16)
+    architecture = isnas.Genotype.parse(name) if ":" in name else registries.BASELINES[name]
+    net = network_for(case.problem, architecture, network)
+    key = study.key_of(0, "fit", image, case.task, 0)
+    return isnas.fit(key, net, case.problem, config, clean=case.clean)
+
+
+@pytest.fixture(scope="module")
+def package():
+    return benchmark.load()
+
+
+def test_the_package_has_a_benchmark_that_loads_in_a_second(package):
+    code = "import time; from isnas_jax import benchmark; begin = time.perf_counter()\n"
+    code += "bench = benchmark.load(); print(time.perf_counter() - begin, len(bench))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout.split()
+    assert done[1] == str(len(package)) == "154"
+    assert package.version == "DIP-Bench 1"
+    size = sum(path.stat().st_size for path in benchmark.DATA.rglob("*.parquet"))
+    assert size < 12e6
+
+
+def test_a_row_of_the_package_follows_from_its_seed(package):
+    task, image = package.tasks[0], package.images(package.tasks[0])[0]
+    light = [str(cell) for cell in light_cells()]
+    name = next(name for name in package if name.partition(":")[0] in light)
+    again = refit(package, name, image, task, 51)
+    psnr = package.truth_curve(name, image, task, 0)
+    np.testing.assert_allclose(again.psnr_ema[::10], psnr[:6], atol=0.02)
+    validation = package.curve(name, image, task, 0)
+    np.testing.assert_allclose(again.validation[::10], validation[:6], rtol=0.01)
+    (variables,) = [again.variables]
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(variables))
+    assert package.cost(name, image, task).parameters == parameters
+
+
+@pytest.mark.thorough
+def test_a_row_of_every_task_follows_from_its_seed(package):
+    for task in package.tasks:
+        image = package.images(task)[-1]
+        for name in (package.architectures[1], "dip"):
+            iterations = 10 * len(package.curve(name, image, task, 0))
+            again = refit(package, name, image, task, iterations)
+            truth = package.truth(name, image, task, 0)
+            # Rounding differs between machines, and grows over hundreds of iterations.
+            assert float(isnas.psnr(again.restored, package.case(image, task).clean)) == (
+                pytest.approx(truth.psnr, abs=0.3)
+            )
+
+
+@pytest.mark.parametrize("model", benchmark.MODELS)
+def test_predictors_carry_over_to_another_image(package, model):
+    task = package.tasks[0]
+    images = package.images(task)[:2]
+    files = {
+        key: path for key, path in package.files.items() if key[:2] in {(task, i) for i in images}
+    }
+    pair = dataclasses.replace(package, files=files)
+    table = benchmark.outcomes(pair)
+    # An informative score of another unit on each image, and a useless one.
+    scores = table[["task", "image", "architecture"]].assign(
+        informed=table["psnr"] * np.where(table["image"] == images[0], 3, 5),
+        useless=np.asarray(jax.random.uniform(new_key(), (len(table),), jnp.float32)),
+    )
+    predicted = benchmark.predict(pair, scores, benchmark.MODELS[model])
+    for image in images:
+        chosen = table["image"] == image
+        tau = scipy.stats.kendalltau(predicted[chosen], table["psnr"][chosen]).statistic
+        assert tau > 0.8
+        assert abs(predicted[chosen].mean()) < 0.3  # dB, relative to the image's mean
+    first = {key: path for key, path in files.items() if key[1] == images[0]}
+    alone = dataclasses.replace(package, files=first)
+    with pytest.raises(ValueError, match="no other image"):
+        benchmark.predict(alone, scores[table["image"] == images[0]], benchmark.MODELS[model])

@@ -22,11 +22,11 @@ COSTS = pa.schema(
     [
         ("architecture", pa.string()),
         ("channels", pa.int32()),  # of the image
-        ("operations", pa.float64()),  # floating-point operations of a step
+        ("operations", pa.float64()),  # floating-point operations of a step, before optimization
         ("seconds", pa.float32()),  # of a step, the median of some chunks
     ]
 )
-_CHUNKS = 4  # of steps; the first compiles
+_CHUNKS = 3  # of steps; the first compiles
 
 
 def add_costs(folder: pathlib.Path, study: Study, case: Case, progress: Progress = ignore) -> None:
@@ -57,6 +57,6 @@ def _cost_of_step(study: Study, case: Case, architecture: str) -> tuple[float, f
     job = FitJob(jax.random.key(0), net, case.problem, case.clean)
     fit_many([job], config, progress=lambda event: clock.append(time.perf_counter()))
     chunks = [after - before for before, after in itertools.pairwise(clock)]
-    compiled = lower_steps(net, case.problem, config, clean=case.clean).compile()
-    operations = (compiled.cost_analysis() or {}).get("flops", 0.0)
+    lowered = lower_steps(net, case.problem, config, clean=case.clean)
+    operations = (lowered.cost_analysis() or {}).get("flops", 0.0)
     return operations, statistics.median(chunks) / config.chunk
