@@ -35,6 +35,8 @@ _CURVE = pa.list_(pa.float32())
 _STUDY = b"isnas_jax.study"
 # Length in bytes of the digest before the footer.
 _SEAL_BYTES = 16
+# Files are small, and pyarrow's threads can abort a process that ends right after a read.
+_ONE_THREAD: dict[str, Any] = {"use_threads": False, "pre_buffer": False}
 
 FITS = pa.schema(
     [
@@ -155,7 +157,7 @@ def _checked(path: pathlib.Path) -> io.BytesIO:
 
 def read(path: pathlib.Path) -> pa.Table:
     """Read a table, or raise DamagedError if its digest does not agree."""
-    return pq.read_table(_checked(path))
+    return pq.read_table(_checked(path), **_ONE_THREAD)
 
 
 def read_all(
@@ -182,7 +184,9 @@ def read_all(
     tables = []
     for path in _files(folder, units):
         try:
-            tables.append(pq.read_table(_checked(path), columns=columns, filters=filters))
+            tables.append(
+                pq.read_table(_checked(path), columns=columns, filters=filters, **_ONE_THREAD)
+            )
         except FileNotFoundError:  # folded in the meantime
             continue
         except records.DamagedError as error:
