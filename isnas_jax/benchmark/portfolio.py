@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from isnas_jax.benchmark.evaluation import genotypes
 from isnas_jax.benchmark.fits import psnr_of
 from isnas_jax.benchmark.table import Benchmark
 
@@ -35,7 +36,7 @@ def portfolio(
     Returns:
       The architectures, in the order of their addition.
     """
-    names = list(among or (name for name in bench if ":" in name))
+    names = list(among or genotypes(bench))
     if not 1 <= size <= len(names):
         raise ValueError(f"a portfolio of {size} of {len(names)} architectures is impossible")
     grams = np.stack([bench.truth_gram(names, image, task) for image in images])

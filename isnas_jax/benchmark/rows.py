@@ -18,6 +18,7 @@ from isnas_jax.fitting import split_by_key
 from isnas_jax.fitting.stopping import count_iterations
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.study import Case, Study, key_of, store
+from isnas_jax.study.units import fit_name
 
 CURVE_INTERVAL = 10  # iterations between two entries of a curve
 # Largest relative difference of a validation error from the one that the fit recorded. The
@@ -60,7 +61,13 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
         the fit recorded: study and folder do not belong together.
     """
     where = {"task": case.task, "image": case.image, "seed": seed}
-    fits = {row["architecture"]: row for row in _read_fits(folder, where)}
+    units = [
+        store.unit_path(*fit_name(case.task, case.image, name, seed)).name
+        for name in study.architectures
+    ]
+    columns = [name for name in store.FITS.names if name not in ("loss", "criterion", "best")]
+    table = store.read_all(folder / "fits", columns, units=units, where=where)
+    fits = {row["architecture"]: row for row in table.to_pylist()}
     names = [name for name in study.architectures if name in fits]
     if not names:
         raise ValueError(f"{str(folder)!r} holds no fit of {where}")
@@ -99,11 +106,6 @@ def write(folder: pathlib.Path, rows: pa.Table, task: str, image: str, seed: int
     path = folder / store.unit_path("fits", task, image, str(seed))
     store.write(path, rows, VERSION)
     return path
-
-
-def _read_fits(folder: pathlib.Path, where: dict[str, Any]) -> list[dict[str, Any]]:
-    columns = [name for name in store.FITS.names if name not in ("loss", "criterion", "best")]
-    return store.read_all(folder / "fits", columns, where=where).to_pylist()
 
 
 def _residuals(

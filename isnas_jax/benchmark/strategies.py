@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pandas as pd
 
-from isnas_jax.benchmark.evaluation import restore
+from isnas_jax.benchmark.evaluation import genotypes, restore
 from isnas_jax.benchmark.rows import CURVE_INTERVAL
 from isnas_jax.benchmark.table import Benchmark, Known
 from isnas_jax.networks import Genotype
@@ -81,7 +81,7 @@ def run_strategy(strategy: Strategy, key: jax.Array, clock: Clock) -> list[str]:
 
 
 def _shuffled(key: jax.Array, clock: Clock) -> list[str]:
-    names = [name for name in clock.bench if ":" in name]
+    names = genotypes(clock.bench)
     return [names[index] for index in np.asarray(jax.random.permutation(key, len(names)))]
 
 
