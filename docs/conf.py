@@ -14,8 +14,9 @@ extensions = [
 ]
 html_theme = "furo"
 html_title = "isnas_jax"
-# Long tables are linked from pages and are in no table of contents.
-suppress_warnings = ["toc.not_included"]
+# Long tables are linked from pages and are in no table of contents. Attributes of several classes
+# have one name, such as "image".
+suppress_warnings = ["toc.not_included", "ref.python"]
 templates_path: list[str] = []
 
 # Docstrings follow Google's style; a class documents its fields under Attributes.

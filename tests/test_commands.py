@@ -42,7 +42,6 @@ if not importlib.util.find_spec("bm3d"):
 NOT_RUN = {
     "proofs.interruptions": "stops scripts for hours",
     "proofs.faults": "mounts file systems",
-    "proofs.screenshots": "needs a browser",
     "benchmarks.accelerator": "needs the compiler of a TPU",
     "decisions.curves": "fits for hours whatever its flags",
     "decisions.gather": "reads what decisions.curves takes hours to make",

@@ -5,10 +5,10 @@ import re
 
 import numpy as np
 import pytest
+from browser import VIEWS, chromium, open_page
 from PIL import Image
 
 import isnas_jax as isnas
-from experiments.proofs import screenshots
 from isnas_jax import figures, report
 from isnas_jax.io import images, records
 from isnas_jax.networks.genotypes import NUM_CELLS, decode_cell
@@ -247,7 +247,7 @@ def test_notebook_picture_has_the_pixels_and_an_escaped_caption():
 @pytest.fixture(scope="module")
 def browser():
     try:
-        with screenshots.browser() as browser:
+        with chromium() as browser:
             yield browser
     except FileNotFoundError as error:
         pytest.skip(str(error))
@@ -257,17 +257,17 @@ def browser():
     "view",
     [
         view if view == "desktop" else pytest.param(view, marks=pytest.mark.thorough)
-        for view in screenshots.VIEWS
+        for view in VIEWS
     ],
 )
 def test_page_in_a_browser(browser, folder, view):
-    screenshots.open_page(browser, folder / report.PAGE, view)
+    open_page(browser, folder / report.PAGE, view)
     run = browser.execute_script
     assert browser.get_log("browser") == []
     for opened in (False, True):
         run("document.querySelectorAll('details').forEach(d => d.open = arguments[0])", opened)
         inner, content = run("return [innerWidth, document.documentElement.scrollWidth]")
-        assert (inner, content) == (screenshots.VIEWS[view][0],) * 2
+        assert (inner, content) == (VIEWS[view][0],) * 2
     # Scripts have filled the viewer, so every image has a source and a text alternative.
     assert run("return [...document.images].every(i => i.complete && i.naturalWidth && i.alt)")
     dark = run("return getComputedStyle(document.body).backgroundColor") != "rgb(255, 255, 255)"
@@ -280,7 +280,7 @@ def test_page_in_a_browser(browser, folder, view):
 
 
 def test_slider_divides_two_images(browser, folder):
-    screenshots.open_page(browser, folder / report.PAGE, "desktop")
+    open_page(browser, folder / report.PAGE, "desktop")
 
     def image_at_center(divide):
         """Return the class of the image at the center, for a position of the slider."""
@@ -300,7 +300,7 @@ def test_slider_divides_two_images(browser, folder):
 
 
 def test_columns_sort(browser, folder):
-    screenshots.open_page(browser, folder / report.PAGE, "desktop")
+    open_page(browser, folder / report.PAGE, "desktop")
     genotypes = (
         "const table = document.querySelector('table[aria-label^=Candidates]');"
         "table.closest('details').open = true;"

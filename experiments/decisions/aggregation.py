@@ -32,6 +32,7 @@ from .methods import with_best_classical
 LOWEST_VALIDATION = "lowest validation error"
 ORACLE = "oracle"
 SINGLE = "single member"
+LEAST_ADVANTAGE = "least of stack less lowest validation error"
 MAX_MEMBERS = 9  # more than any origin has
 
 
@@ -185,18 +186,33 @@ def aggregate(members: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def aggregation_table(results: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per cohort of a split: mean PSNR less that of the oracle, by aggregation."""
-    rows = {}
-    results = results[results["aggregation"] != SINGLE]
-    for cohort, group in results.groupby("cohort", sort=False):
-        psnrs = group.pivot_table("psnr", ["image", "seed"], "aggregation", sort=False)
-        row = {"oracle, dB": f"{psnrs[ORACLE].mean():.2f}"}
-        for aggregation in psnrs.columns.drop(ORACLE):
-            row[aggregation] = _mean(psnrs[aggregation] - psnrs[ORACLE])
-        row["least of stack less lowest validation error"] = _least_advantage(psnrs)
-        rows[cohort] = row
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cohort").fillna("")
+def aggregation_table(
+    results: pd.DataFrame, cohort_of: Callable[[str], str] = default_cohort
+) -> pd.DataFrame:
+    """Return one row per aggregation of a cohort: mean PSNR less that of the oracle.
+
+    One column per experiment and split. The last row is the stack's least advantage over the
+    member of lowest validation error, over images.
+
+    Args:
+      results: See `aggregate`.
+      cohort_of: Returns the name of the cohort for an experiment.
+    """
+    columns = {}
+    for (experiment, split), group in results.groupby(["experiment", "split"], sort=False):
+        cohort = group[group["cohort"] == cohort_of(experiment)]
+        if cohort.empty:
+            continue
+        psnrs = cohort.pivot_table("psnr", ["image", "seed"], "aggregation", sort=False)
+        columns[f"{experiment}, {split}"] = (
+            {"oracle, dB": f"{psnrs[ORACLE].mean():.2f}"}
+            | {
+                aggregation: _mean(psnrs[aggregation] - psnrs[ORACLE])
+                for aggregation in psnrs.columns.drop(ORACLE)
+            }
+            | {LEAST_ADVANTAGE: _least_advantage(psnrs)}
+        )
+    return pd.DataFrame(columns).rename_axis("aggregation").fillna("")
 
 
 def folds_table(results: pd.DataFrame) -> pd.DataFrame:
@@ -225,17 +241,28 @@ def folds_table(results: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cohort")
 
 
-def cohort_table(results: pd.DataFrame, experiment: str) -> pd.DataFrame:
-    """Return one row per stack or single member of a split: mean PSNR and paired difference.
+def cohort_tables(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the mean PSNR, and the default cohort's stack less this, by heading.
 
-    The difference is that of the default cohort's stack less this one. The last row is
-    the best classical restoration of each image.
+    One row per stack or single member, one column per experiment and split. The last row is the
+    best classical restoration of each image.
     """
     results = results[results["aggregation"].isin((SINGLE, "stack"))]
     single = results["aggregation"] == SINGLE
     method = results["cohort"].where(single, results["cohort"] + ": stack")
-    both = with_best_classical(results.assign(method=method), "cohort")
-    return study.differences(both, "psnr", f"{default_cohort(experiment)}: stack")
+    psnrs, differences = {}, {}
+    by_split = results.assign(method=method).groupby(["experiment", "split"], sort=False)
+    for (experiment, split), group in by_split:
+        default = f"{default_cohort(experiment)}: stack"
+        if default in set(group["method"]):
+            table = study.differences(with_best_classical(group, "cohort"), "psnr", default)
+            psnrs[f"{experiment}, {split}"] = table["psnr"]
+            differences[f"{experiment}, {split}"] = table[f"{default} less this"]
+    tables = {"Mean PSNR": psnrs, "The default's cohort less this": differences}
+    return {
+        name: pd.DataFrame(columns).reindex(list(next(iter(columns.values())).index)).fillna("")
+        for name, columns in tables.items()
+    }
 
 
 def _mean(differences: pd.Series) -> str:

@@ -223,14 +223,13 @@ def gaps(curves: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def gap_table(gap: pd.DataFrame) -> pd.DataFrame:
-    """Return one row per rule: median with its interval, 90th percentile and mean gap."""
-    rows = {
-        rule: {
-            "median gap, dB": over_images(group, "gap", np.median).shown(),
-            "90th percentile": f"{np.quantile(group['gap'], 0.9):.2f}",
-            "mean": f"{group['gap'].mean():.2f}",
-        }
-        for rule, group in gap.groupby("rule", sort=False)
-    }
-    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("rule")
+def gap_tables(gap: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """Return the median gap with its interval and the 90th percentile, by heading.
+
+    One row per rule, one column per experiment.
+    """
+    by_fit = gap.groupby(["rule", "experiment"], sort=False)
+    median = by_fit.apply(lambda group: over_images(group, "gap", np.median).shown())
+    percentile = by_fit["gap"].quantile(0.9).map("{:.2f}".format)
+    tables = {"Median gap": median, "90th percentile": percentile}
+    return {name: values.unstack(sort=False).fillna("") for name, values in tables.items()}

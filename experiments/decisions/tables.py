@@ -19,11 +19,11 @@ from absl import flags
 from isnas_jax.io import records
 
 from ..main import FLAGS, run_script
-from .aggregation import aggregate, aggregation_table, cohort_table, default_cohort, folds_table
+from .aggregation import aggregate, aggregation_table, cohort_tables, default_cohort, folds_table
 from .curves import EXPERIMENTS
 from .genotypes import choice_table, score_table
 from .methods import method_tables, overview
-from .stopping import gap_table, gaps
+from .stopping import gap_tables, gaps
 
 # Rules and cohorts were chosen on these images; the tables report on the others.
 TUNING_IMAGES = ("coffee", "coins", "moon")
@@ -62,16 +62,18 @@ after n iterations" chooses by validation error among all random genotypes (two 
     "aggregation": (
         "Selections and combinations",
         """\
-Mean PSNR less that of the oracle, which returns the cohort's best member. "Top" genotypes have the
-lowest of 64 scores, "random" ones are the first of the others, and "top-half" ones have the lowest
-scores of these. The last column holds the image on which the stack compares worst with the member
-of lowest validation error.""",
+Mean PSNR less that of the oracle, which returns the cohort's best member. The default's cohort has
+DIP, NAS-DIP where there is no noise, and the two of lower score among some random genotypes.
+"Least" is the image on which the stack compares worst with the member of lowest validation
+error.""",
     ),
     "cohorts": (
         "Cohorts",
         """\
 Mean PSNR of stacks, of single networks with the default's stopping rule, and of classical
-restorations, with paired differences. "The best classical" is chosen with the clean image.""",
+restorations. "Top" genotypes have the lowest of 64 scores, "random" ones are the first of the
+others, and "top-half" ones have the lowest scores of these. Differences are paired by image. "The
+best classical" is chosen with the clean image.""",
     ),
     "methods": (
         "Methods",
@@ -106,25 +108,21 @@ def recorded_tables(
 ) -> Iterator[tuple[str, dict[str, pd.DataFrame]]]:
     """Yield for each page from the recorded fits its name and its tables by heading."""
     yield "experiments", {"All experiments": experiment_table(curves)}
-    by_experiment = gaps(curves).groupby("experiment", sort=False)
-    yield "stopping", {EXPERIMENTS[name].title: gap_table(gap) for name, gap in by_experiment}
+    yield "stopping", gap_tables(gaps(curves))
     yield "scores", {"All experiments": score_table(curves)}
     yield "genotypes", {"All experiments": choice_table(curves, members)}
     results = aggregate(members)
-    by_split = {
-        (str(name), f"{EXPERIMENTS[name].title}; {split}"): group
-        for (name, split), group in results.groupby(["experiment", "split"], sort=False)
+    one_fold = results[~results["split"].str.contains("folds")]
+    aggregations = {
+        "The default's cohort": aggregation_table(one_fold),
+        "With classical restorations": aggregation_table(
+            one_fold, lambda experiment: f"{default_cohort(experiment)}, classical"
+        ),
+        "Three random genotypes": aggregation_table(one_fold, lambda _: "3 random"),
+        "One fold and three": folds_table(results),
     }
-    aggregations = {title: aggregation_table(group) for (_, title), group in by_split.items()}
-    yield "aggregation", aggregations | {"One fold and three": folds_table(results)}
-    yield (
-        "cohorts",
-        {
-            title: cohort_table(group, name)
-            for (name, title), group in by_split.items()
-            if default_cohort(name) in set(group["cohort"])
-        },
-    )
+    yield "aggregation", aggregations
+    yield "cohorts", cohort_tables(one_fold)
 
 
 def markdown(table: pd.DataFrame) -> str:

@@ -1,8 +1,8 @@
 """What a score is worth: does it rank the architectures of the benchmark?
 
 A score is a number per architecture, image and task; lower is better. It may come from a metric, a
-predictor or other images. The tables hold scores in a column each, with the columns `task`, `image`
-and `architecture`. Needs pandas and SciPy.
+predictor or other images. The tables hold scores in a column each, with the columns "task", "image"
+and "architecture". Needs pandas and SciPy.
 """
 
 import itertools

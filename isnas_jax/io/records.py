@@ -117,8 +117,8 @@ def write_csv(path: pathlib.Path, rows: Iterable[Mapping[str, Any]]) -> None:
 def file_lock(path: pathlib.Path, *, wait: bool = True) -> Iterator[bool]:
     """Lock a file against other threads and processes while the context is open.
 
-    The lock is on a hidden file in the same folder. The operating system releases it
-    if the process dies.
+    The lock is on a hidden, empty file in the same folder. The operating system releases it
+    if the process dies; the file may then stay.
 
     Args:
       path: The file to lock; it need not exist.

@@ -1,23 +1,13 @@
-r"""Take screenshots of a run's report in headless Chromium: desktop, phone and dark mode.
-
-    python -m experiments.proofs.screenshots --folder=out --output_dir=docs/images
+"""Open pages in headless Chromium as on a desktop, a phone and in dark mode.
 
 Needs selenium, Chromium and its driver (Debian: chromium, chromium-driver).
 """
 
-import base64
 import contextlib
 import pathlib
 import shutil
 from collections.abc import Iterator
 from typing import Any
-
-from absl import flags
-
-from isnas_jax import report
-from isnas_jax.io import records
-
-from ..main import FLAGS, run_script
 
 # Width and height in CSS pixels, whether the device is mobile, color scheme.
 VIEWS = {
@@ -28,7 +18,7 @@ VIEWS = {
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Any]:
+def chromium() -> Iterator[Any]:
     """Open a headless Chromium; FileNotFoundError if it is not installed."""
     from selenium import webdriver
     from selenium.webdriver.chrome.service import Service
@@ -58,26 +48,3 @@ def open_page(driver: Any, page: pathlib.Path, view: str) -> None:
     media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     driver.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
     driver.get(page.resolve().as_uri())
-
-
-def define_flags() -> None:
-    """Define the flags of this script."""
-    flags.DEFINE_string("folder", "out", "Output folder of a run.")
-    flags.DEFINE_string("output_dir", "docs/images", "Folder for the screenshots.")
-    flags.DEFINE_string("name", "report", "Prefix of the file names.")
-
-
-def main() -> None:
-    """Open the report in every view and write a screenshot."""
-    page = pathlib.Path(FLAGS.folder) / report.PAGE
-    with browser() as driver:
-        for view in VIEWS:
-            open_page(driver, page, view)
-            screenshot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})
-            path = pathlib.Path(FLAGS.output_dir) / f"{FLAGS.name}_{view}.png"
-            records.write_bytes(path, base64.b64decode(screenshot["data"]))
-            print(path)
-
-
-if __name__ == "__main__":
-    run_script(main, define_flags)
