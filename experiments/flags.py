@@ -128,7 +128,9 @@ def _scores() -> None:
 
 
 def _search() -> None:
-    flags.DEFINE_string("strategy", None, "Which genotypes to score: random, or an extension's.")
+    flags.DEFINE_string(
+        "strategy", None, "Which genotypes to score: random, portfolio, or an extension's."
+    )
     flags.DEFINE_string(
         "metric", "psd_db_strip_mse", "Metric to score by: ours, published or an extension's."
     )

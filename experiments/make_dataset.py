@@ -57,6 +57,7 @@ def define_flags() -> None:
     )
     flags.DEFINE_list("baselines", ["dip", "nas-dip"], "Networks to fit in addition.")
     flags.DEFINE_integer("num_seeds", 1, "Fits of an architecture to an image.")
+    flags.DEFINE_integer("first_seed", 0, "Seed of the first of them.", lower_bound=0)
     flags.DEFINE_list("metrics", [], "Metrics to score by; all by default; random always.")
     flags.DEFINE_boolean(
         "shared_weights", False, "Draw one set of weights for all random outputs; only z differs."
@@ -150,7 +151,7 @@ def build_study() -> study.Study:
         cases=cases,
         genotypes=building.genotypes(study.key_of(FLAGS.seed, "genotypes"), config),
         baselines=[BASELINES[name] for name in FLAGS.baselines],
-        seeds=FLAGS.num_seeds,
+        seeds=range(FLAGS.first_seed, FLAGS.first_seed + FLAGS.num_seeds),
         network=config.network,
         fit=fit,
         follow={name: (iterations[name] or [fit[name].iterations])[-1] for name in tasks},

@@ -73,7 +73,7 @@ definition = study.Study(
     cases=[study.pose(0, "noise", clean_images[0], registries.TASKS["denoising"], sigma=25)],
     genotypes=[],
     baselines=[small],
-    seeds=20,
+    seeds=range(20),
     network=isnas.NetworkConfig(4),
     fit={"denoising": isnas.FitConfig(4, chunk=2)},
     follow={"denoising": 4},

@@ -53,7 +53,7 @@ def whole():
         ],
         genotypes=tiny.GENOTYPES,
         baselines=[],
-        seeds=2,
+        seeds=range(2),
         network=isnas.NetworkConfig(channels=4),
         fit={
             "denoising": isnas.FitConfig(
@@ -307,15 +307,43 @@ def test_neighbors_differ_in_few_fields():
     assert strategies.distance(f"7:{skips}", f"7:{skips}") == 0
 
 
-@pytest.mark.parametrize("size", [1, 2, 3])
-def test_a_portfolio_of_tiny_networks_is_the_best_of_all(bench, size):
+def test_each_genotype_of_a_portfolio_is_the_best_addition(bench):
     def quality(members):
         grams = [bench.truth_gram(members, image, TASK) for image in IMAGES]
         return np.mean([20 * np.log10(255 / np.sqrt(gram.mean())) for gram in grams])
 
-    chosen = benchmark.portfolio(bench, TASK, IMAGES, size)
-    best = max(itertools.combinations(bench, size), key=quality)
-    assert quality(chosen) == pytest.approx(quality(best))
+    chosen = benchmark.portfolio(bench, TASK, IMAGES, 3)
+    for size in range(3):
+        rest = set(benchmark.genotypes(bench)) - set(chosen[:size])
+        best = max(quality([*chosen[:size], name]) for name in rest)
+        assert quality(chosen[: size + 1]) == pytest.approx(best)
+
+
+def test_a_portfolio_has_no_genotype_that_takes_too_long(bench):
+    seconds = {
+        name: np.mean([bench.query(name, image, TASK).seconds for image in IMAGES])
+        for name in benchmark.genotypes(bench)
+    }
+    limit = sorted(seconds.values())[1]
+    chosen = benchmark.portfolio(bench, TASK, IMAGES, 2, max_seconds=limit)
+    assert {seconds[name] <= limit for name in chosen} == {True}
+    with pytest.raises(ValueError, match="3 of 2 genotypes"):
+        benchmark.portfolio(bench, TASK, IMAGES, 3, max_seconds=limit)
+
+
+def test_a_stop_loses_what_the_curves_say(bench):
+    table = benchmark.stop_losses(bench, TASK)
+    losses = {"validation": [], "predicted for the genotype": [], "last iteration": []}
+    for name, image in itertools.product(bench, IMAGES):
+        curve = bench.truth_curve(name, image, TASK)
+        others = [bench.truth_curve(name, other, TASK) for other in IMAGES if other != image]
+        stop = round(np.mean([np.argmax(other) for other in others]))
+        losses["validation"].append(max(curve) - bench.truth(name, image, TASK).psnr)
+        losses["predicted for the genotype"].append(max(curve) - curve[stop])
+        losses["last iteration"].append(max(curve) - curve[-1])
+    for rule, values in losses.items():
+        assert table.loc[rule, "mean loss"].split()[0] == f"{np.mean(values):.2f}"
+        assert table.loc[rule, "90th percentile"] == f"{np.quantile(values, 0.9):.2f}"
 
 
 def test_a_perfect_and_a_reversed_score_are_told_apart(bench):

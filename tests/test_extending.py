@@ -295,7 +295,7 @@ def test_runners_run_the_units_of_a_study(extension, problem, tmp_path, capsys):
         cases=[study.Case("noise", clean, isnas.denoising(clean))],
         genotypes=[],
         baselines=[extension.plain],
-        seeds=3,
+        seeds=range(3),
         network=isnas.NetworkConfig(4),
         fit={"denoising": isnas.FitConfig(2)},
         follow={"denoising": 2},

@@ -42,7 +42,7 @@ def create_study(mark=""):
         cases=[study.pose(0, "noise", clean, registries.TASKS["denoising"], sigma=25)],
         genotypes=range(5),
         baselines=[],
-        seeds=2,
+        seeds=range(2),
         network=isnas.NetworkConfig(4),
         fit={"denoising": isnas.FitConfig(60)},
         follow={"denoising": 60},

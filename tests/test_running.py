@@ -268,7 +268,7 @@ def test_a_study_in_processes_survives_their_death_and_equals_that_in_threads(tm
         cases=[study.pose(0, name, clean, task, sigma=25) for name, clean in images.items()],
         genotypes=[1],
         baselines=[],
-        seeds=1,
+        seeds=range(1),
         network=isnas.NetworkConfig(4),
         fit={"denoising": isnas.FitConfig(2, KillingRule())},
         follow={"denoising": 2},

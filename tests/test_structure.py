@@ -40,6 +40,7 @@ PUBLIC = [
         "NetworkConfig",
         "NetworkMetric",
         "Numerics",
+        "Portfolio",
         "Problem",
         "Processes",
         "RandomInits",

@@ -223,7 +223,7 @@ def test_different_units_have_different_files():
 
 
 def test_a_unit_that_another_process_computes_comes_last(tmp_path):
-    whole = small_study(genotypes=[], baselines=[tiny.TINY], seeds=3)
+    whole = small_study(genotypes=[], baselines=[tiny.TINY], seeds=range(3))
     todo, ended = study.units(whole), []
     name = str(store.unit_path(*todo[0].name)).replace("/", "-").removesuffix(".parquet")
 
@@ -248,7 +248,7 @@ def small_study(**changes):
         "cases": [study.pose(0, "camera", clean, INPAINTING, missing=50)],
         "genotypes": [tiny.GENOTYPES[1]],
         "baselines": [],
-        "seeds": 1,
+        "seeds": [0],
         "network": isnas.NetworkConfig(4),
         "fit": {"inpainting": isnas.FitConfig(5)},
         "follow": {"inpainting": 5},
@@ -288,7 +288,7 @@ def test_a_study_runs_from_python_as_documented(tmp_path, monkeypatch):
     clean = images.resize(images.load("sample:chelsea"), 32)
     names = {"clean": clean, "genotypes": tiny.GENOTYPES[:2], "space": tiny.SPACE}
     monkeypatch.chdir(tmp_path)
-    exec(compile(block.replace("seeds=1,", "seeds=1, space=space,"), str(page), "exec"), names)
+    exec(compile(block.replace("seeds=[0],", "seeds=[0], space=space,"), str(page), "exec"), names)
     assert names["failures"] == {}
     fits = pd.read_parquet(tmp_path / "dataset" / "fits")
     assert list(map(len, fits["loss"])) == [12, 12]
@@ -318,7 +318,7 @@ def test_events_of_a_run_name_their_unit(tmp_path):
 def test_shards_whose_files_are_folded_meanwhile_make_the_dataset_of_one_run(
     small_baselines, tmp_path
 ):
-    whole = small_study(genotypes=[], baselines=small_baselines("a", "b", "c"), seeds=3)
+    whole = small_study(genotypes=[], baselines=small_baselines("a", "b", "c"), seeds=range(3))
     todo = study.units(whole)
     study.run(whole, tmp_path / "plain", todo)
     ended, computed, lock = [], [], threading.Lock()
@@ -361,7 +361,7 @@ def test_shards_whose_files_are_folded_meanwhile_make_the_dataset_of_one_run(
 
 
 def test_a_plan_counts_unfinished_units_and_tries_some_of_them(small_baselines, tmp_path):
-    whole = small_study(genotypes=[], baselines=small_baselines("a", "b"), seeds=3)
+    whole = small_study(genotypes=[], baselines=small_baselines("a", "b"), seeds=range(3))
     todo = study.units(whole)
     plan = study.plan(whole, todo)
     assert (plan.fits, plan.scores, plan.iterations, plan.programs) == (6, 0, 30, 2)
@@ -390,7 +390,9 @@ def test_a_trial_compiles_the_steps_once_and_includes_scores(caplog):
 def test_curves_are_read_from_files_of_units_and_from_folded_files(small_baselines, tmp_path):
     clean = np.random.default_rng(0).random((32, 32, 1)).astype(np.float32)
     cases = [study.pose(0, image, clean, INPAINTING, missing=50) for image in "ab"]
-    whole = small_study(genotypes=[], baselines=small_baselines("a", "b"), seeds=2, cases=cases)
+    whole = small_study(
+        genotypes=[], baselines=small_baselines("a", "b"), seeds=range(2), cases=cases
+    )
     study.run(whole, tmp_path, study.units(whole))
     fits = pd.read_parquet(tmp_path / "fits")
     rows = fits[(fits["image"] == "b") & (fits["seed"] == 1)].set_index("architecture")["loss"]
@@ -566,7 +568,9 @@ def test_shards_can_claim_their_folder_at_the_same_time(tmp_path):
 
 
 def test_shards_divide_the_architectures():
-    todo = study.units(small_study(genotypes=tiny.GENOTYPES[:5], baselines=[tiny.TINY], seeds=2))
+    todo = study.units(
+        small_study(genotypes=tiny.GENOTYPES[:5], baselines=[tiny.TINY], seeds=range(2))
+    )
     assert len(todo) == 6 * 2 + 5
     shards = [study.shard(todo, index, 3) for index in range(3)]
     assert sorted(unit.name for shard in shards for unit in shard) == sorted(
@@ -583,7 +587,8 @@ def test_shards_divide_the_architectures():
         ({"genotypes": tiny.GENOTYPES[:1] * 2}, "nearest:0 occurs twice"),
         ({"baselines": [tiny.TINY, tiny.TINY]}, "tiny occurs twice"),
         ({"baselines": ["dip"]}, "baseline 'dip' is not a baseline, such as isnas_jax.dip"),
-        ({"seeds": 0}, "seeds 0"),
+        ({"seeds": 1}, "seeds 1 must"),
+        ({"seeds": []}, "seeds \\[\\] must"),
         ({"follow": {"inpainting": 3}}, "cannot be followed"),
     ],
 )

@@ -288,7 +288,7 @@ def test_a_study_refuses_a_metric_of_networks(problem):
             cases=[study.Case("waves", problem.observed, problem)],
             genotypes=[],
             baselines=[],
-            seeds=1,
+            seeds=range(1),
             network=isnas.NetworkConfig(channels=4),
             fit={"denoising": isnas.FitConfig(1)},
             follow={"denoising": 1},

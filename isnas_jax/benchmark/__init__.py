@@ -15,6 +15,7 @@ from isnas_jax.benchmark.evaluation import (
 from isnas_jax.benchmark.packing import check, pack
 from isnas_jax.benchmark.portfolio import portfolio
 from isnas_jax.benchmark.predictors import MODELS, predict
+from isnas_jax.benchmark.stops import stop_losses
 from isnas_jax.benchmark.strategies import (
     STRATEGIES,
     Clock,
@@ -51,5 +52,6 @@ __all__ = [
     "predict",
     "run_strategy",
     "score_metrics",
+    "stop_losses",
     "strategy_table",
 ]

@@ -44,7 +44,7 @@ def pack(
     for case in study.cases:
         cases.write_image(folder, case.image, np.asarray(case.clean), study.seed)
         task = cases.task_name(case.task, strengths[case.task])
-        for seed in range(study.seeds):
+        for seed in study.seeds:
             table = rows.rows_of(study, dataset, case, seed)
             paths.append(rows.write(folder, table, task, case.image, seed))
     by_channels = {case.clean.shape[2]: case for case in study.cases}

@@ -22,6 +22,7 @@ from isnas_jax.searching.metrics import (
 )
 from isnas_jax.searching.network_metrics import NetworkMetric
 from isnas_jax.searching.pipeline import check_config, restore, search
+from isnas_jax.searching.portfolio import Portfolio
 from isnas_jax.searching.presets import Preset
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.scoring import AnyMetric, score, score_outputs, score_problems
@@ -56,6 +57,7 @@ __all__ = [
     "Metric",
     "NetworkMetric",
     "Plan",
+    "Portfolio",
     "Preset",
     "RandomInits",
     "RandomSearch",

@@ -22,6 +22,7 @@ from isnas_jax.running import Pool, Progress, Runner, Threads, ignore
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.config import Config, SearchConfig, plan_search
+from isnas_jax.searching.portfolio import Portfolio
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.run import (
     Run,
@@ -41,6 +42,8 @@ def check_config(problem: Problem, config: Config) -> None:
     search = config.search
     if search.cohort or not search.extra_members:
         check_size(search.cohort, getattr(search.strategy, "num", search.cohort))
+    if isinstance(search.strategy, Portfolio):
+        search.strategy.genotypes(problem)  # refuses a task without a portfolio
     for member in search.extra_members:
         _network(problem, config, member)
     decisions = (config.cohort_fit.stopping, search.selection, search.combination)

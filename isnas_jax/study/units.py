@@ -51,7 +51,7 @@ class Study:
       cases: Images in tasks, each pair once.
       genotypes: Architectures to score and to fit.
       baselines: Architectures to fit only.
-      seeds: Number of fits of an architecture to a case; all architectures share their keys.
+      seeds: The seeds of an architecture's fits to a case; all architectures share their keys.
       network: What all networks have in common.
       fit: How a restoration is fitted in each task.
       follow: Iterations that fits run in each task; the stopping rule only marks what a
@@ -65,7 +65,7 @@ class Study:
     cases: Sequence[Case]
     genotypes: Sequence[Any]
     baselines: Sequence[Baseline]
-    seeds: int
+    seeds: Sequence[int]
     network: NetworkConfig
     fit: Mapping[str, FitConfig]
     follow: Mapping[str, int]
@@ -90,8 +90,9 @@ class Study:
                 raise ValueError(
                     f"metric {name!r} needs the network; a study has metrics of images only"
                 )
-        if self.seeds < 1:
-            raise ValueError(f"seeds {self.seeds} must be at least 1")
+        if not isinstance(self.seeds, Sequence) or not self.seeds:
+            raise ValueError(f"seeds {self.seeds!r} must be a sequence such as range(1)")
+        object.__setattr__(self, "seeds", tuple(self.seeds))
         for task, config in self.fit.items():
             if self.follow[task] < config.iterations:
                 raise ValueError(
@@ -151,7 +152,7 @@ def units(study: Study) -> list[Unit]:
             result.append(ScoreUnit(architecture))
         # Cases of one task share compiled programs.
         for case in sorted(study.cases, key=lambda case: case.task):
-            result += [FitUnit(architecture, case, seed) for seed in range(study.seeds)]
+            result += [FitUnit(architecture, case, seed) for seed in study.seeds]
     return result
 
 
