@@ -25,6 +25,8 @@ from .flags import FLAGS, given, refuse_unused
 
 # Shorter side to which a preset reduces a clean image; other presets keep it.
 SIZES = {"quick": 96}
+# Number of genotypes to draw where neither a flag nor the preset has one.
+NUM_GENOTYPES = 4
 # Noise counts as correlated if its estimate in every other pixel is so many times as strong, and
 # above so many gray levels. White noise on photographs stays below a factor of 2, texture below
 # 12 gray levels; blurred noise has a factor of about 2.7.
@@ -65,13 +67,19 @@ def check_corruption(label: str, tasks: Sequence[isnas.Task]) -> None:
 def _refuse_unused_in(config: isnas.Config) -> None:
     """Refuse flags that change nothing in a config."""
     search = config.search
-    scoring = ("genotypes", "num_genotypes", "skip_invalid", "num_inits", "strategy", "metric")
+    scores = ("num_inits", "metric")
+    scoring = (*scores, "genotypes", "num_genotypes", "skip_invalid", "strategy")
+    portfolio = "strategy" in FLAGS and search.strategy is isnas.from_portfolio
     listed = isinstance(search.strategy, isnas.GenotypeList)
     matmul = config.network.numerics.uses_matmul
     refuse_unused(
         {
             "with --cohort=0": () if search.cohort else (*scoring, "cohort_selection"),
             "with --genotypes": ("strategy",) if listed else (),
+            "with --strategy=portfolio": ("num_genotypes",) if portfolio else (),
+            "on a portfolio; --num_genotypes=8 scores 8 random genotypes instead": (
+                (*scores, "space", "cohort_selection") if portfolio else ()
+            ),
             "without --genotypes": () if listed else ("skip_invalid",),
             "on one random output: see --num_inits": (
                 ("shared_weights",) if search.inits.num == 1 else ()
@@ -180,7 +188,7 @@ def _strategy(strategy: Any, space: Any, channels: int) -> Any:
     if not (values := given("strategy", "num_genotypes")):
         return strategy
     create = registries.STRATEGIES[values.get("strategy", "random")]
-    return create(values.get("num_genotypes", strategy.num))
+    return create(values.get("num_genotypes", _number_of(strategy)))
 
 
 @functools.cache
@@ -194,12 +202,17 @@ def _read_list(path: str, space: Any, channels: int, skip_invalid: bool) -> list
     return genotypes
 
 
+def _number_of(strategy: Any) -> int:
+    """Return the number of genotypes that a strategy draws, or else that of scripts."""
+    return getattr(strategy, "num", NUM_GENOTYPES)
+
+
 def genotypes(key: jax.Array, config: isnas.Config) -> list[Any]:
     """Return the candidates of a config without a search: its list, or a random draw."""
     strategy: Any = config.search.strategy
     if isinstance(strategy, isnas.GenotypeList):
         return list(strategy.genotypes)
-    return list(config.search.space.sample(key, strategy.num, config.network.channels))
+    return list(config.search.space.sample(key, _number_of(strategy), config.network.channels))
 
 
 def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:

@@ -56,7 +56,9 @@ def main() -> None:
             progress=status,
         )
     predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
-    scores = scores.assign(**predicted).merge(benchmark.control_scores(bench))
+    scores = scores.assign(**predicted).merge(
+        benchmark.control_scores(bench), on=["task", "image", "architecture"]
+    )
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

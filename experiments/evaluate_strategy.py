@@ -40,7 +40,7 @@ def read_seconds(text: str) -> float:
 def main() -> None:
     """Run the strategies on all images, and write and print the tables."""
     known = benchmark.STRATEGIES
-    chosen = {name: known[name] for name in FLAGS.strategies or known}
+    chosen = {name: known[name] for name in dict.fromkeys([*(FLAGS.strategies or known), "random"])}
     budgets = [read_seconds(text) for text in FLAGS.budgets]
     bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
     folder = open_folder(benchmark_digest=bench.digest)

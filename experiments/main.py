@@ -23,7 +23,7 @@ from .flags import FLAGS, define, given
 
 # Flags that hold paths, which may start with ~.
 _PATHS = ["image", "observed", "mask", "images", "genotypes", "dataset", "folder", "input_dir"]
-_PATHS += ["output_dir", "compilation_cache"]
+_PATHS += ["output_dir", "compilation_cache", "benchmark", "page"]
 # Flags that change no number. A runner is not among them: the processes of another number of
 # cores sum in another order.
 _WITHOUT_EFFECT = ("output_dir", "compilation_cache", "preset", "workers", "ray_address", "json")

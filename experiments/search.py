@@ -36,7 +36,8 @@ def define_flags() -> None:
 def describe(problem: isnas.Problem, config: isnas.Config) -> str:
     """Return the size of the image and of the search in a line."""
     search, fit, (height, width, _) = config.search, config.cohort_fit, problem.shape
-    candidates = f"{getattr(search.strategy, 'num', 'some')} genotypes to score"
+    number = "no" if search.strategy is isnas.from_portfolio else "some"
+    candidates = f"{getattr(search.strategy, 'num', number)} genotypes to score"
     members = f"{search.cohort + len(search.extra_members)} members to fit"
     length = f"{fit.folds} x {fit.iterations} iterations each at most"
     return f"{height} x {width} pixels: {candidates}, {members}, {length}, then refits"

@@ -125,7 +125,8 @@ METRICS: Registry[searching.AnyMetric] = Registry(
 )
 #: Maps a number of genotypes to a search strategy.
 STRATEGIES: Registry[Callable[[int], searching.Strategy]] = Registry(
-    "search strategy", {"random": searching.RandomSearch, "portfolio": searching.Portfolio}
+    "search strategy",
+    {"random": searching.RandomSearch, "portfolio": lambda num: searching.from_portfolio},
 )
 #: Choose the candidates to fit.
 COHORT_SELECTIONS: Registry[searching.CohortSelection] = Registry(

@@ -29,8 +29,18 @@ from conftest import SmallNetwork
 from PIL import Image
 
 import isnas_jax as isnas
+from isnas_jax import benchmark
 from isnas_jax.io import images
-from isnas_jax.searching import check_config, oracle, plan_restoration, plan_search
+from isnas_jax.running import ignore
+from isnas_jax.searching import (
+    PORTFOLIOS,
+    check_config,
+    oracle,
+    plan_restoration,
+    plan_search,
+)
+from isnas_jax.searching.pipeline import score_candidates
+from isnas_jax.searching.run import begin
 
 BITS = "0000011001001001100111101"
 GENOTYPES = tuple(tiny.GENOTYPES[:2])
@@ -240,11 +250,54 @@ def test_search_config_refuses_names_and_values_of_wrong_types(changes, message)
         ({"combination": isnas.Stack()}, "Stack needs a split"),
         ({"fit": isnas.FitConfig(8, isnas.LeastValidation())}, "LeastValidation needs a split"),
         ({"extra_members": (isnas.biharmonic,)}, "'biharmonic' restores inpainting, not"),
+        (
+            {"strategy": isnas.from_portfolio, "cohort": 9},
+            "denoising has no portfolio of 9 genotypes; the largest are: denoising 8",
+        ),
+        ({"strategy": isnas.from_portfolio}, "closest_to_mean needs members with scores"),
+        (
+            {"cohort": 0, "extra_members": (isnas.dip,)},
+            "closest_to_mean needs members with scores",
+        ),
     ],
 )
 def test_impossible_searches_are_refused_before_anything_is_computed(problem, changes, message):
     with pytest.raises(ValueError, match=message):
         check_config(problem, change_search(**changes))
+
+
+def test_a_portfolio_is_proposed_in_its_order(problem):
+    config = change_search(strategy=isnas.from_portfolio, space=isnas.free_space)
+    candidates = score_candidates(begin(new_key(), problem, config, None, None, ignore))
+    expected = [isnas.free_space.parse(name) for name in PORTFOLIOS["denoising"][:2]]
+    assert list(candidates.genotypes) == expected
+    assert not candidates.scored
+
+
+def test_genotypes_without_scores_are_fitted_in_their_order(problem):
+    def unscored(key, context):
+        return isnas.Candidates(tiny.GENOTYPES[3:0:-1], np.zeros((3, 0)))
+
+    config = change_search(
+        dataclasses.replace(CONFIG, fit=isnas.FitConfig(9, split=isnas.CoupledBootstrap())),
+        strategy=unscored, fit=None, selection=isnas.lowest_validation,
+    )  # fmt: skip
+    result = isnas.search(new_key(), problem, config)
+    assert list(result.cohort.members) == tiny.GENOTYPES[3:1:-1]
+    assert np.isnan(result.cohort.scores).all()
+    scored = change_search(config, strategy=isnas.GenotypeList(tiny.GENOTYPES[2:4]))
+    np.testing.assert_array_equal(
+        result.restored, isnas.search(new_key(), problem, scored).restored
+    )
+    with pytest.raises(ValueError, match="closest_to_mean needs members with scores"):
+        isnas.search(new_key(), problem, change_search(config, selection=isnas.closest_to_mean))
+
+
+def test_portfolios_are_those_of_the_benchmark():
+    bench = benchmark.load()
+    images = bench.images("denoising_25")
+    chosen = benchmark.portfolio(bench, "denoising_25", images, 8, max_seconds=5)
+    assert tuple(chosen) == PORTFOLIOS["denoising"]
 
 
 def test_a_restoration_without_a_split_is_refused_before_the_cohort_is_fitted(problem):
@@ -682,6 +735,10 @@ UNUSED = {
     "shared_weights of a dataset": ("make_dataset", ["--images=sample:moon", "--shared_weights"]),
     "skip_invalid": ("search", ["--image=sample:moon", "--skip_invalid"]),
     "metric": ("search", ["--image=sample:moon", "--cohort=0", "--metric=psd_db_mse"]),
+    "metric of a portfolio": (
+        "search",
+        ["--image=sample:moon", "--strategy=portfolio", "--metric=psd_db_mse"],
+    ),
     "folds": ("restore", ["--image=sample:moon", "--stopping=fixed", "--folds=2"]),
     "iterations": (
         "make_dataset",

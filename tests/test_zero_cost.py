@@ -12,7 +12,7 @@ import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.networks import module_calls
-from isnas_jax.networks.blocks import Conv, ConvBlock
+from isnas_jax.networks.blocks import BatchNorm, Conv, ConvBlock
 from isnas_jax.searching import feature_proxies, score_problems, zero_cost
 
 SIDE = 16
@@ -143,6 +143,22 @@ def test_synflow_grows_with_the_last_layer_and_ignores_signs(untrained, problem)
     larger = scaled(untrained, ["output"], 3.0)
     expected = value - np.log(3)
     assert measure(zero_cost.synflow, larger, problem) == pytest.approx(expected, abs=1e-4)
+    # Without normalizations, an earlier layer counts too.
+    assert (
+        measure(zero_cost.synflow, scaled(untrained, ["dec1", "conv"], 3.0), problem) < value - 0.5
+    )
+    # The sum of parameters times gradients is the derivative by the scale of all magnitudes.
+    net, variables, z = untrained
+
+    def flow(scale):
+        values = jax.tree.map(lambda leaf: scale * jnp.abs(leaf), variables)
+        _, calls = module_calls(
+            net, values, jnp.ones_like(z), lambda m, x, y: x if isinstance(m, BatchNorm) else y
+        )
+        return float(zero_cost.last_layer(calls).output.sum())
+
+    derivative = (flow(1.01) - flow(0.99)) / 0.02
+    assert value == pytest.approx(-np.log(derivative), abs=0.01)
     negated = scaled(untrained, ["dec1", "conv"], -1.0)
     assert measure(zero_cost.synflow, negated, problem) == pytest.approx(value, abs=1e-5)
 
@@ -213,6 +229,19 @@ def test_zen_counts_what_normalization_divides_by(untrained, problem):
     # The features stay, up to the epsilon of the normalization.
     expected = value - np.log(5)
     assert measure(feature_proxies.zen, larger, problem) == pytest.approx(expected, abs=0.02)
+    net, variables, z = untrained
+    x, noise = (jax.random.normal(key, z.shape) for key in jax.random.split(new_key()))
+    (_, first), (_, second) = (module_calls(net, variables, v) for v in (x, x + 0.01 * noise))
+    distance = np.linalg.norm(
+        zero_cost.last_layer(second).input - zero_cost.last_layer(first).input
+    )
+    deviations = [
+        np.sqrt(np.var(np.asarray(call.input, np.float64), axis=(0, 1, 2)).mean())
+        for call in first
+        if "norm" in call.path
+    ]
+    expected = -np.log(distance) - np.log(deviations).sum()
+    assert value == pytest.approx(expected, abs=0.01)
 
 
 def test_feature_proxies_of_single_channels(problem):

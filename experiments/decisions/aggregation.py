@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from isnas_jax import study
+from isnas_jax.benchmark.fits import vectors_with
 from isnas_jax.searching import Cohort
 from isnas_jax.searching.selection import (
     Combination,
@@ -60,12 +61,6 @@ class RecordedCohort(Cohort):
     def psnr(self, weights: np.ndarray) -> float:
         """Return the PSNR in dB of the members' mean with (M,) weights."""
         return float(-10 * np.log10(weights @ self.error_products @ weights))
-
-
-def vectors_with(products: np.ndarray) -> np.ndarray:
-    """Return M row vectors (M, M) with the given inner products (M, M)."""
-    values, vectors = np.linalg.eigh(products)
-    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def recorded_cohort(row: Mapping[str, Any], names: Sequence[str]) -> RecordedCohort:
@@ -234,8 +229,7 @@ def folds_table(results: pd.DataFrame) -> pd.DataFrame:
                     selected = values[LOWEST_VALIDATION] - values[ORACLE]
                     row[f"{name}: lowest validation error less oracle"] = _mean(selected)
                     row[f"{name}: stack less oracle"] = _mean(values["stack"] - values[ORACLE])
-                    least = f"{name}: least of stack less lowest validation error"
-                    row[least] = _least_advantage(values)
+                    row[f"{name}: {LEAST_ADVANTAGE}"] = _least_advantage(values)
                 row[f"stack, {folds} less one"] = _mean(several["stack"] - one["stack"])
                 rows[f"{experiment}: {cohort}"] = row
     return pd.DataFrame.from_dict(rows, orient="index").rename_axis("cohort")

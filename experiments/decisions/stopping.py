@@ -182,7 +182,7 @@ RULES: dict[str, Rule] = {
 def rules_of(experiment: Experiment) -> dict[str, Rule]:
     """Return the default's kind of rules, with its number of iterations for the task, and `RULES`.
 
-    With noise, the discrepancy principle is another.
+    Experiments with noise also get the discrepancy principle.
     """
     blank = jnp.zeros((64, 64, 1))
     problem = TASKS[experiment.task].corrupt(jax.random.key(0), blank, **experiment.options)

@@ -1,4 +1,4 @@
-"""DIP-Bench: what 154 architectures do to images in four tasks, as a table.
+"""DIP-Bench: a table of fits of 154 architectures to images in several tasks.
 
 A metric, a predictor or a search strategy is judged on the table in a minute, without a fit. Needs
 pyarrow and pandas.
@@ -13,7 +13,7 @@ from isnas_jax.benchmark.evaluation import (
     score_metrics,
 )
 from isnas_jax.benchmark.packing import check, pack
-from isnas_jax.benchmark.portfolio import portfolio
+from isnas_jax.benchmark.portfolios import portfolio
 from isnas_jax.benchmark.predictors import MODELS, predict
 from isnas_jax.benchmark.stops import stop_losses
 from isnas_jax.benchmark.strategies import (

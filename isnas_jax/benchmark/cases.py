@@ -47,10 +47,17 @@ def pose_case(image: str, clean: np.ndarray, name: str, seed: int) -> Case:
 
 
 def write_image(folder: pathlib.Path, image: str, clean: np.ndarray, seed: int) -> None:
-    """Write a clean image, and the seed of its study, to a folder of a benchmark."""
+    """Write a clean image, and the seed of its study, to a folder of a benchmark.
+
+    Raises:
+      ValueError: If the folder has another image of this name, or another seed.
+    """
     pixels = np.asarray(clean, np.float32)
     rows = store.table([(*pixels.shape, seed, pixels.tobytes())], IMAGES)
-    store.write(folder / store.unit_path("images", image), rows, VERSION)
+    path = folder / store.unit_path("images", image)
+    if path.exists() and store.read(path).to_pylist() != rows.to_pylist():
+        raise ValueError(f"{str(folder)!r} has another image {image!r}, or one with another seed")
+    store.write(path, rows, VERSION)
 
 
 def read_case(folder: pathlib.Path, image: str, name: str) -> Case:

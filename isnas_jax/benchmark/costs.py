@@ -5,6 +5,7 @@ costs.parquet     a row per architecture and number of channels: `COSTS`
 
 import dataclasses
 import itertools
+import math
 import pathlib
 import statistics
 import time
@@ -30,9 +31,9 @@ _CHUNKS = 3  # of steps; the first compiles
 
 
 def add_costs(folder: pathlib.Path, study: Study, case: Case, progress: Progress = ignore) -> None:
-    """Measure a step of those architectures that a benchmark has no costs of; see `COSTS`.
+    """Measure a step of each architecture that has no costs in the benchmark yet; see `COSTS`.
 
-    The programs are those of the study, so that a cache of compiled programs has them.
+    Uses the study's programs, so that a compilation cache already holds them.
     """
     path, channels = folder / "costs.parquet", case.clean.shape[2]
     known = store.read(path).to_pylist() if path.exists() else []
@@ -58,5 +59,5 @@ def _cost_of_step(study: Study, case: Case, architecture: str) -> tuple[float, f
     fit_many([job], config, progress=lambda event: clock.append(time.perf_counter()))
     chunks = [after - before for before, after in itertools.pairwise(clock)]
     lowered = lower_steps(net, case.problem, config, clean=case.clean)
-    operations = (lowered.cost_analysis() or {}).get("flops", 0.0)
+    operations = (lowered.cost_analysis() or {}).get("flops", math.nan)
     return operations, statistics.median(chunks) / config.chunk

@@ -8,6 +8,7 @@ and "architecture". Needs pandas and SciPy.
 import itertools
 import os
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,9 +18,10 @@ from isnas_jax import _keys
 from isnas_jax.benchmark.rows import CURVE_INTERVAL
 from isnas_jax.benchmark.table import Benchmark
 from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
+from isnas_jax.problems import Problem
 from isnas_jax.running import Progress, ignore
 from isnas_jax.searching import AnyMetric, RandomInits, score_problems
-from isnas_jax.study import Case, key_of
+from isnas_jax.study import key_of
 from isnas_jax.study.intervals import Estimate, estimate, resample
 
 NETWORK = NetworkConfig(channels=16)
@@ -71,16 +73,15 @@ def score_metrics(
       progress: As for `isnas_jax.score`, for each size of the images.
     """
     names, tables = genotypes(bench), []
-    shapes: dict[tuple[int, ...], list[Case]] = {}
+    shapes: dict[tuple[int, ...], list[Problem]] = {}
     labels: dict[tuple[int, ...], list[tuple[str, str]]] = {}
     for task in bench.tasks:
         for image in bench.images(task):
-            case = bench.case(image, task)
-            shapes.setdefault(case.problem.shape, []).append(case)
-            labels.setdefault(case.problem.shape, []).append((task, image))
-    for shape, cases in shapes.items():
-        nets = [network_for(cases[0].problem, space.parse(name), network, space) for name in names]
-        problems = [case.problem for case in cases]
+            problem = bench.problem(image, task)
+            shapes.setdefault(problem.shape, []).append(problem)
+            labels.setdefault(problem.shape, []).append((task, image))
+    for shape, problems in shapes.items():
+        nets = [network_for(problems[0], space.parse(name), network, space) for name in names]
         scores = score_problems(
             key_of(0, "score"), nets, problems, metrics, inits, folder=folder, progress=progress
         )
@@ -99,7 +100,7 @@ def control_scores(bench: Benchmark) -> pd.DataFrame:
       A table with the columns
 
       - "transfer": minus the mean rank of the genotype's PSNR on the other images of the task. It
-        needs no metric, and is what every predictor has to beat.
+        needs no metric, and is what every predictor has to beat. Only if all tasks have two images.
       - "operations": of a step.
       - "validation 20", "validation 50", "validation 100": the validation error after so many
         iterations of a fit, if all fits have as many.
@@ -109,7 +110,8 @@ def control_scores(bench: Benchmark) -> pd.DataFrame:
     groups = ranks.groupby([table["task"], table["architecture"]])
     others = (groups.transform("sum") - ranks) / (groups.transform("count") - 1)
     fits = list(table[["architecture", "image", "task"]].itertuples(index=False, name=None))
-    controls = {"transfer": -others, "operations": [bench.cost(*fit).operations for fit in fits]}
+    controls: dict[str, Any] = {} if others.isna().any() else {"transfer": -others}
+    controls["operations"] = [bench.cost(*fit).operations for fit in fits]
     curves = [bench.curve(*fit) for fit in fits]
     for iteration in _BRIEF:
         index = iteration // CURVE_INTERVAL
@@ -139,9 +141,15 @@ def leaderboard(
       - "gain at K": PSNR in dB of the best K by score, of which the lowest validation error is
         chosen, less the mean of K at random.
       - "stack gain at K": the same of the stacks of all K.
-      - "agreement": Kendall's tau of the scores of two images, averaged over pairs of images.
+      - "agreement": Kendall's tau of the scores of two images, averaged over pairs of images; nan
+        for a single image.
+
+    Raises:
+      ValueError: If a score is nan.
     """
     truth = outcomes(bench).set_index(INDEX)
+    if (unknown := scores.columns[scores.isna().any()]).size:
+        raise ValueError(f"score {unknown[0]!r} is nan for some architectures")
     select_key, bootstrap_key = jax.random.split(key)
     names = [name for name in scores if name not in INDEX]
     rows = []
@@ -154,7 +162,7 @@ def leaderboard(
             for name in names:
                 for quantity, value in _judge(bench, table, name, control).items():
                     quantities.setdefault((name, quantity), []).append(value)
-        counts = resample(jax.random.clone(bootstrap_key), len(bench.images(task)), resamples)
+        counts = resample(jax.random.clone(bootstrap_key), of_task["image"].nunique(), resamples)
         for (name, quantity), values in quantities.items():
             means = counts @ np.array(values) / counts.sum(axis=1)
             rows.append((task, name, quantity, *estimate(means)))
@@ -225,5 +233,6 @@ def agreement(table: pd.DataFrame, column: str) -> float:
     from scipy.stats import kendalltau
 
     by_image = table.pivot_table(column, "architecture", "image")
-    pairs = itertools.combinations(by_image, 2)
-    return float(np.mean([kendalltau(by_image[a], by_image[b]).statistic for a, b in pairs]))
+    pairs = list(itertools.combinations(by_image, 2))
+    taus = [kendalltau(by_image[a], by_image[b]).statistic for a, b in pairs]
+    return float(np.mean(taus)) if pairs else np.nan

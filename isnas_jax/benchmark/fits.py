@@ -12,7 +12,7 @@ from isnas_jax.study import store
 
 
 class _Members(NamedTuple):
-    """What a combination asks a cohort for."""
+    """The parts of a `Cohort` that combinations use."""
 
     members: Sequence[int]
     residuals: np.ndarray
@@ -49,10 +49,14 @@ class Fits(NamedTuple):
     def combine(self, rows: list[int], combination: Combination) -> tuple[np.ndarray, np.ndarray]:
         """Return the weights (M,) of members, and the products (M, M) of their residuals."""
         gram = self.residuals[np.ix_(rows, rows)]
-        values, vectors = np.linalg.eigh(gram)
-        # Vectors with the same products as the residuals.
-        cohort: Any = _Members(rows, vectors * np.sqrt(np.maximum(values, 0)))
+        cohort: Any = _Members(rows, vectors_with(gram))
         return combination(cohort, int(cohort.errors.argmin())), gram
+
+
+def vectors_with(products: np.ndarray) -> np.ndarray:
+    """Return M row vectors (M, M) with the given inner products (M, M)."""
+    values, vectors = np.linalg.eigh(products)
+    return vectors * np.sqrt(np.maximum(values, 0))
 
 
 def _symmetric(triangle: Iterable[Any]) -> np.ndarray:
@@ -68,7 +72,7 @@ def psnr_of(squared_error: Any) -> Any:
 
 
 def entry(curve: np.ndarray, iteration: Any) -> tuple[int, float]:
-    """Return an iteration, once it was found valid, and the entry of a curve for it."""
+    """Check an iteration and return it with its entry of a curve."""
     last = CURVE_INTERVAL * (len(curve) - 1)
     if iteration not in range(0, last + 1, CURVE_INTERVAL):
         raise ValueError(f"at {iteration!r} must be a multiple of 10 from 0 to {last}, or 'stop'")

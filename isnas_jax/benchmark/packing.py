@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from isnas_jax.benchmark import cases, costs, rows
+from isnas_jax.fitting import LeastValidation
 from isnas_jax.running import Progress, ignore
 from isnas_jax.study import Study
 
@@ -36,7 +37,8 @@ def pack(
       The files of the cases and seeds.
 
     Raises:
-      ValueError: If the study cannot be packed, or is not that of the dataset.
+      ValueError: If the study cannot be packed, is not that of the dataset, or has other images
+        or strengths than the folder.
     """
     folder, dataset = pathlib.Path(folder), pathlib.Path(dataset)
     check(study)
@@ -44,6 +46,10 @@ def pack(
     for case in study.cases:
         cases.write_image(folder, case.image, np.asarray(case.clean), study.seed)
         task = cases.task_name(case.task, strengths[case.task])
+        posed = cases.read_case(folder, case.image, task).problem
+        for name in ("observed", "weights"):
+            if not np.array_equal(getattr(posed, name), getattr(case.problem, name)):
+                raise ValueError(f"{task} of {case.image!r} is not the problem of the study")
         for seed in study.seeds:
             table = rows.rows_of(study, dataset, case, seed)
             paths.append(rows.write(folder, table, task, case.image, seed))
@@ -63,3 +69,5 @@ def check(study: Study) -> None:
             raise ValueError(
                 f"{task}: a benchmark needs fits with a split and with bias correction"
             )
+        if not isinstance(config.stopping, LeastValidation):
+            raise ValueError(f"{task}: a benchmark needs the stopping rule LeastValidation")

@@ -74,15 +74,12 @@ def predict(
     target = (table[outcome] - by_image[outcome].transform("mean")).to_numpy()
     features = _features(bench, scores)
     predictions = np.zeros(len(table))
-    for task in bench.tasks:
-        for image in bench.images(task):
-            of_task, of_image = table["task"] == task, table["image"] == image
-            others = (of_task & ~of_image).to_numpy()
-            if not others.any():
-                raise ValueError(f"{task} has no other image than {image} to learn from")
-            chosen = (of_task & of_image).to_numpy()
-            fitted = model().fit(features[others], target[others])
-            predictions[chosen] = fitted.predict(features[chosen])
+    for (task, image), rows in by_image.indices.items():
+        others = ((table["task"] == task) & (table["image"] != image)).to_numpy()
+        if not others.any():
+            raise ValueError(f"{task} has no other image than {image} to learn from")
+        fitted = model().fit(features[others], target[others])
+        predictions[rows] = fitted.predict(features[rows])
     return predictions
 
 
@@ -92,12 +89,11 @@ def _features(bench: Benchmark, scores: pd.DataFrame) -> np.ndarray:
     by_image = scores.groupby(["task", "image"])[names]
     relative = (scores[names] - by_image.transform("mean")) / (by_image.transform("std") + 1e-12)
     networks = {name: genotype_features(name) for name in scores["architecture"].unique()}
+    pairs = list(scores[["task", "image"]].itertuples(index=False, name=None))
     cases = {
-        (task, image): observation_features(bench.case(image, task).problem)
-        for task in bench.tasks
-        for image in bench.images(task)
+        (task, image): observation_features(bench.problem(image, task))
+        for task, image in set(pairs)
     }
-    pairs = scores[["task", "image"]].itertuples(index=False, name=None)
     return np.hstack(
         [
             np.stack([networks[name] for name in scores["architecture"]]),

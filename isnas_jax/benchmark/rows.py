@@ -1,4 +1,4 @@
-"""The rows of the benchmark: what the fits of a study say, small enough to ship.
+"""The rows of the benchmark: results of a study's fits, small enough to ship.
 
     fits/TASK+IMAGE+SEED.parquet     a row per architecture: `ROWS`
 
@@ -18,6 +18,7 @@ from isnas_jax.fitting import split_by_key
 from isnas_jax.fitting.stopping import count_iterations
 from isnas_jax.searching import Cohort, Fold
 from isnas_jax.study import Case, Study, key_of, store
+from isnas_jax.study.rows import image_row
 from isnas_jax.study.units import fit_name
 
 CURVE_INTERVAL = 10  # iterations between two entries of a curve
@@ -57,9 +58,12 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
     Architectures without a fit of this seed have no row.
 
     Raises:
-      ValueError: If a validation error, computed from the stored restoration, is not the one that
-        the fit recorded: study and folder do not belong together.
+      ValueError: If study and folder do not belong together: their images differ, or a validation
+        error, computed from the stored restoration, is not the one that the fit recorded.
     """
+    stored = store.read(folder / store.unit_path("images", case.image, case.task)).to_pylist()
+    if stored != image_row(case).to_pylist():
+        raise ValueError(f"{str(folder)!r} holds fits to another {case.image!r} than the study's")
     where = {"task": case.task, "image": case.image, "seed": seed}
     units = [
         store.unit_path(*fit_name(case.task, case.image, name, seed)).name
@@ -76,7 +80,8 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
     residuals = _residuals(study, case, seed, names, restored)
     recorded = np.array([row["validation"][row["restored_at"]] for row in chosen])
     errors = np.square(residuals).sum(axis=1)
-    if (worst := np.abs(errors / recorded - 1).max()) > _TOLERANCE:
+    worst = np.abs(errors / recorded - 1).max()
+    if not worst <= _TOLERANCE:  # nan included
         raise ValueError(
             f"validation errors of {where} differ from the recorded ones by {worst:.1%}; study "
             f"and folder {str(folder)!r} do not belong together"
@@ -85,8 +90,8 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
     error_products = _lower_triangle(differences, 1 / differences.shape[1], np.float16)
     residual_products = _lower_triangle(residuals, 1, np.float32)
     config = study.fit[case.task]
-    patience = getattr(config.stopping, "patience", config.iterations)
-    patience = count_iterations(patience, config.iterations)
+    stopping: Any = config.stopping  # LeastValidation: see `packing.check`
+    patience = count_iterations(stopping.patience, config.iterations)
     rows = []
     for index, row in enumerate(chosen):
         rows.append(

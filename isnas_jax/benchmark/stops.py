@@ -1,4 +1,4 @@
-"""What it costs to stop without a second fit, at an iteration that other images predict.
+"""Loss of PSNR by stopping at an iteration that other images predict, without a second fit.
 
 Needs pandas.
 """
@@ -24,6 +24,8 @@ def stop_losses(bench: Benchmark, task: str) -> pd.DataFrame:
       A row per rule, with the mean loss, its 95 % interval over images and its 90th percentile.
     """
     images, names = bench.images(task), genotypes(bench)
+    if len(images) < 2:
+        raise ValueError(f"{task} has one image only; a stop is predicted from other images")
     pairs = [[(name, image) for image in images] for name in names]
     curves = np.array([[bench.truth_curve(*pair, task) for pair in row] for row in pairs])
     best = curves.argmax(axis=-1)

@@ -60,10 +60,10 @@ class Clock:
         """
         known = self.bench.query(architecture, self.image, self.task, at=at)
         before = self.iterations.get(architecture, 0.0)
-        share = max(0.0, 1 - before / known.iterations)
-        if self.seconds + share * known.seconds > self.budget:
+        seconds = max(0.0, 1 - before / known.iterations) * known.seconds
+        if self.seconds + seconds > self.budget:
             raise TimeIsUpError
-        self.seconds += share * known.seconds
+        self.seconds += seconds
         self.iterations[architecture] = max(before, known.iterations)
         if at == "stop" and architecture not in self.finished:
             self.finished.append(architecture)
@@ -93,9 +93,10 @@ def random(key: jax.Array, clock: Clock) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class SuccessiveHalving:
-    """Fit many genotypes briefly, and the better half of them for twice as long, until one is left.
+    """Fit genotypes briefly; repeatedly keep the half with the lowest errors, for twice as long.
 
-    Jamieson and Talwalkar, AISTATS 2016.
+    All fits are then finished, the best ranked first, while there is time. Jamieson and Talwalkar,
+    AISTATS 2016.
 
     Attributes:
       num: Number of genotypes at first.
@@ -106,7 +107,7 @@ class SuccessiveHalving:
     iterations: int = 50
 
     def __call__(self, key: jax.Array, clock: Clock) -> None:
-        """Fit genotypes, and those last that were left longest."""
+        """Run the rounds, then finish the fits in the order of their ranks."""
         names, iterations = _shuffled(key, clock)[: self.num], self.iterations
         curve = clock.bench.curve(names[0], clock.image, clock.task)
         last = CURVE_INTERVAL * (len(curve) - 1)
@@ -222,7 +223,7 @@ def strategy_table(runs: pd.DataFrame, task: str) -> pd.DataFrame:
     for (budget, name), group in runs.groupby(["budget", "strategy"], sort=False):
         row = {"seconds": budget, "strategy": name, "cohort": f"{group['cohort'].mean():.1f}"}
         for kind in ("psnr_single", "psnr_stack"):
-            row[kind] = f"{group[kind].mean():.2f}"
+            row[kind] = f"{group[kind].mean(skipna=False):.2f}"  # nan without a fit on some image
             if not control.empty:
                 gain = group.join(control[kind].rename("control"), on=["image", "budget"])
                 gain["gain"] = gain[kind] - gain["control"]

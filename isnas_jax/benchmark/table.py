@@ -19,6 +19,7 @@ import numpy as np
 from isnas_jax.benchmark import cases
 from isnas_jax.benchmark.fits import Fits, entry, psnr_of
 from isnas_jax.io import identity
+from isnas_jax.problems import Problem
 from isnas_jax.registry import UnknownNameError
 from isnas_jax.searching import Combination, Stack
 from isnas_jax.study import Case, store
@@ -34,7 +35,7 @@ class Cost(NamedTuple):
     """The cost of an architecture at the size of the benchmark.
 
     Attributes:
-      parameters: Their number.
+      parameters: Number of parameters.
       operations: Floating-point operations of a step.
       seconds: Seconds of a step, on one core; the benchmark's page names the machine.
     """
@@ -48,7 +49,7 @@ class Known(NamedTuple):
     """What a search may know of a fit, without the clean image.
 
     Attributes:
-      validation: Validation error of the EMA; the sum of squared residuals, relative to weights.
+      validation: Validation error of the EMA, the weighted mean of squared residuals.
       iterations: Iterations that the fit ran.
       seconds: Simulated seconds that they took.
       stop: The iteration of the EMA, from 0.
@@ -117,7 +118,7 @@ class Benchmark:
         return list(dict.fromkeys(image for other, image, _ in self.files if other == task))
 
     def seeds(self, image: str, task: str) -> list[int]:
-        """Return the seeds of an image's fits; only the first is that of all architectures."""
+        """Return the seeds of an image's fits; not every architecture has every seed."""
         self._check("image", image, self.images(task))
         return [seed for *case, seed in self.files if case == [task, image]]
 
@@ -126,8 +127,12 @@ class Benchmark:
         """The architectures as text: genotypes CELL:BITS and names of baselines."""
         return list(dict.fromkeys(name for fits in self._fits.values() for name in fits.rows))
 
+    def problem(self, image: str, task: str) -> Problem:
+        """Return the problem of an image in a task."""
+        return self.truth_case(image, task).problem
+
     @functools.lru_cache(maxsize=64)  # noqa: B019
-    def case(self, image: str, task: str) -> Case:
+    def truth_case(self, image: str, task: str) -> Case:
         """Return the problem of an image in a task, with the clean image."""
         self._check("image", image, self.images(task))
         return cases.read_case(self.folder, image, task)
@@ -203,11 +208,11 @@ class Benchmark:
         )
 
     def truth_curve(
-        self, architecture: Any, image: str, task: str, seed: int | None = None, of: str = "ema"
+        self, architecture: Any, image: str, task: str, seed: int | None = None, curve: str = "ema"
     ) -> np.ndarray:
         """Return PSNRs in dB of "ema" or "output" (every 10th), or of "biased_ema" (every 20th)."""
-        self._check("curve", of, ["ema", "output", "biased_ema"])
-        name = f"{of}_curve"
+        self._check("curve", curve, ["ema", "output", "biased_ema"])
+        name = f"{curve}_curve"
         return self._mean(
             lambda fits, rows: fits.at(rows[0])[name] / 1000, [architecture], image, task, seed
         )
@@ -217,8 +222,10 @@ class Benchmark:
 
         def cost(fits: Fits, rows: list[int]) -> Cost:
             values = fits.at(rows[0])
-            step = self._steps.get((str(architecture), values["channels"]), (np.nan, np.nan))
-            return Cost(values["parameters"], *step)
+            key = str(architecture), int(values["channels"])
+            if key not in self._steps:
+                raise UnknownNameError(f"{self.version} has no costs of {architecture}")
+            return Cost(values["parameters"], *self._steps[key])
 
         return self._mean(cost, [architecture], image, task, None)
 

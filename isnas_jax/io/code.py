@@ -45,9 +45,9 @@ from isnas_jax.io import records
 COMPARED = ("jax", "jaxlib", "optax", "flax")
 # Packages whose versions are only recorded.
 RECORDED = ("isnas_jax", "numpy", "scipy", "pillow")
-# Modules of this package that cannot change a result. They only show results, or read
+# Modules of this package that cannot change a result. They only show results, judge them, or read
 # images, which are described by their pixels.
-_WITHOUT_EFFECT = ("experiments/", "figures/", "report/", "io/images.py")
+_WITHOUT_EFFECT = ("benchmark/", "experiments/", "figures/", "report/", "io/images.py")
 
 _CODE_TYPES = types.FunctionType | types.BuiltinFunctionType | types.ModuleType | type
 # Types of globals that are data, whichever package defines them.

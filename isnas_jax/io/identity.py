@@ -141,7 +141,10 @@ def _describe_content(value: Any, describe_part: Callable[[Any], Any]) -> Any:
 
 
 def first_difference(before: Any, now: Any, name: str = "") -> str | None:
-    """Return the first difference of two descriptions as text, or None if they are equal."""
+    """Return the first difference of two descriptions as text, or None if they are equal.
+
+    An entry that is None equals a missing one, so that new settings may default to None.
+    """
     if isinstance(before, list) and isinstance(now, list):
         if len(before) != len(now):
             return f"{name} had {len(before)} entries and now has {len(now)}"

@@ -95,7 +95,7 @@ def write_search(
       bits: Bits per channel of image files: 8 or 16.
     """
     candidates = result.candidates
-    if len(candidates.genotypes):
+    if candidates.scored:
         write_scores(folder, candidates.genotypes, {metric: candidates.scores})
     _write_cohort(folder, result, problem, proxy, clean)
     write_timings(folder, result.seconds)

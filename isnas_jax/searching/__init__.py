@@ -22,7 +22,7 @@ from isnas_jax.searching.metrics import (
 )
 from isnas_jax.searching.network_metrics import NetworkMetric
 from isnas_jax.searching.pipeline import check_config, restore, search
-from isnas_jax.searching.portfolio import Portfolio
+from isnas_jax.searching.portfolios import PORTFOLIOS, from_portfolio
 from isnas_jax.searching.presets import Preset
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.scoring import AnyMetric, score, score_outputs, score_problems
@@ -46,6 +46,7 @@ from isnas_jax.searching.strategies import (
 )
 
 __all__ = [
+    "PORTFOLIOS",
     "AnyMetric",
     "Candidates",
     "Cohort",
@@ -57,7 +58,6 @@ __all__ = [
     "Metric",
     "NetworkMetric",
     "Plan",
-    "Portfolio",
     "Preset",
     "RandomInits",
     "RandomSearch",
@@ -70,6 +70,7 @@ __all__ = [
     "Strategy",
     "check_config",
     "closest_to_mean",
+    "from_portfolio",
     "lower_scores",
     "lowest_mean_rank",
     "lowest_validation",

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from isnas_jax.fitting.step import Z_SCALE
 from isnas_jax.networks import Call, module_calls
 from isnas_jax.networks.blocks import BatchNorm, ConvBlock
 from isnas_jax.searching.zero_cost import last_layer
@@ -30,7 +31,7 @@ def naswot(key, net, variables, z, problem):
         return jnp.concatenate([jnp.sign(call.output).ravel() for call in _of(calls, BatchNorm)])
 
     keys = jax.random.split(key, _NOISE_MAPS - 1)
-    others = [0.1 * jax.random.uniform(z_key, z.shape, z.dtype) for z_key in keys]
+    others = [Z_SCALE * jax.random.uniform(z_key, z.shape, z.dtype) for z_key in keys]
     patterns = jax.lax.map(pattern, jnp.stack([z, *others]))
     agreement = jnp.matmul(patterns, patterns.T, precision="highest") / patterns.shape[1]
     return -jnp.linalg.slogdet((1 + agreement) / 2)[1]

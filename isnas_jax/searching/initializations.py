@@ -25,7 +25,7 @@ class RandomInits:
     """The random initializations at which an untrained network is evaluated.
 
     Attributes:
-      num: Number of initializations, K. The first n of a longer list are the list of n.
+      num: Number of initializations, K. The first n do not depend on K.
       shared_weights: Draw the weights once for all K outputs, so that only the noise map z
         differs between them, as the published dataset study did.
       batch: Number of outputs computed together; by default 1 on CPUs, 16 elsewhere.

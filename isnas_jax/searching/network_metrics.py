@@ -15,6 +15,8 @@ from isnas_jax import _programs
 from isnas_jax.fitting import draw_noise_map
 from isnas_jax.problems import Problem
 
+_PROGRAMS = _programs.ProgramCache(8)
+
 Function: TypeAlias = Callable[[jax.Array, Any, Any, jax.Array, Problem], jax.Array]
 
 
@@ -53,6 +55,9 @@ def score_network(
 
     Returns:
       (P, K) float32 for each metric.
+
+    Raises:
+      ValueError: If a metric returns no scalar.
     """
 
     def measure(z_key, init_key, metric_key, problem):
@@ -63,10 +68,19 @@ def score_network(
             for name, metric in metrics.items()
         }
 
-    program = jax.jit(measure, compiler_options=_programs.compiler_options())
+    def program(problem):
+        key = net, tuple(metrics.items()), _programs.shapes(problem)
+        return _PROGRAMS.get(
+            key, lambda: jax.jit(measure, compiler_options=_programs.compiler_options())
+        )
+
     values = [
-        [program(*map(jax.random.clone, trio), problem) for trio in keys] for problem in problems
+        [program(problem)(*map(jax.random.clone, trio), problem) for trio in keys]
+        for problem in problems
     ]
+    for name, value in values[0][0].items():
+        if value.shape != ():
+            raise ValueError(f"metric {name!r} returns an array {value.shape}, not a scalar")
     return {
         name: np.array([[value[name] for value in row] for row in values], np.float32)
         for name in metrics

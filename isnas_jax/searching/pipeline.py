@@ -22,7 +22,7 @@ from isnas_jax.running import Pool, Progress, Runner, Threads, ignore
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.config import Config, SearchConfig, plan_search
-from isnas_jax.searching.portfolio import Portfolio
+from isnas_jax.searching.portfolios import check_portfolio, from_portfolio
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.run import (
     Run,
@@ -42,8 +42,10 @@ def check_config(problem: Problem, config: Config) -> None:
     search = config.search
     if search.cohort or not search.extra_members:
         check_size(search.cohort, getattr(search.strategy, "num", search.cohort))
-    if isinstance(search.strategy, Portfolio):
-        search.strategy.genotypes(problem)  # refuses a task without a portfolio
+    if search.cohort and search.strategy is from_portfolio:
+        check_portfolio(problem, search.cohort)
+    if not search.cohort or search.strategy is from_portfolio:
+        _check_without_scores(search)
     for member in search.extra_members:
         _network(problem, config, member)
     decisions = (config.cohort_fit.stopping, search.selection, search.combination)
@@ -54,6 +56,13 @@ def check_config(problem: Problem, config: Config) -> None:
         if needs_validation(decision) and not fit.split:
             name = getattr(decision, "__name__", type(decision).__name__)
             raise ValueError(f"{name} needs a split to validate with")
+
+
+def _check_without_scores(search: SearchConfig) -> None:
+    """Raise ValueError if a search needs scores, for a cohort that has none."""
+    for decision in (search.selection, search.combination):
+        if getattr(decision, "needs_scores", False):
+            raise ValueError(f"{decision.__name__} needs members with scores")
 
 
 def _network(problem: Problem, config: Config, member: Any) -> Any:
@@ -139,7 +148,7 @@ def score_candidates(run: Run) -> Candidates:
         )["score"]
 
     channels = run.config.network.channels
-    context = SearchContext(run.problem, search_config.space, channels, score)
+    context = SearchContext(run.problem, search_config.space, channels, search_config.cohort, score)
     return search_config.strategy(run.keys.strategy, context)
 
 
@@ -148,6 +157,10 @@ def select_cohort(run: Run, candidates: Candidates) -> list[int]:
     search_config = run.config.search
     if not search_config.cohort:
         return []
+    if not candidates.scored:
+        _check_without_scores(search_config)
+        check_size(search_config.cohort, len(candidates.genotypes))
+        return list(range(search_config.cohort))
     selection = search_config.cohort_selection(
         run.keys.cohort_selection, candidates, search_config.cohort
     )

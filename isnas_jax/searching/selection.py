@@ -3,8 +3,9 @@
 A selection is a function (cohort) -> index of a member. A combination is a function
 (cohort, selected) -> weights (M,) of the members, not negative, that add up to 1; members with a
 weight above 0 are fitted to the whole problem. Neither sees the clean image. One that uses
-validation errors has the attribute `needs_validation`, so that a search without a split refuses
-it before it computes anything. Images are float32 (H, W, C) in [0, 1].
+validation errors has the attribute `needs_validation`, and one that uses scores `needs_scores`, so
+that a search without them refuses it before it fits anything. Images are float32 (H, W, C) in
+[0, 1].
 """
 
 import dataclasses
@@ -23,6 +24,11 @@ Combination: TypeAlias = Callable[[Cohort, int], np.ndarray]
 
 def _uses_validation(function: Function) -> Function:
     function.needs_validation = True
+    return function
+
+
+def _uses_scores(function: Function) -> Function:
+    function.needs_scores = True
     return function
 
 
@@ -52,6 +58,7 @@ def closest(images: np.ndarray, reference: np.ndarray) -> int:
     return int(np.square(images - reference).mean(axis=(1, 2, 3)).argmin())
 
 
+@_uses_scores
 def closest_to_mean(cohort: Cohort) -> int:
     """Select the scored member with the image closest to the metric-weighted mean (section 4)."""
     scored = np.flatnonzero(np.isfinite(cohort.scores))
@@ -66,6 +73,7 @@ def lowest_validation(cohort: Cohort) -> int:
     return int(cohort.errors.argmin())
 
 
+@_uses_scores
 @_uses_validation
 def lowest_mean_rank(cohort: Cohort) -> int:
     """Select the scored member with the lowest mean of its ranks by validation error and score.
@@ -85,6 +93,7 @@ def selected_only(cohort: Cohort, selected: int) -> np.ndarray:
     return np.eye(len(cohort.members))[selected]
 
 
+@_uses_scores
 def score_weighted_mean(cohort: Cohort, selected: int) -> np.ndarray:
     """Weigh the scored members by their scores, as in the paper's mean."""
     del selected

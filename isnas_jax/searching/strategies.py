@@ -16,19 +16,26 @@ from isnas_jax.problems import Problem
 
 
 class Candidates(NamedTuple):
-    """Scored genotypes.
+    """Scored genotypes, or genotypes without scores in the order of their choice.
 
     Attributes:
       genotypes: N genotypes.
-      scores: (N, K), of K random outputs each; lower is better.
+      scores: (N, K), of K random outputs each; lower is better. K is 0 without scores.
     """
 
     genotypes: Sequence[Any]
     scores: np.ndarray
 
     @property
+    def scored(self) -> bool:
+        """Whether there are scores."""
+        return self.scores.size > 0
+
+    @property
     def means(self) -> np.ndarray:
-        """(N,) scores, averaged over the random outputs."""
+        """(N,) scores, averaged over the random outputs; nan without scores."""
+        if not self.scored:
+            return np.full(len(self.genotypes), np.nan)
         return self.scores.mean(axis=1)
 
 
@@ -40,12 +47,14 @@ class SearchContext:
       problem: The problem to restore.
       space: The search space.
       channels: Width at which genotypes must be valid.
+      cohort: Number of candidates that will be fitted.
       score: Maps N genotypes to (N, K) scores; lower is better.
     """
 
     problem: Problem
     space: Space
     channels: int
+    cohort: int
     score: Callable[[Sequence[Any]], np.ndarray]
 
     def sample(self, key: jax.Array, num: int) -> list[Any]:
@@ -67,7 +76,7 @@ class RandomSearch:
     5000
 
     Attributes:
-      num: Their number.
+      num: Number of genotypes.
     """
 
     num: int
@@ -99,7 +108,7 @@ class GenotypeList:
 
     @property
     def num(self) -> int:
-        """Their number."""
+        """Number of genotypes."""
         return len(self.genotypes)
 
     def __call__(self, key: jax.Array, context: SearchContext) -> Candidates:

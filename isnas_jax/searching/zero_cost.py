@@ -11,6 +11,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from isnas_jax.fitting.step import Z_SCALE
 from isnas_jax.networks import module_calls
 from isnas_jax.networks.blocks import BatchNorm, ConvBlock
 from isnas_jax.problems import CoupledBootstrap, Problem
@@ -186,7 +187,7 @@ def init_difference_psd(key, net, variables, z, problem):
     What two initializations have in common cancels.
     """
     init_key, z_key = jax.random.split(key)
-    other_z = 0.1 * jax.random.uniform(z_key, z.shape, z.dtype)
+    other_z = Z_SCALE * jax.random.uniform(z_key, z.shape, z.dtype)
     other = net.init(init_key, other_z)
     difference = _image(net, variables, z, problem) - _image(net, other, other_z, problem)
     return psd_db_strip_mse(problem.observed, problem.operator(difference))
