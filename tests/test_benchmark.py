@@ -329,8 +329,23 @@ def test_a_portfolio_has_no_genotype_that_takes_too_long(bench):
     limit = sorted(seconds.values())[1]
     chosen = benchmark.portfolio(bench, TASK, IMAGES, 2, max_seconds=limit)
     assert {seconds[name] <= limit for name in chosen} == {True}
-    with pytest.raises(ValueError, match="3 of 2 genotypes"):
-        benchmark.portfolio(bench, TASK, IMAGES, 3, max_seconds=limit)
+    assert len(benchmark.portfolio(bench, TASK, IMAGES, 3, max_seconds=limit)) == 2
+    with pytest.raises(ValueError, match="needs at least one image"):
+        benchmark.portfolio(bench, TASK, [], 3)
+    with pytest.raises(ValueError, match="3 of 0 genotypes"):
+        benchmark.portfolio(bench, TASK, IMAGES, 3, max_seconds=0)
+
+
+def test_a_portfolio_never_knows_the_image_that_it_restores(bench):
+    limit = 40 * max(SECONDS.values())
+    for image in IMAGES:
+        clock = strategies.Clock(bench, image, TASK, budget=1e9)
+        strategies.portfolio_of_others(new_key(), clock)
+        others = [other for other in IMAGES if other != image]
+        assert clock.finished == benchmark.portfolio(bench, TASK, others, 6)
+        clock = strategies.Clock(bench, image, TASK, budget=limit)
+        strategies.run_strategy(strategies.portfolio_of_others, new_key(), clock)
+        assert all(bench.query(name, image, TASK).seconds < limit for name in clock.finished)
 
 
 def test_a_stop_loses_what_the_curves_say(bench):

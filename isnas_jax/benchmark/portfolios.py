@@ -30,23 +30,25 @@ def portfolio(
       bench: The benchmark.
       task: One of its tasks.
       images: Some of the task's images, which the portfolio may know.
-      size: Number of genotypes.
+      size: Number of genotypes; fewer are returned if fewer are as fast.
       max_seconds: Most simulated seconds of a genotype's fit, averaged over the images.
 
     Raises:
-      ValueError: If fewer genotypes are as fast.
+      ValueError: Without images, for a size below 1, and if no genotype is as fast.
     """
+    if not images:
+        raise ValueError(f"a portfolio for {task} needs at least one image to be chosen on")
 
     def seconds(name: str) -> float:
         return float(np.mean([bench.query(name, image, task).seconds for image in images]))
 
     names = [name for name in genotypes(bench) if seconds(name) <= max_seconds]
-    if not 1 <= size <= len(names):
+    if size < 1 or not names:
         raise ValueError(f"a portfolio of {size} of {len(names)} genotypes is impossible")
     grams = np.stack([bench.truth_gram(names, image, task) for image in images])
     own = np.diagonal(grams, axis1=1, axis2=2)
     members: list[int] = []
-    for count in range(1, size + 1):
+    for count in range(1, min(size, len(names)) + 1):
         inner = grams[:, members][:, :, members].sum(axis=(1, 2))
         cross = grams[:, members].sum(axis=1)
         psnrs = psnr_of((inner[:, None] + 2 * cross + own) / count**2).mean(axis=0)

@@ -6,6 +6,7 @@ The architectures with finished fits are its cohort. Needs pandas.
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import TypeAlias
@@ -15,12 +16,15 @@ import numpy as np
 import pandas as pd
 
 from isnas_jax.benchmark.evaluation import genotypes, restore
+from isnas_jax.benchmark.portfolios import portfolio
 from isnas_jax.benchmark.rows import CURVE_INTERVAL
 from isnas_jax.benchmark.table import Benchmark, Known
 from isnas_jax.networks import Genotype
 from isnas_jax.networks.genotypes import decode_cell
 from isnas_jax.registry import Registry
 from isnas_jax.study.intervals import over_images
+
+_LARGEST_PORTFOLIO = 16
 
 
 class TimeIsUpError(Exception):
@@ -153,6 +157,19 @@ class Evolution:
                 del population[0]
 
 
+def portfolio_of_others(key: jax.Array, clock: Clock) -> None:
+    """Fit the portfolio of the task's other images; each fit may take a quarter of the time."""
+    del key
+    for name in _portfolio_of_others(clock.bench, clock.task, clock.image, clock.budget / 4):
+        clock.fit(name)
+
+
+@functools.lru_cache(maxsize=64)
+def _portfolio_of_others(bench: Benchmark, task: str, image: str, max_seconds: float) -> list[str]:
+    others = [other for other in bench.images(task) if other != image]
+    return portfolio(bench, task, others, _LARGEST_PORTFOLIO, max_seconds=max_seconds)
+
+
 def distance(first: str, second: str) -> int:
     """Return the number of fields and skip bits in which two genotypes differ."""
     a, b = Genotype.parse(first), Genotype.parse(second)
@@ -169,6 +186,7 @@ STRATEGIES: Registry[Strategy] = Registry(
         "successive halving": SuccessiveHalving(),
         "evolution": Evolution(population=None),
         "regularized evolution": Evolution(),
+        "portfolio": portfolio_of_others,
     },
 )
 
