@@ -2,6 +2,8 @@
 
 import dataclasses
 import itertools
+import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -510,3 +512,22 @@ def test_predictors_carry_over_to_another_image(package, model):
     alone = dataclasses.replace(package, files=first)
     with pytest.raises(ValueError, match="no other image"):
         benchmark.predict(alone, scores[table["image"] == images[0]], benchmark.MODELS[model])
+
+
+def test_the_page_shows_what_runs():
+    page = (pathlib.Path(__file__).parent.parent / "docs" / "benchmark.md").read_text()
+    first, strategy, portfolio, stops = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    names = {"key": new_key()}
+    exec(compile(first, "docs/benchmark.md", "exec"), names)
+    bench, task, image = names["bench"], names["task"], names["image"]
+    try:
+        exec(compile(strategy, "docs/benchmark.md", "exec"), names)
+        clock = strategies.Clock(bench, image, task, budget=30.0)
+        assert strategies.run_strategy(benchmark.STRATEGIES["first fit"], new_key(), clock)
+    finally:
+        del benchmark.STRATEGIES["first fit"]
+    exec(compile(portfolio, "docs/benchmark.md", "exec"), names)
+    assert image not in names["others"]
+    assert len(names["members"]) == 3
+    table = eval(stops, names)
+    assert float(table.loc["validation", "mean loss"].split()[0]) < 0.2
