@@ -422,8 +422,8 @@ def test_a_study_that_records_too_little_is_refused(whole):
         ({"fit": {"denoising": dataclasses.replace(fit, debias=False)}}, "bias correction"),
         ({"fit": {"denoising": isnas.FitConfig(60)}}, "split"),
         (
-            {"fit": {"denoising": dataclasses.replace(fit, stopping=isnas.FixedIterations())}},
-            "LeastValidation",
+            {"fit": {"denoising": dataclasses.replace(fit, stopping=isnas.Discrepancy())}},
+            "validation or fixed",
         ),
     ):
         with pytest.raises(ValueError, match=words):

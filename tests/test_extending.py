@@ -262,6 +262,7 @@ def test_strategy_selections_and_combination_search(extension, problem):
         problem,
         space=ThreeCells(),
         strategy=extension.Evolution(4),
+        cohort=2,
         cohort_selection=extension.best_per_cell,
         selection=extension.least_loss,
         combination=extension.top_two,

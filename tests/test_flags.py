@@ -111,7 +111,8 @@ VALID = {
     ],
     "make_dataset": [
         (
-            *("--images=image.png", "--size=32", "--num_seeds=1", "--baselines=dip"),
+            *("--images=image.png", "--size=32", "--num_seeds=1", "--first_seed=1"),
+            "--baselines=dip",
             *("--tasks=denoising,inpainting:3,super_resolution:3:4", "--metrics=psd_db_mse"),
             *("--sigma=20", "--missing=40", "--factor=2", "--gray", "--square"),
             *(*ALL, *FIT[:1], *FIT[2:8], *FIT[11:], *LISTED[:3], *THREADS, "--stopping=fixed"),
@@ -230,6 +231,7 @@ INVALID = {
     "tasks": ("denoising:soon", "NAME:ITERATIONS"),
     "baselines": ("unet", "choose from dip"),
     "num_seeds": ("0", "0"),
+    "first_seed": ("-1", "first_seed"),
     "methods": ("BM5D", "choose from DIP"),
     "retry_failed": ("perhaps", "retry_failed"),
     "dry_run": ("perhaps", "dry_run"),

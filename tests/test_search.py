@@ -202,7 +202,7 @@ def test_what_the_fits_of_a_cohort_serve_for(config, validates_restoration, is_r
 
 
 def test_plans_count_fits_and_iterations_of_each_stage(problem):
-    config = isnas.presets.quick(problem, iterations=100, folds=3)
+    config = change_search(isnas.presets.quick(problem, iterations=100, folds=3), cohort=2)
     assert plan_restoration(config, 2) == {"validate": (6, 100), "restore": (2, 40)}
     assert plan_search(config) == {"cohort": (6, 100), "restore": (2, 40)}
     members = (isnas.dip, isnas.observed)  # only the first has a network
@@ -366,6 +366,10 @@ def test_presets_follow_the_problem(problem):
     assert quick.fit.iterations == quick.cohort_fit.iterations == 1200
     assert quick.fit.stopping == isnas.LeastValidation()
     assert quick.fit.split == isnas.CoupledBootstrap(0.15)
+    assert quick.search.strategy is isnas.from_portfolio
+    for task, number in (("inpainting", 8), ("deblurring", 4)):  # without a portfolio
+        other = isnas.presets.quick(dataclasses.replace(holes, task=task))
+        assert other.search.strategy == isnas.RandomSearch(number)
     for unknown in (isnas.denoising(problem.observed), holes):
         assert isnas.presets.quick(unknown).fit.split == isnas.HoldOut(0.1)
 
@@ -649,7 +653,7 @@ BAD = {
     "cohort too large for one method": (
         "compare",
         ["--images=sample:moon", "--size=32", "--methods=ISNAS-DIP", "--num_genotypes=1"],
-        "cohort of 2",
+        "cohort of 3",
     ),
     "no workers": ("search", ["--image=sample:moon", "--workers=0"], "workers 0"),
     "unknown runner": (

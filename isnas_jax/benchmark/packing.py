@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from isnas_jax.benchmark import cases, costs, rows
-from isnas_jax.fitting import LeastValidation
+from isnas_jax.fitting import FixedIterations, LeastValidation
 from isnas_jax.running import Progress, ignore
 from isnas_jax.study import Study
 
@@ -69,5 +69,5 @@ def check(study: Study) -> None:
             raise ValueError(
                 f"{task}: a benchmark needs fits with a split and with bias correction"
             )
-        if not isinstance(config.stopping, LeastValidation):
-            raise ValueError(f"{task}: a benchmark needs the stopping rule LeastValidation")
+        if not isinstance(config.stopping, LeastValidation | FixedIterations):
+            raise ValueError(f"{task}: a benchmark needs the stopping rule validation or fixed")

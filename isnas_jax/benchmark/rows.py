@@ -90,8 +90,9 @@ def rows_of(study: Study, folder: pathlib.Path, case: Case, seed: int) -> pa.Tab
     error_products = _lower_triangle(differences, 1 / differences.shape[1], np.float16)
     residual_products = _lower_triangle(residuals, 1, np.float32)
     config = study.fit[case.task]
-    stopping: Any = config.stopping  # LeastValidation: see `packing.check`
-    patience = count_iterations(stopping.patience, config.iterations)
+    # Of LeastValidation; the only other rule is FixedIterations: see `packing.check`.
+    patience = getattr(config.stopping, "patience", config.iterations)
+    patience = count_iterations(patience, config.iterations)
     rows = []
     for index, row in enumerate(chosen):
         rows.append(

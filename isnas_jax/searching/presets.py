@@ -21,6 +21,7 @@ from isnas_jax.problems import (
 )
 from isnas_jax.searching.cohort import top_half
 from isnas_jax.searching.config import Config, SearchConfig
+from isnas_jax.searching.portfolios import PORTFOLIOS, from_portfolio
 from isnas_jax.searching.selection import Stack, lowest_validation
 from isnas_jax.searching.strategies import RandomSearch
 
@@ -56,11 +57,11 @@ def quick(problem: Problem, **fit_changes: Any) -> Config:
     Every network is fitted to a part of the measurements until its validation error is lowest,
     for at most 800 iterations (20000 / sigma, up to 2400, if that is more), then refitted to
     all. The result is the combination with the lowest validation error. In denoising the cohort
-    has two of four light genotypes, 16 channels wide, and the observation; the refit starts
-    halfway. In inpainting and super-resolution it has two of eight genotypes, 32 channels wide,
-    DIP and NAS-DIP; three folds decide, and the refit starts from the initialization and takes
-    1.5 times as long. docs/decisions.md has the measurements. Other tasks are treated as
-    denoising, without the observation in the cohort.
+    has the first three genotypes of the portfolio, 16 channels wide, and the observation; the
+    refit starts halfway. In inpainting and super-resolution it has two of eight genotypes, 32
+    channels wide, DIP and NAS-DIP; three folds decide, and the refit starts from the
+    initialization and takes 1.5 times as long. docs/decisions.md has the measurements. Other tasks
+    are treated as denoising, with three of four light genotypes and without the observation.
 
     Args:
       problem: The problem to restore.
@@ -77,8 +78,8 @@ def quick(problem: Problem, **fit_changes: Any) -> Config:
         debias=True,
     )
     search = SearchConfig(
-        strategy=RandomSearch(4 if noisy else 8),
-        cohort=2,
+        strategy=from_portfolio if problem.task in PORTFOLIOS else RandomSearch(4 if noisy else 8),
+        cohort=3 if noisy else 2,
         space=light_space if noisy else free_space,
         cohort_selection=top_half,
         extra_members=_EXTRA_MEMBERS.get(problem.task, ()),
