@@ -3,11 +3,12 @@ r"""Compare methods on a folder of images: the paper's comparison table.
     python -m experiments.compare --images=photographs --task=denoising --sigma=25 \
         --num_seeds=3 --stopping=fixed --iterations=450 --output_dir=comparison
 
-ISNAS-DIP searches an architecture for every image and seed; DIP and NAS-DIP are fitted by the same
-rules. "as published" takes the paper's decisions at the same size. random-N and metric-N are
-ISNAS-DIP with N genotypes drawn at random or of the best scores, N being --cohort. ISNAS-DIP+ adds
-the classical restorations to the cohort. Fits that methods share are computed once. A seed
-determines corruption, candidates and initializations. A killed run resumes.
+ISNAS-DIP is the preset's search, in denoising with a portfolio; --num_genotypes scores random
+genotypes instead. DIP and NAS-DIP are fitted by the same rules. "as published" takes the paper's
+decisions at the same size. random-N and metric-N are ISNAS-DIP with N genotypes drawn at random or
+of the best scores, N being --cohort. ISNAS-DIP+ adds the classical restorations to the cohort.
+Fits that methods share are computed once. A seed determines corruption, candidates and
+initializations. A killed run resumes.
 """
 
 import numpy as np

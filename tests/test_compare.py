@@ -1,5 +1,6 @@
 """Test the comparison of methods: its decisions, its events and its table."""
 
+import dataclasses
 import statistics
 
 import jax
@@ -12,6 +13,7 @@ from skimage.metrics import peak_signal_noise_ratio
 import isnas_jax as isnas
 from isnas_jax import study
 from isnas_jax.io import images
+from isnas_jax.searching import check_config
 
 FLAGS = (
     "--images=sample:moon,sample:camera",
@@ -77,6 +79,19 @@ def test_as_published_fits_genotypes_instead_of_baselines():
     assert config.search.extra_members == (isnas.dip, isnas.nas_dip)
     changed = study.methods("inpainting", config)["as published"].change(config)
     assert changed.search.cohort == config.search.cohort + 2
+
+
+def test_methods_that_need_scores_replace_a_portfolio(problem):
+    config = isnas.presets.quick(problem)
+    methods = study.methods("denoising", config)
+    assert methods["ISNAS-DIP"].change(config).search.strategy is isnas.from_portfolio
+    for name in ("as published", "metric-3", "random-3"):
+        changed = methods[name].change(config)
+        assert changed.search.strategy == isnas.RandomSearch(8)
+        check_config(problem, changed)
+    search = dataclasses.replace(config.search, strategy=isnas.RandomSearch(5))
+    listed = dataclasses.replace(config, search=search)
+    assert methods["random-3"].change(listed).search.strategy == isnas.RandomSearch(5)
 
 
 def test_search_with_classical_members_names_each_member_once(problem):

@@ -22,7 +22,9 @@ from isnas_jax.registries import CLASSICAL
 from isnas_jax.running import Event, Progress, Runner, Threads, ignore
 from isnas_jax.searching import (
     Config,
+    RandomSearch,
     closest_to_mean,
+    from_portfolio,
     presets,
     random_subset,
     restore,
@@ -32,6 +34,9 @@ from isnas_jax.searching import (
 )
 from isnas_jax.study.intervals import over_images
 from isnas_jax.study.units import Case, key_of
+
+# Genotypes that methods score in place of a portfolio.
+_SCORED = 8
 
 Method: TypeAlias = Callable[..., np.ndarray]
 
@@ -65,6 +70,13 @@ def replace_search(config: Config, **changes: Any) -> Config:
     return dataclasses.replace(config, search=dataclasses.replace(config.search, **changes))
 
 
+def _scored(config: Config, **changes: Any) -> Config:
+    """Return a config with other fields of its search, which scores genotypes."""
+    if config.search.strategy is from_portfolio:
+        changes["strategy"] = RandomSearch(max(_SCORED, config.search.cohort))
+    return replace_search(config, **changes)
+
+
 def as_published(config: Config) -> Config:
     """Return a config with the decisions of the paper, at the size of the given one.
 
@@ -78,7 +90,7 @@ def as_published(config: Config) -> Config:
 
     search = config.search
     networks = search.cohort + sum(isinstance(m, Baseline) for m in search.extra_members)
-    changed = replace_search(
+    changed = _scored(
         config,
         cohort=min(networks, getattr(search.strategy, "num", networks)),
         extra_members=(),
@@ -93,9 +105,10 @@ def as_published(config: Config) -> Config:
 def methods(task: str, config: Config) -> dict[str, Method]:
     """Return the methods for a task by name.
 
-    "as published" takes the decisions of the paper. metric-N and random-N are the search with the
-    N genotypes of the best scores, or N random ones. With a split, ISNAS-DIP+ adds the classical
-    restorations to the cohort.
+    "ISNAS-DIP" is the search of the config, perhaps with a portfolio. "as published" takes the
+    decisions of the paper. metric-N and random-N are the search with the N genotypes of the best
+    scores, or N random ones; in place of a portfolio, 8 random genotypes are scored. With a split,
+    ISNAS-DIP+ adds the classical restorations to the cohort.
     """
     number = config.search.cohort
     classics = {name: entry for name, entry in CLASSICAL.items() if entry.task == task}
@@ -106,7 +119,7 @@ def methods(task: str, config: Config) -> dict[str, Method]:
         "ISNAS-DIP": SearchMethod(replace_search),
     }
     for name, selection in (("metric", top_k), ("random", random_subset)):
-        change = functools.partial(replace_search, cohort_selection=selection)
+        change = functools.partial(_scored, cohort_selection=selection)
         result[f"{name}-{number}"] = SearchMethod(change)
     if config.cohort_fit.split:
         members = tuple(dict.fromkeys((*config.search.extra_members, *classics.values())))
