@@ -4,11 +4,13 @@ r"""Judge metrics by the benchmark: do they rank the networks first that restore
 
 Nothing is fitted. Each metric is computed for every genotype of the benchmark, and compared with
 what its fits reached. leaderboard.csv has all quantities that `isnas_jax.benchmark.leaderboard`
-describes, and each task has a table of some. Controls are always listed: a random score, the
-operations of a step, the mean rank on the other images (transfer), and validation errors of brief
-fits. --models adds predictors that learn from the other images; they need scikit-learn.
+describes, and each task has a table of some. Metrics whose scores are stored with the benchmark are
+listed too, and controls: a random score, the operations of a step, the mean rank on the other
+images (transfer), and validation errors of brief fits. --models adds predictors that learn from the
+other images; they need scikit-learn. --store adds the scores to the benchmark.
 """
 
+import functools
 import importlib.util
 
 import jax
@@ -32,6 +34,7 @@ def define_flags() -> None:
     flags.DEFINE_integer("channels", 16, "Width of its networks.", lower_bound=1)
     flags.DEFINE_string("space", "free", "Search space of its genotypes.")
     flags.DEFINE_integer("num_inits", 8, "Random initializations of each genotype.", lower_bound=1)
+    flags.DEFINE_boolean("store", False, "Store the scores in the folder of the benchmark.")
     flags.DEFINE_integer("resamples", 1000, "Bootstrap samples of the images.", lower_bound=1)
     define_output_dir("leaderboard", "Folder for the tables.")
     define_seed("Seed of bootstrap and random selections.")
@@ -46,19 +49,29 @@ def main() -> None:
     bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
     folder = open_folder(("metrics", "models", "resamples", "seed"), benchmark_digest=bench.digest)
     with progress.shown() as status:
-        scores = benchmark.score_metrics(
+        score = functools.partial(
+            benchmark.score_metrics,
             bench,
-            metrics,
-            isnas.RandomInits(FLAGS.num_inits),
+            inits=isnas.RandomInits(FLAGS.num_inits),
             network=isnas.NetworkConfig(channels=FLAGS.channels),
             space=SPACES[FLAGS.space],
             folder=folder / "work",
             progress=status,
         )
+        scores = score(metrics)
+        if FLAGS.store:
+            of_images = {
+                name: metric
+                for name, metric in metrics.items()
+                if not isinstance(metric, isnas.NetworkMetric)
+            }
+            benchmark.store_scores(bench, score(of_images, reference="clean"), "clean")
+            benchmark.store_scores(bench, scores)
+    case = ["task", "image", "architecture"]
+    stored = benchmark.stored_scores(bench)
+    scores = scores.merge(stored[[*case, *stored.columns.difference(scores.columns)]], on=case)
     predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
-    scores = scores.assign(**predicted).merge(
-        benchmark.control_scores(bench), on=["task", "image", "architecture"]
-    )
+    scores = scores.assign(**predicted).merge(benchmark.control_scores(bench), on=case)
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

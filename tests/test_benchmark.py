@@ -4,10 +4,12 @@ import dataclasses
 import itertools
 import pathlib
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 import pytest
 import scipy.stats
 import tiny
@@ -512,6 +514,46 @@ def test_predictors_carry_over_to_another_image(package, model):
     alone = dataclasses.replace(package, files=first)
     with pytest.raises(ValueError, match="no other image"):
         benchmark.predict(alone, scores[table["image"] == images[0]], benchmark.MODELS[model])
+
+
+def test_stored_scores_are_those_that_were_computed(bench, tmp_path):
+    shutil.copytree(bench.folder, tmp_path / "copy")
+    copy = benchmark.load(tmp_path / "copy")
+    options = {"inits": isnas.RandomInits(2), "network": isnas.NetworkConfig(4)}
+    options["space"] = tiny.SPACE
+    assert list(benchmark.stored_scores(copy)) == ["task", "image", "architecture"]
+    noisy = benchmark.score_metrics(copy, {"a": isnas.psd_db_mse}, **options)
+    clean = benchmark.score_metrics(copy, {"a": isnas.psd_db_mse}, reference="clean", **options)
+    assert not np.allclose(noisy["a"], clean["a"])
+    benchmark.store_scores(copy, noisy)
+    benchmark.store_scores(copy, clean, "clean")
+    benchmark.store_scores(copy, noisy[["task", "image", "architecture"]].assign(b=noisy["a"] + 1))
+    incomplete = noisy[noisy["image"] != "waves"].rename(columns={"a": "c"})
+    benchmark.store_scores(copy, incomplete)
+    again = benchmark.load(tmp_path / "copy")
+    for stored, expected in (
+        (benchmark.stored_scores(again), noisy.assign(b=noisy["a"] + 1)),
+        (benchmark.stored_scores(again, "clean"), clean),
+    ):
+        labels = ["task", "image", "architecture"]
+        pd.testing.assert_frame_equal(
+            stored.sort_values(labels, ignore_index=True),
+            expected.sort_values(labels, ignore_index=True).astype({"a": np.float32}),
+            check_dtype=False,
+            check_like=True,
+        )
+    # The reference is the clean image itself.
+    net = network_for(
+        isnas.denoising(clean_image("waves")), tiny.GENOTYPES[0], options["network"], tiny.SPACE
+    )
+    score = isnas.score(
+        study.key_of(0, "score"), [net], isnas.denoising(clean_image("waves")),
+        {"a": isnas.psd_db_mse}, options["inits"],
+    )["a"].mean()  # fmt: skip
+    row = clean[(clean["image"] == "waves") & (clean["architecture"] == str(tiny.GENOTYPES[0]))]
+    assert row["a"].item() == pytest.approx(score)
+    with pytest.raises(ValueError, match="reference 'truth' must be one of observed, clean"):
+        benchmark.stored_scores(again, "truth")
 
 
 def test_the_page_shows_what_runs():

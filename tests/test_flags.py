@@ -136,7 +136,14 @@ VALID = {
     "evaluate_metric": [
         (
             *("--benchmark=bench", "--metrics=psd_db_mse", "--channels=4", "--space=tiny"),
-            *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1", "--models="),
+            *(
+                "--extensions=tiny",
+                "--num_inits=1",
+                "--resamples=20",
+                "--seed=1",
+                "--models=",
+                "--store",
+            ),
         )
     ],
     "evaluate_strategy": [

@@ -10,11 +10,11 @@ from isnas_jax.benchmark.evaluation import (
     leaderboard,
     leaderboard_of,
     outcomes,
-    score_metrics,
 )
 from isnas_jax.benchmark.packing import check, pack
 from isnas_jax.benchmark.portfolios import portfolio
 from isnas_jax.benchmark.predictors import MODELS, predict
+from isnas_jax.benchmark.scores import score_metrics, store_scores, stored_scores
 from isnas_jax.benchmark.stops import stop_losses
 from isnas_jax.benchmark.strategies import (
     STRATEGIES,
@@ -53,5 +53,7 @@ __all__ = [
     "run_strategy",
     "score_metrics",
     "stop_losses",
+    "store_scores",
+    "stored_scores",
     "strategy_table",
 ]

@@ -6,7 +6,6 @@ and "architecture". Needs pandas and SciPy.
 """
 
 import itertools
-import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -17,14 +16,8 @@ import pandas as pd
 from isnas_jax import _keys
 from isnas_jax.benchmark.rows import CURVE_INTERVAL
 from isnas_jax.benchmark.table import Benchmark
-from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
-from isnas_jax.problems import Problem
-from isnas_jax.running import Progress, ignore
-from isnas_jax.searching import AnyMetric, RandomInits, score_problems
-from isnas_jax.study import key_of
 from isnas_jax.study.intervals import Estimate, estimate, resample
 
-NETWORK = NetworkConfig(channels=16)
 SIZES = (1, 3, 5, 15)  # of the selections that are judged
 _SHOWN = ["tau psnr", "tau stop", "precision at 15", "gain at 1", "gain at 5", "stack gain at 3"]
 _RANDOM_SELECTIONS = 50
@@ -49,48 +42,6 @@ def outcomes(bench: Benchmark) -> pd.DataFrame:
 def genotypes(bench: Benchmark) -> list[str]:
     """Return the architectures that are genotypes."""
     return [name for name in bench if ":" in name]
-
-
-def score_metrics(
-    bench: Benchmark,
-    metrics: Mapping[str, AnyMetric],
-    inits: RandomInits = RandomInits(8),
-    *,
-    network: NetworkConfig = NETWORK,
-    space: Space = free_space,
-    folder: str | os.PathLike[str] | None = None,
-    progress: Progress = ignore,
-) -> pd.DataFrame:
-    """Compute metrics of all genotypes, means over random initializations.
-
-    Args:
-      bench: The benchmark.
-      metrics: Metrics by name.
-      inits: The random initializations.
-      network: What all networks have in common; 16 channels by default, as the fits.
-      space: The search space of the genotypes.
-      folder: Caches the scores on disk.
-      progress: As for `isnas_jax.score`, for each size of the images.
-    """
-    names, tables = genotypes(bench), []
-    shapes: dict[tuple[int, ...], list[Problem]] = {}
-    labels: dict[tuple[int, ...], list[tuple[str, str]]] = {}
-    for task in bench.tasks:
-        for image in bench.images(task):
-            problem = bench.problem(image, task)
-            shapes.setdefault(problem.shape, []).append(problem)
-            labels.setdefault(problem.shape, []).append((task, image))
-    for shape, problems in shapes.items():
-        nets = [network_for(problems[0], space.parse(name), network, space) for name in names]
-        scores = score_problems(
-            key_of(0, "score"), nets, problems, metrics, inits, folder=folder, progress=progress
-        )
-        for (task, image), of_case in zip(labels[shape], scores, strict=True):
-            means = {name: values.mean(axis=1) for name, values in of_case.items()}
-            tables.append(
-                pd.DataFrame({"task": task, "image": image, "architecture": names, **means})
-            )
-    return pd.concat(tables, ignore_index=True)
 
 
 def control_scores(bench: Benchmark) -> pd.DataFrame:
