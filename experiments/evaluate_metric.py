@@ -46,6 +46,8 @@ def main() -> None:
     models = {name: benchmark.MODELS[name] for name in FLAGS.models}
     if models and not importlib.util.find_spec("sklearn"):
         raise ValueError("--models needs scikit-learn: pip install scikit-learn")
+    if FLAGS.store and not FLAGS.benchmark:
+        raise ValueError("--store needs --benchmark: the package's own is not changed")
     bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
     folder = open_folder(("metrics", "models", "resamples", "seed"), benchmark_digest=bench.digest)
     with progress.shown() as status:

@@ -136,14 +136,8 @@ VALID = {
     "evaluate_metric": [
         (
             *("--benchmark=bench", "--metrics=psd_db_mse", "--channels=4", "--space=tiny"),
-            *(
-                "--extensions=tiny",
-                "--num_inits=1",
-                "--resamples=20",
-                "--seed=1",
-                "--models=",
-                "--store",
-            ),
+            *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1", "--models="),
+            "--store",
         )
     ],
     "evaluate_strategy": [
@@ -230,6 +224,7 @@ INVALID = {
     "job_gpus": ("1", "runner 'threads' has no job_gpus"),
     "benchmark": ("note.txt", "benchmark"),
     "models": ("forest", "linear, boosted trees"),
+    "store": ("perhaps", "store"),
     "strategies": ("annealing", "random, successive halving"),
     "budgets": ("soon", "budget 'soon'"),
     "repeats": ("0", "repeats"),
