@@ -15,8 +15,8 @@ from experiments.decisions import (
     aggregation,
     curves,
     gather,
-    genotypes,
     methods,
+    scores,
     stopping,
     tables,
 )
@@ -525,10 +525,9 @@ def test_recorded_products_give_the_weights_and_psnr_of_the_images(recorded):
     both = pd.DataFrame([row, gather.member_row(recording, folds, fits)])
     rows = pd.DataFrame(gather.curve_rows(recording, network, loaded))
     by_page = dict(tables.recorded_tables(rows, both))
-    assert "bootstrap, refit, bias-corrected" in by_page["stopping"]["Denoising, σ = 25"].index
-    # One genotype shows neither what a score predicts nor which two to fit.
-    assert genotypes.score_table(rows).empty
-    assert genotypes.choice_table(rows, both).empty
+    assert "bootstrap, refit, bias-corrected" in by_page["stopping"]["Median gap"].index
+    # One genotype does not show what a score predicts.
+    assert scores.score_table(rows).empty
     results = aggregation.aggregate(pd.DataFrame([row]))
     psnr = results[results["cohort"] == "non-local means"]["psnr"].item()
     restored = classical.restore(isnas.non_local_means, case.problem)

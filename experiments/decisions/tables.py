@@ -21,8 +21,8 @@ from isnas_jax.io import records
 from ..main import FLAGS, run_script
 from .aggregation import aggregate, aggregation_table, cohort_tables, default_cohort, folds_table
 from .curves import EXPERIMENTS
-from .genotypes import choice_table, score_table
 from .methods import method_tables, overview
+from .scores import score_table
 from .stopping import gap_tables, gaps
 
 # Rules and cohorts were chosen on these images; the tables report on the others.
@@ -52,12 +52,6 @@ ES-WMV has a window of 50. ES-WMV and ES-EMV have a patience of a sixth of the f
         """\
 Kendall's τ between training-free score and best PSNR over an image's genotypes (negative is good),
 and the best PSNR of the top genotypes less that of random ones. Means over images.""",
-    ),
-    "genotypes": (
-        "Which genotypes to fit",
-        """\
-The default's cohort with other genotypes, stacked: dB above two random genotypes. "Lowest error
-after n iterations" chooses by validation error among all random genotypes (two to four).""",
     ),
     "aggregation": (
         "Selections and combinations",
@@ -110,7 +104,6 @@ def recorded_tables(
     yield "experiments", {"All experiments": experiment_table(curves)}
     yield "stopping", gap_tables(gaps(curves))
     yield "scores", {"All experiments": score_table(curves)}
-    yield "genotypes", {"All experiments": choice_table(curves, members)}
     results = aggregate(members)
     one_fold = results[~results["split"].str.contains("folds")]
     aggregations = {
