@@ -564,6 +564,23 @@ def test_decisions_page_has_the_generated_table_of_methods():
         tables.fill(page, "speed", pd.DataFrame())
 
 
+def test_portfolio_table_agrees_with_the_recorded_results():
+    recorded = pd.read_csv(DOCS / "decisions" / "portfolio.csv")
+    page = (DOCS / "decisions.md").read_text()
+    _, _, section = page.partition("## A portfolio instead of a search")
+    default = recorded["portfolio_3"]
+    assert f"| default: portfolio of three | {default.mean():.2f} |" in section
+    for column, label in (
+        ("portfolio_2", "portfolio of two (`--cohort=2`)"),
+        ("two_light", "two of four light genotypes (`--num_genotypes=4 --cohort=2`)"),
+        ("dip", "DIP"),
+    ):
+        gain = over_images(recorded.assign(gain=default - recorded[column]), "gain").shown()
+        assert f"| {label} | {recorded[column].mean():.2f} | {gain} |" in section
+    ahead = (default > recorded["two_light"]).sum()
+    assert f"on {ahead} of {len(recorded)} images" in section
+
+
 def test_fast_default_table_agrees_with_the_recorded_results():
     recorded = pd.read_csv(DOCS / "decisions" / "fast.csv").query("seed == 0")
     means = {f"{mean:.2f}" for mean in recorded.drop(columns=["image", "seed"]).mean()}
