@@ -220,6 +220,7 @@ def stacking_config(small_network, problem, members):
     search = dataclasses.replace(
         config.search,
         strategy=isnas.RandomSearch(3),
+        cohort=2,
         space=SmallSpace(small_network),
         extra_members=members,
     )

@@ -199,13 +199,11 @@ class Benchmark:
         self, architecture: Any, image: str, task: str, seed: int | None = None
     ) -> np.ndarray:
         """Return the validation errors of the EMA at every 10th iteration."""
-        return self._mean(
-            lambda fits, rows: fits.at(rows[0])["validation_curve"],
-            [architecture],
-            image,
-            task,
-            seed,
-        )
+
+        def curve(fits: Fits, rows: list[int]) -> np.ndarray:
+            return fits.at(rows[0])["validation_curve"]
+
+        return self._mean(curve, [architecture], image, task, seed)
 
     def truth_curve(
         self, architecture: Any, image: str, task: str, seed: int | None = None, curve: str = "ema"
