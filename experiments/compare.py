@@ -3,10 +3,10 @@ r"""Compare methods on a folder of images: the paper's comparison table.
     python -m experiments.compare --images=photographs --task=denoising --sigma=25 \
         --num_seeds=3 --stopping=fixed --iterations=450 --output_dir=comparison
 
-ISNAS-DIP is the preset's search, in denoising with a portfolio; --num_genotypes scores random
-genotypes instead. DIP and NAS-DIP are fitted by the same rules. "as published" takes the paper's
-decisions at the same size. random-N and metric-N are ISNAS-DIP with N genotypes drawn at random or
-of the best scores, N being --cohort. ISNAS-DIP+ adds the classical restorations to the cohort.
+portfolio is the default in denoising. ISNAS-DIP scores random genotypes. DIP and NAS-DIP are fitted
+by the same rules. "as published" takes the paper's decisions at the same size. random-N and
+metric-N are ISNAS-DIP with N genotypes drawn at random or of the best scores, N being --cohort.
+ISNAS-DIP+ adds the classical restorations to the cohort.
 Fits that methods share are computed once. A seed determines corruption, candidates and
 initializations. A killed run resumes.
 """
@@ -97,8 +97,9 @@ def write_tables(folder, runs) -> list[str]:
         text = tables.write(folder / quality, study.summary(runs, quality, digits))
         seeds = f"{FLAGS.num_seeds} seed{'s' * (FLAGS.num_seeds > 1)}"
         texts.append(f"{quality.upper()}, mean ± standard error over {seeds}\n{text}\n")
-        if "ISNAS-DIP" in set(runs["method"]):
-            paired = study.differences(runs, quality, "ISNAS-DIP", digits)
+        searches = [name for name in ("portfolio", "ISNAS-DIP") if name in set(runs["method"])]
+        if searches:
+            paired = study.differences(runs, quality, searches[0], digits)
             texts.append(tables.write(folder / f"{quality}_differences", paired) + "\n")
     return texts
 

@@ -129,12 +129,14 @@ def _scores() -> None:
 
 def _search() -> None:
     flags.DEFINE_string(
-        "strategy", None, "Which genotypes to score: random, portfolio, or an extension's."
+        "strategy", None, "Which genotypes to propose: random, portfolio, or an extension's."
     )
     flags.DEFINE_string(
-        "metric", "psd_db_strip_mse", "Metric to score by: ours, published or an extension's."
+        "metric",
+        "psd_db_strip_mse",
+        "Metric to score by: the library's, published or an extension's.",
     )
-    flags.DEFINE_integer("cohort", None, "Number of candidates to fit.")
+    flags.DEFINE_integer("cohort", None, "Number of candidates to fit, at most 8 of a portfolio.")
     flags.DEFINE_integer("cohort_iterations", None, "Largest number of iterations of a cohort fit.")
     flags.DEFINE_string("proxy", None, "Problem of the cohort: full, crop, decimate or resize.")
     flags.DEFINE_integer("proxy_size", None, "Side of the proxy in pixels.")

@@ -3,10 +3,11 @@ r"""Search an architecture for one image and restore with it (ISNAS-DIP).
     python -m experiments.search --image=sample:camera --task=denoising --sigma=25 \
         --seed=0 --output_dir=out
 
---image takes a clean image and corrupts it; --observed takes a corrupted one. A search scores
-random genotypes without training, fits some of the better ones to a part of the measurements,
-weighs them by their errors on the rest, refits them to all measurements and returns their weighted
-mean. --preset=published takes the paper's config.
+--image takes a clean image and corrupts it; --observed takes a corrupted one. In denoising a search
+takes a portfolio: genotypes that restored other images best. In other tasks, and with
+--num_genotypes, it scores random genotypes without training and takes some of the better ones. It
+fits them to a part of the measurements, weighs them by their errors on the rest, refits them to all
+measurements and returns their weighted mean. --preset=published takes the paper's config.
 """
 
 import sys
@@ -29,7 +30,9 @@ def define_flags() -> None:
     define("image", "run", "network", "fit", "refit", "scores", "search", "runner")
     flags.DEFINE_boolean("json", False, "Print the result as JSON instead of a table.")
     flags.DEFINE_string(
-        "cohort_selection", None, "Which candidates to fit: top-k, top-half, or random as control."
+        "cohort_selection",
+        None,
+        "Which scored candidates to fit: top-k, top-half, or random as control.",
     )
 
 

@@ -47,6 +47,7 @@ NOT_RUN = {
     "decisions.gather": "reads what decisions.curves takes hours to make",
     "--pytorch": "needs PyTorch",
     "--ray_address": "needs a Ray cluster",
+    "--methods=DIP,portfolio": "has networks of five levels",
 }
 
 # Benchmarks have networks of five levels; compare runs in test_compare.py, and evaluate_metric with

@@ -84,14 +84,15 @@ def test_as_published_fits_genotypes_instead_of_baselines():
 def test_methods_that_need_scores_replace_a_portfolio(problem):
     config = isnas.presets.quick(problem)
     methods = study.methods("denoising", config)
-    assert methods["ISNAS-DIP"].change(config).search.strategy is isnas.from_portfolio
-    for name in ("as published", "metric-3", "random-3"):
+    assert methods["portfolio"].change(config) == config
+    for name in ("ISNAS-DIP", "ISNAS-DIP+", "as published", "metric-3", "random-3"):
         changed = methods[name].change(config)
         assert changed.search.strategy == isnas.RandomSearch(8)
         check_config(problem, changed)
     search = dataclasses.replace(config.search, strategy=isnas.RandomSearch(5))
     listed = dataclasses.replace(config, search=search)
     assert methods["random-3"].change(listed).search.strategy == isnas.RandomSearch(5)
+    assert "portfolio" not in study.methods("denoising", listed)
 
 
 def test_search_with_classical_members_names_each_member_once(problem):

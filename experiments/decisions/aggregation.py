@@ -252,7 +252,7 @@ def cohort_tables(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
             table = study.differences(with_best_classical(group, "cohort"), "psnr", default)
             psnrs[f"{experiment}, {split}"] = table["psnr"]
             differences[f"{experiment}, {split}"] = table[f"{default} less this"]
-    tables = {"Mean PSNR": psnrs, "The default's cohort less this": differences}
+    tables = {"Mean PSNR": psnrs, "The reference cohort less this": differences}
     return {
         name: pd.DataFrame(columns).reindex(list(next(iter(columns.values())).index)).fillna("")
         for name, columns in tables.items()

@@ -56,7 +56,7 @@ and the best PSNR of the top genotypes less that of random ones. Means over imag
     "aggregation": (
         "Selections and combinations",
         """\
-Mean PSNR less that of the oracle, which returns the cohort's best member. The default's cohort has
+Mean PSNR less that of the oracle, which returns the cohort's best member. The reference cohort has
 DIP, NAS-DIP where there is no noise, and the two of lower score among some random genotypes.
 "Least" is the image on which the stack compares worst with the member of lowest validation
 error.""",
@@ -64,7 +64,7 @@ error.""",
     "cohorts": (
         "Cohorts",
         """\
-Mean PSNR of stacks, of single networks with the default's stopping rule, and of classical
+Mean PSNR of stacks, of single networks with the rule "bias-corrected", and of classical
 restorations. "Top" genotypes have the lowest of 64 scores, "random" ones are the first of the
 others, and "top-half" ones have the lowest scores of these. Differences are paired by image. "The
 best classical" is chosen with the clean image.""",
@@ -107,7 +107,7 @@ def recorded_tables(
     results = aggregate(members)
     one_fold = results[~results["split"].str.contains("folds")]
     aggregations = {
-        "The default's cohort": aggregation_table(one_fold),
+        "The reference cohort": aggregation_table(one_fold),
         "With classical restorations": aggregation_table(
             one_fold, lambda experiment: f"{default_cohort(experiment)}, classical"
         ),

@@ -157,6 +157,13 @@ class Evolution:
                 del population[0]
 
 
+def fast_random(key: jax.Array, clock: Clock) -> None:
+    """Fit random genotypes, each of which takes a quarter of the time at most."""
+    for name in _shuffled(key, clock):
+        if clock.bench.query(name, clock.image, clock.task).seconds <= clock.budget / 4:
+            clock.fit(name)
+
+
 def portfolio_of_others(key: jax.Array, clock: Clock) -> None:
     """Fit the portfolio of the task's other images; each fit may take a quarter of the time."""
     del key
@@ -183,6 +190,7 @@ STRATEGIES: Registry[Strategy] = Registry(
     "strategy",
     {
         "random": random,
+        "fast random": fast_random,
         "successive halving": SuccessiveHalving(),
         "evolution": Evolution(population=None),
         "regularized evolution": Evolution(),

@@ -116,7 +116,7 @@ def light_cells() -> tuple[int, ...]:
     """Return the indices of the cells that interpolate, with no or a depthwise convolution.
 
     Depthwise kernels are 1 x 1 or 3 x 3. Networks of these cells take less time for each
-    iteration than others, and denoise as well (docs/decisions.md, "The fast default").
+    iteration than others, and denoise as well (docs/decisions.md, "Light genotypes").
     """
     return tuple(
         index

@@ -22,7 +22,7 @@ class SearchConfig:
     """How an architecture is searched.
 
     Attributes:
-      strategy: Which genotypes to score.
+      strategy: Which genotypes to propose.
       cohort: Number of candidates to fit; 0 is possible with extra members.
       metric: The metric to score by.
       inits: The random initializations to score.

@@ -52,7 +52,7 @@ def _longest(problem: Problem) -> int:
 
 
 def quick(problem: Problem, **fit_changes: Any) -> Config:
-    """Return the default: a small search, for two cores.
+    """Return the default: a small cohort, for two cores.
 
     Every network is fitted to a part of the measurements until its validation error is lowest,
     for at most 800 iterations (20000 / sigma, up to 2400, if that is more), then refitted to

@@ -1,4 +1,4 @@
-"""Search strategies: which genotypes to score.
+"""Search strategies: which genotypes to propose.
 
 A strategy is a hashable function (key, context) -> Candidates. It may draw, score and draw again.
 If it has an attribute `num`, that is the number of candidates it returns.

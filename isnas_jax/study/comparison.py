@@ -105,10 +105,10 @@ def as_published(config: Config) -> Config:
 def methods(task: str, config: Config) -> dict[str, Method]:
     """Return the methods for a task by name.
 
-    "ISNAS-DIP" is the search of the config, perhaps with a portfolio. "as published" takes the
-    decisions of the paper. metric-N and random-N are the search with the N genotypes of the best
-    scores, or N random ones; in place of a portfolio, 8 random genotypes are scored. With a split,
-    ISNAS-DIP+ adds the classical restorations to the cohort.
+    "ISNAS-DIP" is the search of the config; if that has a portfolio, it scores 8 random genotypes
+    instead, and "portfolio" is the search of the config. "as published" takes the decisions of the
+    paper. metric-N and random-N are ISNAS-DIP with the N genotypes of the best scores, or N random
+    ones. With a split, ISNAS-DIP+ adds the classical restorations to the cohort.
     """
     number = config.search.cohort
     classics = {name: entry for name, entry in CLASSICAL.items() if entry.task == task}
@@ -116,14 +116,16 @@ def methods(task: str, config: Config) -> dict[str, Method]:
         "DIP": functools.partial(_restore_by_network, architecture=dip),
         "NAS-DIP": functools.partial(_restore_by_network, architecture=nas_dip),
         "as published": SearchMethod(as_published),
-        "ISNAS-DIP": SearchMethod(replace_search),
+        "ISNAS-DIP": SearchMethod(_scored),
     }
+    if config.search.strategy is from_portfolio:
+        result["portfolio"] = SearchMethod(replace_search)
     for name, selection in (("metric", top_k), ("random", random_subset)):
         change = functools.partial(_scored, cohort_selection=selection)
         result[f"{name}-{number}"] = SearchMethod(change)
     if config.cohort_fit.split:
         members = tuple(dict.fromkeys((*config.search.extra_members, *classics.values())))
-        change = functools.partial(replace_search, extra_members=members)
+        change = functools.partial(_scored, extra_members=members)
         result["ISNAS-DIP+"] = SearchMethod(change)
     return result | {
         name: functools.partial(_restore_without_network, method=entry)
