@@ -142,7 +142,7 @@ search, fit = config.search, config.fit
 assert (config.network.channels, fit.iterations) == (8, 20)  # of the preset
 assert search.metric is mine.contrast
 assert [registries.METRICS[name] for name in FLAGS.metrics] == [mine.contrast]
-assert (search.space, search.strategy) == (mine.Depths(), mine.Evolution(4))
+assert (search.space, search.strategy) == (mine.Depths(), mine.Evolution(8))
 assert search.cohort_selection is mine.best_per_cell
 assert (search.selection, search.combination) == (mine.least_loss, mine.top_two)
 assert search.extra_members == (isnas.dip, mine.median)
