@@ -43,7 +43,7 @@ def test_readme_code_restores_with_the_defaults(monkeypatch):
     for restored in (result.restored, dip.restored):
         assert np.square(restored - clean).mean() < 0.8 * np.square(noise).mean()
     assert result.architecture in result.cohort.members
-    assert "Search of 4 candidates, cohort of 3" in repr(result)
+    assert "Search of 3 candidates, cohort of 4" in repr(result)
     assert result.plot().get_axes()
 
 

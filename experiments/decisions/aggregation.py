@@ -253,8 +253,9 @@ def cohort_tables(results: pd.DataFrame) -> dict[str, pd.DataFrame]:
             psnrs[f"{experiment}, {split}"] = table["psnr"]
             differences[f"{experiment}, {split}"] = table[f"{default} less this"]
     tables = {"Mean PSNR": psnrs, "The reference cohort less this": differences}
+    order = dict.fromkeys(name for column in psnrs.values() for name in column.index)
     return {
-        name: pd.DataFrame(columns).reindex(list(next(iter(columns.values())).index)).fillna("")
+        name: pd.DataFrame(columns, index=pd.Index(order, name="method")).fillna("")
         for name, columns in tables.items()
     }
 
