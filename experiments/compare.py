@@ -6,9 +6,8 @@ r"""Compare methods on a folder of images: the paper's comparison table.
 portfolio is the default in denoising. ISNAS-DIP scores random genotypes. DIP and NAS-DIP are fitted
 by the same rules. "as published" takes the paper's decisions at the same size. random-N and
 metric-N are ISNAS-DIP with N genotypes drawn at random or of the best scores, N being --cohort.
-ISNAS-DIP+ adds the classical restorations to the cohort.
-Fits that methods share are computed once. A seed determines corruption, candidates and
-initializations. A killed run resumes.
+ISNAS-DIP+ adds the classical restorations to the cohort. Fits that methods share are computed once.
+A seed determines corruption, candidates and initializations. A killed run resumes.
 """
 
 import numpy as np

@@ -18,6 +18,7 @@ from absl import flags
 
 import isnas_jax as isnas
 from isnas_jax import benchmark
+from isnas_jax.benchmark.evaluation import INDEX
 from isnas_jax.registries import METRICS, SPACES
 from isnas_jax.report import tables
 
@@ -69,11 +70,10 @@ def main() -> None:
             }
             benchmark.store_scores(bench, score(of_images, reference="clean"), "clean")
             benchmark.store_scores(bench, scores)
-    case = ["task", "image", "architecture"]
     stored = benchmark.stored_scores(bench)
-    scores = scores.merge(stored[[*case, *stored.columns.difference(scores.columns)]], on=case)
+    scores = scores.merge(stored[[*INDEX, *stored.columns.difference(scores.columns)]], on=INDEX)
     predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
-    scores = scores.assign(**predicted).merge(benchmark.control_scores(bench), on=case)
+    scores = scores.assign(**predicted).merge(benchmark.control_scores(bench), on=INDEX)
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

@@ -55,9 +55,10 @@ def write_image(folder: pathlib.Path, image: str, clean: np.ndarray, seed: int) 
     pixels = np.asarray(clean, np.float32)
     rows = store.table([(*pixels.shape, seed, pixels.tobytes())], IMAGES)
     path = folder / store.unit_path("images", image)
-    if path.exists() and store.read(path).to_pylist() != rows.to_pylist():
+    if not path.exists():
+        store.write(path, rows, VERSION)
+    elif store.read(path).to_pylist() != rows.to_pylist():
         raise ValueError(f"{str(folder)!r} has another image {image!r}, or one with another seed")
-    store.write(path, rows, VERSION)
 
 
 def read_case(folder: pathlib.Path, image: str, name: str) -> Case:

@@ -68,16 +68,14 @@ def score_network(
             for name, metric in metrics.items()
         }
 
-    def program(problem):
-        key = net, tuple(metrics.items()), _programs.shapes(problem)
-        return _PROGRAMS.get(
-            key, lambda: jax.jit(measure, compiler_options=_programs.compiler_options())
-        )
+    def compiled() -> Any:
+        return jax.jit(measure, compiler_options=_programs.compiler_options())
 
-    values = [
-        [program(problem)(*map(jax.random.clone, trio), problem) for trio in keys]
-        for problem in problems
-    ]
+    values = []
+    for problem in problems:
+        cache_key = net, tuple(metrics.items()), _programs.shapes(problem)
+        program = _PROGRAMS.get(cache_key, compiled)
+        values.append([program(*map(jax.random.clone, trio), problem) for trio in keys])
     for name, value in values[0][0].items():
         if value.shape != ():
             raise ValueError(f"metric {name!r} returns an array {value.shape}, not a scalar")
