@@ -32,7 +32,7 @@ def naswot(key, net, variables, z, problem):
 
     keys = jax.random.split(key, _NOISE_MAPS - 1)
     others = [Z_SCALE * jax.random.uniform(z_key, z.shape, z.dtype) for z_key in keys]
-    patterns = jax.lax.map(pattern, jnp.stack([z, *others]))
+    patterns = jax.vmap(pattern)(jnp.stack([z, *others]))
     agreement = jnp.matmul(patterns, patterns.T, precision="highest") / patterns.shape[1]
     return -jnp.linalg.slogdet((1 + agreement) / 2)[1]
 

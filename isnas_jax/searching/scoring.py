@@ -116,10 +116,12 @@ def score(
       key: Random key.
       nets: N networks.
       problem: The problem; scores see its observation, never a clean image.
-      metrics: Metrics by name; those of images are fast, those of networks compile a program each.
+      metrics: Metrics by name; those of images are fast, those of networks take about as long as
+        a few gradients.
       inits: The random initializations, K of them.
       folder: Caches scores on disk, in blocks of 200 networks.
-      progress: Called with the stage ("score",) and the evaluations done, of N K.
+      progress: Called with the stage ("score",) and the evaluations done, of N K for metrics of
+        images and as many for those of networks.
       batched: Compute genotypes of a cell in batches, by one program per cell. This pays on an
         accelerator for about a thousand evaluations per cell (docs/accelerators.md).
 
@@ -159,12 +161,13 @@ def score_problems(
     _programs.check_concrete("the inputs of a score", key, *problems)
     problems = _programs.in_32_bits(tuple(problems))
     order = sorted(range(len(nets)), key=lambda index: describe(nets[index]))
-    total = len(nets) * inits.num
+    num_kinds = len({isinstance(metric, NetworkMetric) for metric in metrics.values()})
+    total = len(nets) * inits.num * num_kinds
     blocks, begin = [], time.perf_counter()
     for first in range(0, len(order), BLOCK):
         block = [nets[index] for index in order[first : first + BLOCK]]
 
-        def report(done: int, before: int = first * inits.num) -> None:
+        def report(done: int, before: int = first * inits.num * num_kinds) -> None:
             progress(Event(("score",), before + done, total, seconds=time.perf_counter() - begin))
 
         def compute(block: Any = block, report: Any = report) -> dict[str, np.ndarray]:
@@ -199,21 +202,21 @@ def _score_kinds(
     of_images: Any = {name: metrics[name] for name in metrics if name not in of_networks}
     scores: dict[str, np.ndarray] = {}
     if of_networks:
-        metric_key = jax.random.fold_in(key, 2)
-        keys = [
-            (*inits.keys(key, index), jax.random.fold_in(metric_key, index))
-            for index in range(inits.num)
-        ]
         rows = []
         for done, net in enumerate(nets, start=1):
-            rows.append(score_network(net, keys, problems, of_networks))
+            rows.append(score_network(key, net, problems, of_networks, inits))
             report(done * inits.num)
         scores |= {name: np.stack([row[name] for row in rows], axis=1) for name in of_networks}
+    before = (len(nets) if of_networks else 0) * inits.num
+
+    def report_images(done: int) -> None:
+        report(before + done)
+
     if of_images and batched:
-        each = [_score_cells(key, nets, one, of_images, inits, report) for one in problems]
+        each = [_score_cells(key, nets, one, of_images, inits, report_images) for one in problems]
         scores |= {name: np.stack([values[name] for values in each]) for name in of_images}
     elif of_images:
-        scores |= _score_block(key, nets, problems, of_images, inits, report)
+        scores |= _score_block(key, nets, problems, of_images, inits, report_images)
     return scores
 
 

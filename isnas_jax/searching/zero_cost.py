@@ -144,7 +144,7 @@ def zico(key, net, variables, z, problem):
     def coefficient(g):
         return jnp.log((jnp.abs(g).mean(axis=0) / (g.std(axis=0) + _TINY)).sum() + _TINY)
 
-    gradients = jax.lax.map(gradient, jax.random.split(key, _BOOTSTRAPS))
+    gradients = jax.vmap(gradient)(jax.random.split(key, _BOOTSTRAPS))
     return -_sum(jax.tree.map(coefficient, gradients))
 
 
