@@ -6,8 +6,9 @@ Nothing is fitted. Each metric is computed for every genotype of the benchmark, 
 what its fits reached. leaderboard.csv has all quantities that `isnas_jax.benchmark.leaderboard`
 describes, and each task has a table of some. Metrics whose scores are stored with the benchmark are
 listed too, and controls: a random score, the operations of a step, the mean rank on the other
-images (transfer), and validation errors of brief fits. --models adds predictors that learn from the
-other images; they need scikit-learn. --store adds the scores to the benchmark.
+images of each task (transfer TASK), and validation errors of brief fits. --transfer_from adds mean
+ranks in another benchmark. --models adds predictors that learn from the other images; they need
+scikit-learn. --store adds the scores to the benchmark.
 """
 
 import functools
@@ -32,6 +33,7 @@ def define_flags() -> None:
     flags.DEFINE_list("metrics", list(METRICS), "Metrics to judge, an extension's included.")
     flags.DEFINE_list("models", [], "Predictors to judge too: linear, boosted trees.")
     flags.DEFINE_string("benchmark", None, "Folder of a benchmark; by default the package's.")
+    flags.DEFINE_string("transfer_from", None, "Folder of another benchmark that ranks genotypes.")
     flags.DEFINE_integer("channels", 16, "Width of its networks.", lower_bound=1)
     flags.DEFINE_string("space", "free", "Search space of its genotypes.")
     flags.DEFINE_integer("num_inits", 8, "Random initializations of each genotype.", lower_bound=1)
@@ -74,6 +76,10 @@ def main() -> None:
     scores = scores.merge(stored[[*INDEX, *stored.columns.difference(scores.columns)]], on=INDEX)
     predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
     scores = scores.assign(**predicted).merge(benchmark.control_scores(bench), on=INDEX)
+    if FLAGS.transfer_from:
+        other = benchmark.transfer_scores(benchmark.load(FLAGS.transfer_from), bench)
+        other = other.set_index(INDEX).add_suffix(", other benchmark")
+        scores = scores.join(other, on=INDEX)
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

@@ -162,6 +162,28 @@ def test_the_default_is_the_mean_over_seeds(bench):
     assert bench.truth_stack([both, both], "waves", TASK) == pytest.approx(np.mean(stacks))
 
 
+def test_the_noise_of_seeds_is_that_of_the_genotypes_with_two(bench, fits):
+    repeated = [str(genotype) for genotype in tiny.GENOTYPES[:2]]
+    assert bench.seeds("waves", TASK, repeated[0]) == [0, 1]
+    assert bench.seeds("waves", TASK, str(tiny.GENOTYPES[5])) == [0]
+    noise = benchmark.seed_noise(bench, TASK)
+    assert list(noise.index) == bench.images(TASK)
+    assert (noise["genotypes"] == 2).all()
+    first, second = (
+        [fits[name, "waves", seed]["restored_psnr"] for seed in range(2)] for name in repeated
+    )
+    pooled = np.sqrt(((first[0] - first[1]) ** 2 + (second[0] - second[1]) ** 2) / 4)
+    assert noise["between seeds"]["waves"] == pytest.approx(pooled, rel=1e-4)
+    means = abs(np.mean(first) - np.mean(second)) / np.sqrt(2)
+    assert noise["between genotypes"]["waves"] == pytest.approx(means, rel=1e-4)
+    assert noise["tau"]["waves"] == np.sign((first[0] - second[0]) * (first[1] - second[1]))
+    single = dataclasses.replace(
+        bench, files={key: path for key, path in bench.files.items() if key[2] == 0}
+    )
+    with pytest.raises(ValueError, match="one seed of denoising_25 only"):
+        benchmark.seed_noise(single, TASK)
+
+
 def test_a_stack_is_that_of_the_restorations_themselves(bench, whole, fits):
     (case,) = (case for case in whole.cases if case.image == "waves")
     names = [str(genotype) for genotype in tiny.GENOTYPES]
@@ -415,7 +437,16 @@ def test_transfer_ranks_by_the_other_images(bench):
     expected = -np.mean([scipy.stats.rankdata(others[image]) for image in others], axis=0)
     scores = benchmark.control_scores(bench)
     scores = scores[scores["image"] == "waves"].set_index("architecture")
-    np.testing.assert_allclose(scores["transfer"][others.index], expected)
+    np.testing.assert_allclose(scores["transfer denoising_25"][others.index], expected)
+    # Another benchmark knows two images; that of the same name is left out.
+    source = dataclasses.replace(
+        bench, files={key: path for key, path in bench.files.items() if key[1] != "spots"}
+    )
+    transferred = benchmark.transfer_scores(source, bench)
+    transferred = transferred[transferred["image"] == "waves"].set_index("architecture")
+    np.testing.assert_allclose(
+        transferred["transfer denoising_25"][others.index], -scipy.stats.rankdata(others["lines"])
+    )
     name = others.index[3]
     assert scores["operations"][name] == bench.cost(name, "waves", TASK).operations
     assert scores["validation 50"][name] == bench.query(name, "waves", TASK, at=50).validation

@@ -10,11 +10,13 @@ from isnas_jax.benchmark.evaluation import (
     leaderboard,
     leaderboard_of,
     outcomes,
+    transfer_scores,
 )
 from isnas_jax.benchmark.packing import check, pack
 from isnas_jax.benchmark.portfolios import portfolio
 from isnas_jax.benchmark.predictors import MODELS, predict
 from isnas_jax.benchmark.scores import score_metrics, store_scores, stored_scores
+from isnas_jax.benchmark.seeds import seed_noise
 from isnas_jax.benchmark.stops import stop_losses
 from isnas_jax.benchmark.strategies import (
     STRATEGIES,
@@ -52,8 +54,10 @@ __all__ = [
     "predict",
     "run_strategy",
     "score_metrics",
+    "seed_noise",
     "stop_losses",
     "store_scores",
     "stored_scores",
     "strategy_table",
+    "transfer_scores",
 ]

@@ -44,31 +44,52 @@ def genotypes(bench: Benchmark) -> list[str]:
     return [name for name in bench if ":" in name]
 
 
+def transfer_scores(source: Benchmark, target: Benchmark) -> pd.DataFrame:
+    """Rank the genotypes of a benchmark by their fits to other images, perhaps of another one.
+
+    Args:
+      source: The benchmark with the fits, from which images of the same name are left out.
+      target: The benchmark whose genotypes, images and tasks get scores.
+
+    Returns:
+      A table with the columns `INDEX`, and "transfer TASK" for each task of the source: minus the
+      mean rank of the genotype's PSNR on the images of that task. Tasks without fits of each
+      genotype to another image are left out.
+    """
+    table, known = outcomes(target)[INDEX], outcomes(source)
+    known = known[known["architecture"].isin(table["architecture"])]
+    ranks = known.groupby(INDEX[:2])["psnr"].rank()
+    for task, of_task in known.assign(rank=ranks).groupby("task", sort=False):
+        by_image = of_task.pivot(index="architecture", columns="image", values="rank")
+        means = {
+            image: by_image.drop(columns=image, errors="ignore").mean(axis=1)
+            for image in table["image"].unique()
+        }
+        scores = -pd.concat(means, names=["image"]).rename(f"transfer {task}")
+        table = table.join(scores, on=["image", "architecture"])
+    return table.dropna(axis="columns")
+
+
 def control_scores(bench: Benchmark) -> pd.DataFrame:
     """Return scores that follow from the benchmark itself, to compare a metric with.
 
     Returns:
-      A table with the columns
+      The table of `transfer_scores`, which need no metric and are what every predictor has to beat,
+      with the columns
 
-      - "transfer": minus the mean rank of the genotype's PSNR on the other images of the task. It
-        needs no metric, and is what every predictor has to beat. Only if all tasks have two images.
       - "operations": of a step.
       - "validation 20", "validation 50", "validation 100": the validation error after so many
         iterations of a fit, if all fits have as many.
     """
-    table = outcomes(bench)
-    ranks = table.groupby(["task", "image"])["psnr"].rank()
-    groups = ranks.groupby([table["task"], table["architecture"]])
-    others = (groups.transform("sum") - ranks) / (groups.transform("count") - 1)
+    table = transfer_scores(bench, bench)
     fits = list(table[["architecture", "image", "task"]].itertuples(index=False, name=None))
-    controls: dict[str, Any] = {} if others.isna().any() else {"transfer": -others}
-    controls["operations"] = [bench.cost(*fit).operations for fit in fits]
+    controls: dict[str, Any] = {"operations": [bench.cost(*fit).operations for fit in fits]}
     curves = [bench.curve(*fit) for fit in fits]
     for iteration in _BRIEF:
         index = iteration // CURVE_INTERVAL
         if all(index < len(curve) for curve in curves):
             controls[f"validation {iteration}"] = [curve[index] for curve in curves]
-    return table[INDEX].assign(**controls)
+    return table.assign(**controls)
 
 
 def leaderboard(

@@ -117,10 +117,13 @@ class Benchmark:
         self._check("task", task, self.tasks)
         return list(dict.fromkeys(image for other, image, _ in self.files if other == task))
 
-    def seeds(self, image: str, task: str) -> list[int]:
-        """Return the seeds of an image's fits; not every architecture has every seed."""
+    def seeds(self, image: str, task: str, architecture: Any = None) -> list[int]:
+        """Return the seeds of an image's fits, or of an architecture's: not all have every seed."""
         self._check("image", image, self.images(task))
-        return [seed for *case, seed in self.files if case == [task, image]]
+        seeds = [seed for *case, seed in self.files if case == [task, image]]
+        if architecture is None:
+            return seeds
+        return [seed for seed in seeds if str(architecture) in self._fits[task, image, seed].rows]
 
     @functools.cached_property
     def architectures(self) -> list[str]:
@@ -199,21 +202,14 @@ class Benchmark:
         self, architecture: Any, image: str, task: str, seed: int | None = None
     ) -> np.ndarray:
         """Return the validation errors of the EMA at every 10th iteration."""
-
-        def curve(fits: Fits, rows: list[int]) -> np.ndarray:
-            return fits.at(rows[0])["validation_curve"]
-
-        return self._mean(curve, [architecture], image, task, seed)
+        return self._curve("validation_curve", architecture, image, task, seed)
 
     def truth_curve(
         self, architecture: Any, image: str, task: str, seed: int | None = None, curve: str = "ema"
     ) -> np.ndarray:
         """Return PSNRs in dB of "ema" or "output" (every 10th), or of "biased_ema" (every 20th)."""
         self._check("curve", curve, ["ema", "output", "biased_ema"])
-        name = f"{curve}_curve"
-        return self._mean(
-            lambda fits, rows: fits.at(rows[0])[name] / 1000, [architecture], image, task, seed
-        )
+        return self._curve(f"{curve}_curve", architecture, image, task, seed) / 1000
 
     def cost(self, architecture: Any, image: str, task: str) -> Cost:
         """Return the cost of an architecture on an image."""
@@ -291,10 +287,8 @@ class Benchmark:
         """Operations and seconds of a step, by architecture and number of channels."""
         path = self.folder / "costs.parquet"
         rows = store.read(path).to_pylist() if path.exists() else []
-        return {
-            (row["architecture"], row["channels"]): (row["operations"], row["seconds"])
-            for row in rows
-        }
+        keys = [(row["architecture"], row["channels"]) for row in rows]
+        return dict(zip(keys, ((row["operations"], row["seconds"]) for row in rows), strict=True))
 
     @functools.cached_property
     def _fits(self) -> dict[tuple[str, str, int], Fits]:
@@ -306,6 +300,9 @@ class Benchmark:
             raise UnknownNameError(
                 f"{kind} {value!r} is not in {self.version}; choose from {names}"
             )
+
+    def _curve(self, name: str, architecture: Any, *where: Any) -> np.ndarray:
+        return self._mean(lambda fits, rows: fits.at(rows[0])[name], [architecture], *where)
 
     def _mean(
         self,
