@@ -20,6 +20,7 @@ from isnas_jax.io import check_mask, images, load_mask
 from isnas_jax.networks import Space
 from isnas_jax.problems.problem import check_factor
 from isnas_jax.registry import Registry
+from isnas_jax.searching import has_scores
 
 from .flags import FLAGS, given, refuse_unused
 
@@ -69,7 +70,7 @@ def _refuse_unused_in(config: isnas.Config) -> None:
     search = config.search
     scores = ("num_inits", "metric")
     scoring = (*scores, "genotypes", "num_genotypes", "skip_invalid", "strategy")
-    portfolio = "strategy" in FLAGS and search.strategy is isnas.from_portfolio
+    portfolio = "strategy" in FLAGS and isinstance(search.strategy, isnas.Portfolio)
     listed = isinstance(search.strategy, isnas.GenotypeList)
     matmul = config.network.numerics.uses_matmul
     refuse_unused(
@@ -188,7 +189,7 @@ def _strategy(strategy: Any, space: Any, channels: int) -> Any:
     if not (values := given("strategy", "num_genotypes")):
         return strategy
     create = registries.STRATEGIES[values.get("strategy", "random")]
-    return create(values.get("num_genotypes", _number_of(strategy)))
+    return create(values.get("num_genotypes", num_genotypes(strategy)))
 
 
 @functools.cache
@@ -202,9 +203,9 @@ def _read_list(path: str, space: Any, channels: int, skip_invalid: bool) -> list
     return genotypes
 
 
-def _number_of(strategy: Any) -> int:
-    """Return the number of genotypes that a strategy draws, or else that of scripts."""
-    return getattr(strategy, "num", NUM_GENOTYPES)
+def num_genotypes(strategy: Any) -> int:
+    """Return the number of genotypes that a strategy scores, or else that of scripts."""
+    return getattr(strategy, "num", NUM_GENOTYPES) if has_scores(strategy) else NUM_GENOTYPES
 
 
 def genotypes(key: jax.Array, config: isnas.Config) -> list[Any]:
@@ -212,7 +213,7 @@ def genotypes(key: jax.Array, config: isnas.Config) -> list[Any]:
     strategy: Any = config.search.strategy
     if isinstance(strategy, isnas.GenotypeList):
         return list(strategy.genotypes)
-    return list(config.search.space.sample(key, _number_of(strategy), config.network.channels))
+    return list(config.search.space.sample(key, num_genotypes(strategy), config.network.channels))
 
 
 def options_of(function: Callable[..., Any], **others: Any) -> dict[str, Any]:

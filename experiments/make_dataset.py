@@ -111,7 +111,7 @@ def common_config(configs: Mapping[str, isnas.Config]) -> isnas.Config:
     config = next(iter(configs.values()))
     for flag, value in (
         ("channels", lambda config: config.network.channels),
-        ("num_genotypes", lambda config: getattr(config.search.strategy, "num", None)),
+        ("num_genotypes", lambda config: building.num_genotypes(config.search.strategy)),
     ):
         by_task = {task: value(config) for task, config in configs.items()}
         if len(set(by_task.values())) > 1:

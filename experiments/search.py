@@ -18,7 +18,7 @@ from absl import flags
 import isnas_jax as isnas
 from isnas_jax import figures, report
 from isnas_jax.io import records
-from isnas_jax.searching import check_config, plan_search
+from isnas_jax.searching import check_config, has_scores, plan_search
 
 from . import building, progress
 from .flags import define
@@ -39,8 +39,8 @@ def define_flags() -> None:
 def describe(problem: isnas.Problem, config: isnas.Config) -> str:
     """Return the size of the image and of the search in a line."""
     search, fit, (height, width, _) = config.search, config.cohort_fit, problem.shape
-    number = "no" if search.strategy is isnas.from_portfolio else "some"
-    candidates = f"{getattr(search.strategy, 'num', number)} genotypes to score"
+    number = getattr(search.strategy, "num", "some")
+    candidates = f"{number if has_scores(search.strategy) else 'no'} genotypes to score"
     members = f"{search.cohort + len(search.extra_members)} members to fit"
     length = f"{fit.folds} x {fit.iterations} iterations each at most"
     return f"{height} x {width} pixels: {candidates}, {members}, {length}, then refits"

@@ -126,7 +126,7 @@ METRICS: Registry[searching.AnyMetric] = Registry(
 #: Maps a number of genotypes to a search strategy.
 STRATEGIES: Registry[Callable[[int], searching.Strategy]] = Registry(
     "search strategy",
-    {"random": searching.RandomSearch, "portfolio": lambda num: searching.from_portfolio},
+    {"random": searching.RandomSearch, "portfolio": lambda num: searching.Portfolio()},
 )
 #: Choose the candidates to fit.
 COHORT_SELECTIONS: Registry[searching.CohortSelection] = Registry(

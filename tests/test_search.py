@@ -33,7 +33,7 @@ from isnas_jax import benchmark
 from isnas_jax.io import images
 from isnas_jax.running import ignore
 from isnas_jax.searching import (
-    PORTFOLIOS,
+    PORTFOLIO,
     check_config,
     oracle,
     plan_restoration,
@@ -251,10 +251,10 @@ def test_search_config_refuses_names_and_values_of_wrong_types(changes, message)
         ({"fit": isnas.FitConfig(8, isnas.LeastValidation())}, "LeastValidation needs a split"),
         ({"extra_members": (isnas.biharmonic,)}, "'biharmonic' restores inpainting, not"),
         (
-            {"strategy": isnas.from_portfolio, "cohort": 9},
-            "denoising has no portfolio of 9 genotypes; the largest are: denoising 8",
+            {"strategy": isnas.Portfolio(), "cohort": 9},
+            "a cohort of 9 from 8 candidates is impossible",
         ),
-        ({"strategy": isnas.from_portfolio}, "closest_to_mean needs members with scores"),
+        ({"strategy": isnas.Portfolio()}, "closest_to_mean needs members with scores"),
         (
             {"cohort": 0, "extra_members": (isnas.dip,)},
             "closest_to_mean needs members with scores",
@@ -267,9 +267,9 @@ def test_impossible_searches_are_refused_before_anything_is_computed(problem, ch
 
 
 def test_a_portfolio_is_proposed_in_its_order(problem):
-    config = change_search(strategy=isnas.from_portfolio, space=isnas.free_space)
+    config = change_search(strategy=isnas.Portfolio(), space=isnas.free_space)
     candidates = score_candidates(begin(new_key(), problem, config, None, None, ignore))
-    expected = [isnas.free_space.parse(name) for name in PORTFOLIOS["denoising"][:2]]
+    expected = [isnas.free_space.parse(name) for name in PORTFOLIO[:2]]
     assert list(candidates.genotypes) == expected
     assert not candidates.scored
 
@@ -297,7 +297,7 @@ def test_portfolios_are_those_of_the_benchmark():
     bench = benchmark.load()
     images = bench.images("denoising_25")
     chosen = benchmark.portfolio(bench, "denoising_25", images, 8, max_seconds=5)
-    assert tuple(chosen) == PORTFOLIOS["denoising"]
+    assert tuple(chosen) == PORTFOLIO
 
 
 def test_a_restoration_without_a_split_is_refused_before_the_cohort_is_fitted(problem):
@@ -366,7 +366,7 @@ def test_presets_follow_the_problem(problem):
     assert quick.fit.iterations == quick.cohort_fit.iterations == 1200
     assert quick.fit.stopping == isnas.LeastValidation()
     assert quick.fit.split == isnas.CoupledBootstrap(0.15)
-    assert quick.search.strategy is isnas.from_portfolio
+    assert quick.search.strategy == isnas.Portfolio()
     for task, number in (("inpainting", 8), ("deblurring", 4)):  # without a portfolio
         other = isnas.presets.quick(dataclasses.replace(holes, task=task))
         assert other.search.strategy == isnas.RandomSearch(number)

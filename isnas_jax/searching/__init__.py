@@ -22,7 +22,7 @@ from isnas_jax.searching.metrics import (
 )
 from isnas_jax.searching.network_metrics import NetworkMetric
 from isnas_jax.searching.pipeline import check_config, restore, search
-from isnas_jax.searching.portfolios import PORTFOLIOS, from_portfolio
+from isnas_jax.searching.portfolios import PORTFOLIO, Portfolio
 from isnas_jax.searching.presets import Preset
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.scoring import AnyMetric, score, score_outputs, score_problems
@@ -43,10 +43,11 @@ from isnas_jax.searching.strategies import (
     RandomSearch,
     SearchContext,
     Strategy,
+    has_scores,
 )
 
 __all__ = [
-    "PORTFOLIOS",
+    "PORTFOLIO",
     "AnyMetric",
     "Candidates",
     "Cohort",
@@ -58,6 +59,7 @@ __all__ = [
     "Metric",
     "NetworkMetric",
     "Plan",
+    "Portfolio",
     "Preset",
     "RandomInits",
     "RandomSearch",
@@ -70,7 +72,7 @@ __all__ = [
     "Strategy",
     "check_config",
     "closest_to_mean",
-    "from_portfolio",
+    "has_scores",
     "lower_scores",
     "lowest_mean_rank",
     "lowest_validation",

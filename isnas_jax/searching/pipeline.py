@@ -22,7 +22,6 @@ from isnas_jax.running import Pool, Progress, Runner, Threads, ignore
 from isnas_jax.searching import scoring
 from isnas_jax.searching.cohort import Cohort, Fold, check_size
 from isnas_jax.searching.config import Config, SearchConfig, plan_search
-from isnas_jax.searching.portfolios import check_portfolio, from_portfolio
 from isnas_jax.searching.result import Restoration, SearchResult
 from isnas_jax.searching.run import (
     Run,
@@ -34,7 +33,7 @@ from isnas_jax.searching.run import (
     submit_fits,
 )
 from isnas_jax.searching.selection import weighted_mean
-from isnas_jax.searching.strategies import Candidates, SearchContext
+from isnas_jax.searching.strategies import Candidates, SearchContext, has_scores
 
 
 def check_config(problem: Problem, config: Config) -> None:
@@ -42,9 +41,7 @@ def check_config(problem: Problem, config: Config) -> None:
     search = config.search
     if search.cohort or not search.extra_members:
         check_size(search.cohort, getattr(search.strategy, "num", search.cohort))
-    if search.cohort and search.strategy is from_portfolio:
-        check_portfolio(problem, search.cohort)
-    if not search.cohort or search.strategy is from_portfolio:
+    if not search.cohort or not has_scores(search.strategy):
         _check_without_scores(search)
     for member in search.extra_members:
         _network(problem, config, member)

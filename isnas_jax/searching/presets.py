@@ -21,9 +21,9 @@ from isnas_jax.problems import (
 )
 from isnas_jax.searching.cohort import top_half
 from isnas_jax.searching.config import Config, SearchConfig
-from isnas_jax.searching.portfolios import PORTFOLIOS, from_portfolio
+from isnas_jax.searching.portfolios import Portfolio
 from isnas_jax.searching.selection import Stack, lowest_validation
-from isnas_jax.searching.strategies import RandomSearch
+from isnas_jax.searching.strategies import RandomSearch, Strategy
 
 # Published iterations of the restoration and of a cohort fit, by task.
 PUBLISHED_ITERATIONS = {"inpainting": (9500, 1200), "super_resolution": (4500, 4500)}
@@ -77,8 +77,11 @@ def quick(problem: Problem, **fit_changes: Any) -> Config:
         refit_from=0.5 if noisy else 0.0,
         debias=True,
     )
+    strategy: Strategy = RandomSearch(4 if noisy else 8)
+    if problem.task == "denoising":
+        strategy = Portfolio()
     search = SearchConfig(
-        strategy=from_portfolio if problem.task in PORTFOLIOS else RandomSearch(4 if noisy else 8),
+        strategy=strategy,
         cohort=3 if noisy else 2,
         space=light_space if noisy else free_space,
         cohort_selection=top_half,

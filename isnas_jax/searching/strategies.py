@@ -1,7 +1,8 @@
 """Search strategies: which genotypes to propose.
 
 A strategy is a hashable function (key, context) -> Candidates. It may draw, score and draw again.
-If it has an attribute `num`, that is the number of candidates it returns.
+If it has an attribute `num`, that is the largest number of candidates it returns. One whose
+candidates have no scores has an attribute `scored`, which is False.
 """
 
 import dataclasses
@@ -66,6 +67,11 @@ class Strategy(Protocol):
     """See the module's docstring."""
 
     def __call__(self, key: jax.Array, context: SearchContext) -> Candidates: ...
+
+
+def has_scores(strategy: Strategy) -> bool:
+    """Return whether a strategy scores its candidates."""
+    return getattr(strategy, "scored", True)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -22,9 +22,10 @@ from isnas_jax.registries import CLASSICAL
 from isnas_jax.running import Event, Progress, Runner, Threads, ignore
 from isnas_jax.searching import (
     Config,
+    Portfolio,
     RandomSearch,
     closest_to_mean,
-    from_portfolio,
+    has_scores,
     presets,
     random_subset,
     restore,
@@ -72,7 +73,7 @@ def replace_search(config: Config, **changes: Any) -> Config:
 
 def _scored(config: Config, **changes: Any) -> Config:
     """Return a config with other fields of its search, which scores genotypes."""
-    if config.search.strategy is from_portfolio:
+    if not has_scores(config.search.strategy):
         changes["strategy"] = RandomSearch(max(_SCORED, config.search.cohort))
     return replace_search(config, **changes)
 
@@ -118,7 +119,7 @@ def methods(task: str, config: Config) -> dict[str, Method]:
         "as published": SearchMethod(as_published),
         "ISNAS-DIP": SearchMethod(_scored),
     }
-    if config.search.strategy is from_portfolio:
+    if isinstance(config.search.strategy, Portfolio):
         result["portfolio"] = SearchMethod(replace_search)
     for name, selection in (("metric", top_k), ("random", random_subset)):
         change = functools.partial(_scored, cohort_selection=selection)
