@@ -52,6 +52,7 @@ def main() -> None:
     if FLAGS.store and not FLAGS.benchmark:
         raise ValueError("--store needs --benchmark: the package's own is not changed")
     bench = benchmark.load(FLAGS.benchmark or benchmark.DATA)
+    other = benchmark.load(FLAGS.transfer_from) if FLAGS.transfer_from else None
     folder = open_folder(("metrics", "models", "resamples", "seed"), benchmark_digest=bench.digest)
     with progress.shown() as status:
         score = functools.partial(
@@ -76,10 +77,9 @@ def main() -> None:
     scores = scores.merge(stored[[*INDEX, *stored.columns.difference(scores.columns)]], on=INDEX)
     predicted = {name: -benchmark.predict(bench, scores, models[name]) for name in models}
     scores = scores.assign(**predicted).merge(benchmark.control_scores(bench), on=INDEX)
-    if FLAGS.transfer_from:
-        other = benchmark.transfer_scores(benchmark.load(FLAGS.transfer_from), bench)
-        other = other.set_index(INDEX).add_suffix(", other benchmark")
-        scores = scores.join(other, on=INDEX)
+    if other:
+        ranks = benchmark.transfer_scores(other, bench).set_index(INDEX)
+        scores = scores.join(ranks.add_suffix(", other benchmark"), on=INDEX)
     quantities = benchmark.leaderboard(
         bench, scores, key=jax.random.key(FLAGS.seed), resamples=FLAGS.resamples
     )

@@ -137,7 +137,7 @@ VALID = {
         (
             *("--benchmark=bench", "--metrics=psd_db_mse", "--channels=4", "--space=tiny"),
             *("--extensions=tiny", "--num_inits=1", "--resamples=20", "--seed=1", "--models="),
-            "--store",
+            *("--store", "--transfer_from=bench"),
         )
     ],
     "evaluate_strategy": [
@@ -223,6 +223,7 @@ INVALID = {
     "job_cpus": ("1", "runner 'threads' has no job_cpus"),
     "job_gpus": ("1", "runner 'threads' has no job_gpus"),
     "benchmark": ("note.txt", "benchmark"),
+    "transfer_from": ("note.txt", "benchmark"),
     "models": ("forest", "linear, boosted trees"),
     "store": ("perhaps", "store"),
     "strategies": ("annealing", "random, successive halving"),
