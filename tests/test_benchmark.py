@@ -483,15 +483,15 @@ def refit(bench, name, image, task, iterations, seed=0):
     return isnas.fit(key, net, case.problem, config, clean=case.clean)
 
 
-def check_row(bench, name, image, task, seed):
+def check_row(bench, name, image, task, seed=0, atol=0.1, rtol=0.05):
     """Compare the first iterations of a refit with a row of the benchmark, and return the fit."""
     again = refit(bench, name, image, task, 51, seed)
     psnr = bench.truth_curve(name, image, task, seed)
     # The number of cores changes rounding, which grows with the iterations.
     np.testing.assert_allclose(again.psnr_ema[0], psnr[0], atol=1e-3)
-    np.testing.assert_allclose(again.psnr_ema[::10], psnr[:6], atol=0.3)
+    np.testing.assert_allclose(again.psnr_ema[::10], psnr[:6], atol=atol)
     validation = bench.curve(name, image, task, seed)
-    np.testing.assert_allclose(again.validation[::10], validation[:6], rtol=0.1)
+    np.testing.assert_allclose(again.validation[::10], validation[:6], rtol=rtol)
     return again
 
 
@@ -511,7 +511,7 @@ def test_a_row_of_the_package_follows_from_its_seed(package):
     task, image = package.tasks[0], package.images(package.tasks[0])[0]
     light = [str(cell) for cell in light_cells()]
     name = next(name for name in package if name.partition(":")[0] in light)
-    again = check_row(package, name, image, task, 0)
+    again = check_row(package, name, image, task)
     parameters = sum(leaf.size for leaf in jax.tree.leaves(again.variables))
     assert package.cost(name, image, task).parameters == parameters
 
@@ -521,9 +521,9 @@ def test_a_row_of_every_task_follows_from_its_seed(package):
     for task in package.tasks:
         image = package.images(task)[-1]
         for seed in package.seeds(image, task):
-            check_row(package, package.architectures[1], image, task, seed)
-        if not task.startswith("denoising"):
-            continue  # rounding changes where a fit without noise stops
+            check_row(package, package.architectures[1], image, task, seed, atol=0.3, rtol=0.1)
+        if task.startswith("super_resolution"):
+            continue  # rounding changes where these fits stop
         for name in (package.architectures[1], "dip"):
             iterations = 10 * len(package.curve(name, image, task, 0))
             again = refit(package, name, image, task, iterations)

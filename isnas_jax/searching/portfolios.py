@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import jax
 import numpy as np
 
-from isnas_jax.searching.strategies import Candidates, SearchContext
+from isnas_jax.searching.strategies import Candidates, Listed, SearchContext
 
 #: Genotypes CELL:BITS, the best first, and each the best addition to those before it.
 #: `isnas_jax.benchmark.portfolio(bench, "denoising_25", images, 8, max_seconds=5)` chose them on
@@ -27,7 +27,7 @@ PORTFOLIO = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Portfolio:
+class Portfolio(Listed):
     """Propose genotypes in their order, as many as the cohort has, without scores.
 
     A search strategy.
@@ -42,14 +42,6 @@ class Portfolio:
     genotypes: tuple[Any, ...] = PORTFOLIO
 
     scored: ClassVar[bool] = False
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "genotypes", tuple(self.genotypes))
-
-    @property
-    def num(self) -> int:
-        """Number of genotypes."""
-        return len(self.genotypes)
 
     def __call__(self, key: jax.Array, context: SearchContext) -> Candidates:
         del key

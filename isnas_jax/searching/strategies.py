@@ -97,11 +97,8 @@ class RandomSearch:
 
 
 @dataclasses.dataclass(frozen=True)
-class GenotypeList:
-    """Score given genotypes.
-
-    >>> isnas.GenotypeList([isnas.Genotype.parse("172:0000011001001001100111101")]).num
-    1
+class Listed:
+    """What strategies with given genotypes have in common.
 
     Attributes:
       genotypes: The genotypes.
@@ -116,6 +113,17 @@ class GenotypeList:
     def num(self) -> int:
         """Number of genotypes."""
         return len(self.genotypes)
+
+
+class GenotypeList(Listed):
+    """Score given genotypes.
+
+    >>> isnas.GenotypeList([isnas.Genotype.parse("172:0000011001001001100111101")]).num
+    1
+
+    Attributes:
+      genotypes: The genotypes.
+    """
 
     def __call__(self, key: jax.Array, context: SearchContext) -> Candidates:
         del key
