@@ -25,18 +25,30 @@ _BRIEF = (20, 50, 100)  # iterations of fits that are controls
 INDEX = ["task", "image", "architecture"]
 
 
+def every_fit(bench: Benchmark) -> pd.DataFrame:
+    """Return a table with the columns `INDEX`: each genotype on each image in each task."""
+    rows = [
+        (task, image, name)
+        for task in bench.tasks
+        for image, name in itertools.product(bench.images(task), genotypes(bench))
+    ]
+    return pd.DataFrame(rows, columns=INDEX)
+
+
 def outcomes(bench: Benchmark) -> pd.DataFrame:
     """Return the PSNR at the blind stop, `psnr`, and the best iteration, `best`, of all fits.
 
     Rows are genotypes, without baselines, in all tasks and images; values are means over seeds.
     """
-    rows = []
-    for task in bench.tasks:
-        for image, name in itertools.product(bench.images(task), genotypes(bench)):
-            psnr = bench.truth(name, image, task).psnr
-            best = bench.truth(name, image, task, at="best").iteration
-            rows.append((task, image, name, psnr, best))
-    return pd.DataFrame(rows, columns=[*INDEX, "psnr", "best"])
+    table = every_fit(bench)
+    values = [
+        (
+            bench.truth(name, image, task).psnr,
+            bench.truth(name, image, task, at="best").iteration,
+        )
+        for task, image, name in table.itertuples(index=False, name=None)
+    ]
+    return table.join(pd.DataFrame(values, columns=["psnr", "best"]))
 
 
 def genotypes(bench: Benchmark) -> list[str]:
@@ -56,7 +68,7 @@ def transfer_scores(source: Benchmark, target: Benchmark) -> pd.DataFrame:
       mean rank of the genotype's PSNR on the images of that task. Tasks without fits of each
       genotype to another image are left out.
     """
-    table, known = outcomes(target)[INDEX], outcomes(source)
+    table, known = every_fit(target), outcomes(source)
     known = known[known["architecture"].isin(table["architecture"])]
     ranks = known.groupby(INDEX[:2])["psnr"].rank()
     for task, of_task in known.assign(rank=ranks).groupby("task", sort=False):

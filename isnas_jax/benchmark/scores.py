@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import pandas as pd
 import pyarrow as pa
 
-from isnas_jax.benchmark.evaluation import INDEX, genotypes
+from isnas_jax.benchmark.evaluation import INDEX, every_fit, genotypes
 from isnas_jax.benchmark.rows import VERSION
 from isnas_jax.benchmark.table import Benchmark
 from isnas_jax.networks import NetworkConfig, Space, free_space, network_for
@@ -93,9 +93,7 @@ def stored_scores(bench: Benchmark, reference: str = "observed") -> pd.DataFrame
     Metrics that lack a score of any case are left out.
     """
     _check_reference(reference)
-    pairs = [(task, image) for task in bench.tasks for image in bench.images(task)]
-    cases = pd.DataFrame(pairs, columns=INDEX[:2])
-    table = cases.merge(pd.DataFrame({INDEX[2]: genotypes(bench)}), how="cross")
+    table = every_fit(bench)
     known = _stored(bench)
     if known is None or reference not in known.index.get_level_values("reference"):
         return table
